@@ -1,0 +1,65 @@
+"""The error tree: what a user can mend.
+
+DoyenError
+├── UsageError          wrong combination of arguments (exit code 2)
+├── ConfigError         doyen.toml is wrong: every fault in one message
+├── ExpertError         the expert folder is missing, broken, or of another format version
+├── DocumentError       one file cannot be read (ingest reports it and goes on)
+├── StoreError          the store is missing, empty, or was made by another embedder
+├── ModelError          a model is unknown, cannot be fetched, or does not fit
+├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
+├── ExamplesError       questions or examples are malformed or overlap with the test set
+└── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
+
+A message says what was received, what was expected, and — in `hint` — the command that mends it.
+"""
+
+from __future__ import annotations
+
+
+class DoyenError(Exception):
+    """A fault that the user can mend; `hint` is the command or setting that does."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(DoyenError):
+    """Arguments that do not go together."""
+
+    exit_code = 2
+
+
+class ConfigError(DoyenError):
+    """`doyen.toml` holds unknown keys or wrong values; the message lists all of them."""
+
+
+class ExpertError(DoyenError):
+    """The expert folder is missing or broken."""
+
+
+class DocumentError(DoyenError):
+    """One document cannot be read."""
+
+
+class StoreError(DoyenError):
+    """The store is missing, empty, or was made with other settings."""
+
+
+class ModelError(DoyenError):
+    """A model is unknown or cannot be had."""
+
+
+class EngineError(DoyenError):
+    """The language model cannot answer."""
+
+
+class ExamplesError(DoyenError):
+    """Questions or training examples are malformed."""
+
+
+class GateError(DoyenError):
+    """A fine-tuning gate: the run would finish and be worthless."""

@@ -1,0 +1,1 @@
+"""Experts × questions → comparison → choice and report."""

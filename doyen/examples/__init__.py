@@ -1,0 +1,1 @@
+"""Questions and documents → checked, split training examples. Trains nothing."""

@@ -1,0 +1,1 @@
+"""Base model and examples → adapter, through gates. Knows no index."""

@@ -1,0 +1,1 @@
+"""Chunks and vectors ↔ store. Knows no files and no model."""

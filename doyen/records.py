@@ -1,0 +1,217 @@
+"""The records that flow between the stages: Document → Chunk → Hit → Citation → Answer, Question, Example.
+
+Plain frozen dataclasses; nothing here reads files or knows a store. `as_dict` gives the form written to JSON
+lines (see docs/reference/files.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Arm = Literal["base", "rag", "finetuned", "rag+finetuned"]
+ARMS: tuple[Arm, ...] = ("base", "rag", "finetuned", "rag+finetuned")
+Kind = Literal["yesno", "yesnomaybe", "number", "span", "long"]
+KINDS: tuple[Kind, ...] = ("yesno", "yesnomaybe", "number", "span", "long")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a document: characters `[start, end)` of its text; `number` counts from 1."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading at character `start`; `level` 1 is the highest."""
+
+    start: int
+    level: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a table: characters `[start, end)`; `key` names it (its row number or primary key)."""
+
+    key: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source document with its extracted text and the map from characters to pages, headings and rows.
+
+    `sha256` is of the source bytes, `version` counts the contents seen under this id from 1, `labels` name who
+    may see it (empty: everybody), `modified_at` is the source's time stamp in seconds since the epoch.
+    """
+
+    id: str
+    text: str
+    title: str
+    media_type: str
+    sha256: str
+    source: str
+    language: str = ""
+    pages: tuple[Page, ...] = ()
+    headings: tuple[Heading, ...] = ()
+    records: tuple[Record, ...] = ()
+    labels: tuple[str, ...] = ()
+    version: int = 1
+    modified_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document: `document.text[start:end] == text`.
+
+    `context` (title › section) is embedded and searched with the text but never quoted. `pages` lists every
+    page that the chunk touches, empty where the format has none. `sha256` and `version` are the document's.
+    """
+
+    document: str
+    start: int
+    end: int
+    text: str
+    context: str = ""
+    pages: tuple[int, ...] = ()
+    section: str | None = None
+    record: str | None = None
+    sha256: str = ""
+    version: int = 1
+    language: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def page(self) -> int | None:
+        """The page on which the chunk starts, or None."""
+        return self.pages[0] if self.pages else None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk found for a question; `score` is the fused relevance, comparable within one result list only.
+
+    `similarity` is the cosine between question and chunk, -1..1; `lexical` the BM25 score, 0 where no term matched.
+    """
+
+    chunk: Chunk
+    score: float
+    similarity: float = 0.0
+    lexical: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the hit as one entry of a hits file."""
+        c = self.chunk
+        row: dict[str, Any] = {"document": c.document, "page": c.page}
+        if len(c.pages) > 1:
+            row["pages"] = list(c.pages)
+        row |= {"section": c.section, "record": c.record, "start": c.start, "end": c.end}
+        return row | {"score": round(self.score, 6), "text": c.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where an answer stands: `quote` is verbatim `document.text[start:end]`, at most 300 characters.
+
+    `attributed` is true where the model named no passage and code found the supporting one.
+    """
+
+    document: str
+    page: int | None
+    section: str | None
+    start: int
+    end: int
+    quote: str
+    sha256: str = ""
+    version: int = 1
+    attributed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the citation as written into an answers file."""
+        row = asdict(self)
+        if not self.attributed:
+            del row["attributed"]
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and what it stands on. `answered` is False where there was no evidence (then `text` says so)."""
+
+    text: str
+    answered: bool
+    arm: str
+    citations: tuple[Citation, ...] = ()
+    hits: tuple[Hit, ...] = ()
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    refusal_probability: float | None = None
+
+    def as_dict(self, question_id: str | None = None) -> dict[str, Any]:
+        """Return the answer as one line of an answers file."""
+        row: dict[str, Any] = {"id": question_id} if question_id is not None else {}
+        row |= {"arm": self.arm, "answer": self.text, "answered": self.answered}
+        row["citations"] = [c.as_dict() for c in self.citations]
+        row |= {"seconds": round(self.seconds, 3), "prompt_tokens": self.prompt_tokens}
+        row["completion_tokens"] = self.completion_tokens
+        if self.refusal_probability is not None:
+            row["refusal_probability"] = round(self.refusal_probability, 4)
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class GoldSource:
+    """Where a question's answer is known to stand; `page` is None where the format has no pages."""
+
+    document: str
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its known answers (alternatives, not parts) and gold evidence."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...] = ()
+    kind: Kind = "span"
+    gold: tuple[GoldSource, ...] = ()
+    split: str | None = None
+    answerable: bool = True
+    tags: tuple[str, ...] = ()
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """The exact text that a training example was made from."""
+
+    document: str
+    sha256: str
+    page: int | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example: a chat whose last message is the answer to be learned."""
+
+    messages: tuple[dict[str, str], ...]
+    source: tuple[SourceSpan, ...] = ()
+    origin: Literal["human", "generated", "feedback"] = "human"
+    kind: str = "span"
+    variant: str = ""
+    question_id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the example as one line of an examples file."""
+        row: dict[str, Any] = {"messages": list(self.messages), "source": [asdict(s) for s in self.source]}
+        row |= {"origin": self.origin, "kind": self.kind}
+        return row | {"variant": self.variant, "question_id": self.question_id}

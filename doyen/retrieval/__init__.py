@@ -1,0 +1,1 @@
+"""Question → hits: dense and full-text candidates, fused. Knows the index, no language model."""
