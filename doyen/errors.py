@@ -9,7 +9,8 @@ DoyenError
 ├── ModelError          a model is unknown, cannot be fetched, or does not fit
 ├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
-└── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
+├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
+└── Interrupted         long work was stopped by the user; what was done is kept (exit code 130)
 
 A message says what was received, what was expected, and — in `hint` — the command that mends it.
 """
@@ -63,3 +64,9 @@ class ExamplesError(DoyenError):
 
 class GateError(DoyenError):
     """A fine-tuning gate: the run would finish and be worthless."""
+
+
+class Interrupted(DoyenError):
+    """The user stopped long work; the hint is the command that goes on."""
+
+    exit_code = 130

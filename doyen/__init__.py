@@ -1,0 +1,55 @@
+"""doyen: a company's documents → an expert small language model, by retrieval, by fine-tuning, or both, measured.
+
+The names below are imported when they are first used, so that `import doyen` and `doyen --help` load nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from doyen.adapters import list_adapters
+    from doyen.errors import DoyenError
+    from doyen.evaluation.advice import advise
+    from doyen.evaluation.comparison import compare
+    from doyen.examples.building import build_examples, import_file
+    from doyen.expert import Expert
+    from doyen.finetuning.running import finetune
+    from doyen.folder import init, status
+    from doyen.ingest import ingest, remove_documents
+    from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
+
+_HOME = {
+    "Answer": "doyen.records",
+    "Chunk": "doyen.records",
+    "Citation": "doyen.records",
+    "Document": "doyen.records",
+    "DoyenError": "doyen.errors",
+    "Example": "doyen.records",
+    "Expert": "doyen.expert",
+    "Hit": "doyen.records",
+    "Question": "doyen.records",
+    "advise": "doyen.evaluation.advice",
+    "build_examples": "doyen.examples.building",
+    "compare": "doyen.evaluation.comparison",
+    "finetune": "doyen.finetuning.running",
+    "import_file": "doyen.examples.building",
+    "ingest": "doyen.ingest",
+    "init": "doyen.folder",
+    "list_adapters": "doyen.adapters",
+    "remove_documents": "doyen.ingest",
+    "status": "doyen.folder",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'doyen' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

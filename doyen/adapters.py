@@ -1,0 +1,73 @@
+"""The adapter folders of an expert: where they are and what their manifests say. Knows no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from doyen.config import write_atomic
+from doyen.errors import ExpertError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterManifest:
+    """What an adapter was made of and how; `sources` are the document versions that its examples stand on.
+
+    `refusal_threshold` is calibrated on validation examples (None: too few of them). `gates` maps each gate to what
+    it measured. Losses are mean negative log-likelihoods a supervised token, in nats.
+    """
+
+    name: str
+    model: str
+    model_fingerprint: str
+    method: str
+    template_hash: str
+    created: str
+    settings: dict[str, Any]
+    examples: dict[str, Any]
+    sources: list[dict[str, str]]
+    target_modules: list[str]
+    trained_parameters: int
+    steps: int
+    tokens: int
+    seconds: float
+    peak_memory_gib: float
+    train_loss: float
+    validation_loss: float | None
+    refusal_threshold: float | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into the adapter's folder."""
+        write_atomic(folder / "manifest.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+
+def read_adapter(folder: Path) -> AdapterManifest:
+    """Read an adapter's manifest. Raises ExpertError if it is missing or broken."""
+    try:
+        return AdapterManifest(**json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ExpertError(f"the manifest of adapter {folder.name} cannot be read: {error}", hint="doyen finetune --name NAME makes a new one") from error
+
+
+def list_adapters(expert: Path) -> list[Path]:
+    """Return the folders of finished adapters, oldest first."""
+    found = [p.parent for p in (expert / "adapters").glob("*/manifest.json") if not p.parent.name.startswith(".")]
+    return sorted(found, key=lambda p: ((p / "manifest.json").stat().st_mtime_ns, p.name))
+
+
+def adapter_folder(expert: Path, name: str) -> Path:
+    """Return the folder of adapter `name`, or of the newest for ''. Raises UsageError if there is none."""
+    folders = list_adapters(expert)
+    if not folders:
+        raise UsageError(f"the expert in {expert} has no adapter", hint="doyen examples import FILE, then doyen finetune")
+    if not name:
+        return folders[-1]
+    for folder in folders:
+        if folder.name == name:
+            return folder
+    raise UsageError(f"there is no adapter '{name}'", hint=f"adapters: {', '.join(f.name for f in folders)}")

@@ -1,0 +1,245 @@
+"""`doyen.toml` ↔ frozen dataclasses. Every fault is reported together; unknown keys are refused by name.
+
+Knows no models and no store. Each setting's `doc` is the text of the reference page (docs/reference/settings.md)
+and of the commented file that `doyen init` writes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from doyen.errors import ConfigError, ExpertError
+from doyen.records import ARMS
+
+FORMAT_VERSION = 1
+FILE_NAME = "doyen.toml"
+
+
+def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None, one_of: Any = None) -> Any:
+    """Declare a setting with its documentation and permitted values."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "one_of": one_of})
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The language model that writes the answers."""
+
+    name: str = setting("smollm2-135m-instruct", "Catalogue name (`doyen models`), `org/repository`, or a folder.")
+    max_answer_tokens: int = setting(96, "Longest answer, in tokens.", low=1, high=8192)
+    batch_tokens: int = setting(8192, "Prompt tokens answered together in one batch.", low=256)
+
+
+@dataclass(frozen=True)
+class EmbedderSettings:
+    """The model that turns text into vectors. An index belongs to one embedder."""
+
+    name: str = setting("all-minilm-l6-v2", "Catalogue name or a folder with a BERT embedder.")
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """Where the index lives."""
+
+    uri: str = setting("index", "A folder, relative to the expert's folder or absolute.")
+
+
+@dataclass(frozen=True)
+class ChunkingSettings:
+    """How documents are cut into passages."""
+
+    max_tokens: int = setting(200, "Largest chunk, in estimated tokens (4 bytes a token).", low=32, high=2000)
+
+
+@dataclass(frozen=True)
+class RetrievalSettings:
+    """How passages are found."""
+
+    candidates: int = setting(100, "Chunks taken from each of dense and full-text search before fusion.", low=10, high=1000)
+    dense_weight: float = setting(0.5, "Share of the embedding similarity in the fused score.", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How an answer is made."""
+
+    arm: str = setting("rag", "What `doyen ask` uses by default.", one_of=ARMS)
+    adapter: str = setting("", "Adapter of the fine-tuned arms; empty: the newest.")
+    passages: int = setting(3, "Passages shown to the model.", low=1, high=50)
+    min_similarity: float = setting(
+        0.25, "Below this cosine, and without a shared rare word, there is no evidence.", low=-1.0, high=1.0
+    )
+    refusal_threshold: float = setting(
+        0.0, "Refuse when the model's own probability of refusing exceeds this; 0: the adapter's calibrated value.", low=0.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How an adapter is trained."""
+
+    method: str = setting("lora", "lora, or qlora (base in 4-bit NF4, double quantisation).", one_of=("lora", "qlora"))
+    target_modules: str = setting("all-linear", "all-linear, or module names of the model, separated by commas.")
+    rank: int = setting(16, "LoRA rank r.", low=1, high=1024)
+    alpha: int = setting(32, "LoRA alpha; the update is scaled by alpha / rank.", low=1)
+    dropout: float = setting(0.0, "LoRA dropout.", low=0.0, high=0.9)
+    learning_rate: float = setting(5e-4, "Peak learning rate (linear warm-up, cosine decay).", low=1e-8, high=1.0)
+    epochs: float = setting(2.0, "Passes over the examples.", low=0.01, high=1000)
+    batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
+    micro_batch_tokens: int = setting(1536, "Padded tokens computed at once: bounds the memory.", low=64)
+    max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
+    validation_share: float = setting(0.1, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5)
+    seed: int = setting(7, "Seed of initialisation and order.")
+
+
+@dataclass(frozen=True)
+class ExamplesSettings:
+    """The training mix that `doyen examples build` makes from questions."""
+
+    passages_share: float = setting(1.0, "Share of the questions made into examples with retrieved passages.", low=0.0, high=1.0)
+    abstain_share: float = setting(
+        0.15, "Share of answerable questions shown again without their gold passage, to be refused.", low=0.0, high=1.0
+    )
+    closed_book_share: float = setting(0.3, "Share of the questions shown again without passages.", low=0.0, high=1.0)
+    seed: int = setting(7, "Seed of the mix.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of an expert, one attribute a table of `doyen.toml`."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    chunking: ChunkingSettings = field(default_factory=ChunkingSettings)
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    answer: AnswerSettings = field(default_factory=AnswerSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    examples: ExamplesSettings = field(default_factory=ExamplesSettings)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Return table → key → value."""
+        return {t.name: {f.name: getattr(getattr(self, t.name), f.name) for f in fields(getattr(self, t.name))} for t in fields(self)}
+
+
+def _fault(where: str, value: Any, declared: Any) -> str | None:
+    """Return what is wrong with `value`, or None."""
+    default, meta = declared.default, declared.metadata
+    wanted = type(default)
+    number_ok = wanted is float and isinstance(value, int) and not isinstance(value, bool)
+    if type(value) is not wanted and not number_ok:
+        return f"{where} = {value!r}: expected {wanted.__name__}, got {type(value).__name__}"
+    if meta["one_of"] is not None and value not in meta["one_of"]:
+        return f"{where} = {value!r}: expected one of {', '.join(meta['one_of'])}"
+    if (meta["low"] is not None and value < meta["low"]) or (meta["high"] is not None and value > meta["high"]):
+        return f"{where} = {value!r}: expected {_range(meta['low'], meta['high'])}"
+    return None
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f"a value from {low:g} to {high:g}"
+    return f"at least {low:g}" if low is not None else f"at most {high:g}"
+
+
+def _unknown(where: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"unknown {where} '{name}'" + (f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})")
+
+
+def parse_settings(text: str, *, where: str = FILE_NAME) -> Settings:
+    """Parse the text of a `doyen.toml`.
+
+    Raises:
+        ConfigError: with every unknown table, unknown key and wrong value, one a line.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not valid TOML: {error}") from error
+    faults: list[str] = []
+    version = data.pop("format", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        faults.append(f"format = {version!r}: this doyen reads format {FORMAT_VERSION}")
+    tables = {t.name: t.default_factory for t in fields(Settings)}
+    built: dict[str, Any] = {}
+    for name, content in data.items():
+        if name not in tables:
+            faults.append(_unknown("table", name, list(tables)))
+            continue
+        if not isinstance(content, dict):
+            faults.append(f"{name} = {content!r}: expected a table [{name}]")
+            continue
+        declared = {f.name: f for f in fields(tables[name])}  # type: ignore[arg-type]
+        faults += [f"[{name}] " + _unknown("key", key, list(declared)) for key in content if key not in declared]
+        found = [_fault(f"[{name}] {key}", value, declared[key]) for key, value in content.items() if key in declared]
+        faults += [fault for fault in found if fault]
+        if not faults:
+            built[name] = tables[name](**content)  # type: ignore[operator,misc]
+    if faults:
+        listed = "\n".join(f"  - {fault}" for fault in faults)
+        raise ConfigError(f"{where} has {len(faults)} fault(s):\n{listed}", hint=f"edit {where}; docs/reference/settings.md lists all settings")
+    return Settings(**built)
+
+
+def load_settings(expert: Path) -> Settings:
+    """Read the settings of the expert in folder `expert`."""
+    path = expert / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ExpertError(f"{expert} is not an expert: it has no {FILE_NAME}", hint=f"doyen init {expert}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}") from error
+    return parse_settings(text, where=str(path))
+
+
+def toml_value(value: Any) -> str:
+    """Write one value as TOML (strings, numbers and booleans: all that settings hold)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def settings_toml(settings: Settings) -> str:
+    """Write settings as a commented `doyen.toml`: what differs from the default is set, the rest is shown commented out."""
+    lines = ["# An expert of doyen. Commented settings show the default.", f"format = {FORMAT_VERSION}", ""]
+    for table in fields(settings):
+        values = getattr(settings, table.name)
+        lines.append(f"[{table.name}]  # {(values.__doc__ or '').splitlines()[0]}")
+        for item in fields(values):
+            value = getattr(values, item.name)
+            mark = "" if value != item.default or item.name in ("name", "uri") else "# "
+            lines += [f"# {item.metadata['doc']}", f"{mark}{item.name} = {toml_value(value)}"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def find_expert(start: Path | None = None) -> Path:
+    """Return the nearest folder upwards from `start` that holds a `doyen.toml`."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    raise ExpertError(f"no {FILE_NAME} in {here} or above", hint="doyen init DIR, or --expert DIR")
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a file so that a crash leaves either the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as f:
+            f.write(data.encode() if isinstance(data, str) else data)
+            f.flush()
+            os.fsync(f.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

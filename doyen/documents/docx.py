@@ -1,0 +1,130 @@
+"""DOCX → text in body order: paragraphs, lists, tables, heading styles. Word files carry no fixed pages."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from doyen.documents.extracted import Extracted, one_line, table_row
+from doyen.errors import DocumentError
+from doyen.records import Heading
+
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # the container of .doc files and of encrypted .docx files
+_HEADING_STYLE = re.compile(r"heading (\d)", re.IGNORECASE)
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
+_BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+
+
+def read_docx(data: bytes, path: Path) -> Extracted:
+    """Read a Word document; the title is that of the Title style, else of the properties, else the first heading."""
+    document = _open(data, path.name)
+    parts: list[str] = []
+    headings: list[Heading] = []
+    title = ""
+    length = 0
+    tight = False  # list items follow each other without a blank line
+    for text, style in _blocks(document):
+        is_item = style == "list"
+        separator = "" if not parts else "\n" if tight and is_item else "\n\n"
+        if style == "title":
+            title = title or one_line(text)
+        elif match := _HEADING_STYLE.match(style):
+            headings.append(Heading(length + len(separator), int(match.group(1)), one_line(text)))
+        parts.append(separator + text)
+        length += len(separator) + len(text)
+        tight = is_item
+    title = title or one_line(document.core_properties.title or "")
+    title = title or next((h.title for h in headings if h.level == 1), "")
+    return Extracted("".join(parts), title, headings=tuple(headings))
+
+
+def _open(data: bytes, name: str) -> Any:
+    import docx
+    from docx.opc.exceptions import OpcError
+
+    if data.startswith(_OLE_MAGIC):
+        raise DocumentError(
+            f"{name} is encrypted with a password, or an old .doc file under a new name",
+            hint="open it in a word processor and save it as .docx without a password",
+        )
+    try:
+        return docx.Document(io.BytesIO(data))
+    except (BadZipFile, OpcError, SyntaxError, KeyError, ValueError, EOFError) as error:
+        raise DocumentError(
+            f"{name} is not a readable Word document (damaged or cut off)", hint="fetch the file again"
+        ) from error
+
+
+def _blocks(document: Any) -> Iterator[tuple[str, str]]:
+    """Yield the text and the kind of every non-empty block: 'title', 'heading N', 'list', 'table' or ''."""
+    for element in _block_elements(document.element.body):
+        if element.tag == f"{_W}tbl":
+            text, kind = "\n".join(_rows(element)), "table"
+        else:
+            text, kind = _paragraph_text(element), _paragraph_kind(element, document)
+        if text.strip():
+            yield "- " + text if kind == "list" else text, kind
+
+
+def _block_elements(parent: Any) -> Iterator[Any]:
+    """Yield paragraphs and tables in order, those inside content controls and tracked insertions too."""
+    stack = list(reversed(parent))
+    while stack:
+        element = stack.pop()
+        if element.tag in (f"{_W}p", f"{_W}tbl"):
+            yield element
+        elif element.tag in (f"{_W}sdt", f"{_W}sdtContent", f"{_W}ins", f"{_W}customXml"):
+            stack.extend(reversed(element))
+
+
+def _paragraph_text(element: Any) -> str:
+    r"""Return the visible text: runs, hyperlinks, insertions; not deletions (`w:delText`) nor fallback drawings."""
+    pieces: list[str] = []
+    stack = [element]
+    while stack:
+        node = stack.pop()
+        if node.tag == f"{_W}t":
+            pieces.append(node.text or "")
+        elif node.tag in _BREAKS:
+            pieces.append(_BREAKS[node.tag])
+        elif node.tag not in (_FALLBACK, f"{_W}pPr", f"{_W}del"):
+            stack.extend(reversed(node))
+    lines = (" ".join(line.split()) for line in "".join(pieces).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def _paragraph_kind(element: Any, document: Any) -> str:
+    from docx.text.paragraph import Paragraph
+
+    style = Paragraph(element, document).style
+    name = (style.name or "").lower() if style is not None else ""
+    if name == "title" or _HEADING_STYLE.match(name):
+        return name
+    numbered = element.find(f"{_W}pPr/{_W}numPr") is not None
+    return "list" if numbered or name.startswith("list ") else ""
+
+
+def _rows(table: Any) -> Iterator[str]:
+    for row in table.iter(f"{_W}tr"):
+        if next(row.iterancestors(f"{_W}tbl")) is not table:
+            continue  # a row of a nested table: already part of its cell's text
+        text = table_row([_cell_text(cell) for cell in row.iter(f"{_W}tc") if _is_cell_of(cell, row)])
+        if text.strip("| "):
+            yield text
+
+
+def _is_cell_of(cell: Any, row: Any) -> bool:
+    return next(cell.iterancestors(f"{_W}tr")) is row
+
+
+def _cell_text(cell: Any) -> str:
+    """Return the text of a cell on one line; a cell that continues the one above is empty."""
+    merge = cell.find(f"{_W}tcPr/{_W}vMerge")
+    if merge is not None and merge.get(f"{_W}val", "continue") == "continue":
+        return ""
+    return " ".join(_paragraph_text(paragraph) for paragraph in cell.iter(f"{_W}p"))

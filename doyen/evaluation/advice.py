@@ -1,0 +1,225 @@
+"""A comparison's report → which arm to use, and why; or, with nothing measured, the rules of thumb.
+
+Works on the report's dictionary (see report.py for its form) and computes no score itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from doyen.records import ARMS, Arm
+
+FEW_QUESTIONS = 30
+NO_LEAD = 0.5  # points
+MOST_QUESTIONS = 20_000  # nobody writes more to settle a choice
+Figures = Mapping[str, Mapping[str, Any]]  # metric → {value, low, high, n}
+Overall = Mapping[Arm, Mapping[str, Any]]
+
+# What each arm asks for in use; the order of ARMS is from the simplest to the most involved.
+UPKEEP: dict[Arm, str] = {
+    "base": "no index and no training",
+    "rag": "an index, which follows the documents as they change",
+    "finetuned": "a training run, repeated when the documents or the base model change",
+    "rag+finetuned": "an index and a training run, both kept up to date",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The arm to use. `measured` is False where the reasons are rules and not figures of this comparison."""
+
+    arm: Arm
+    reasons: list[str]
+    runner_up: Arm | None
+    measured: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the advice as written into a report."""
+        return asdict(self)
+
+
+def difference(comparison: Mapping[str, Any], a: Arm, b: Arm, metric: str = "overall") -> dict[str, Any] | None:
+    """Return the paired difference b - a of a report as {value, low, high, n, p}, or None where it has none."""
+    for row in comparison["differences"]:
+        found = row["metrics"].get(metric)
+        if found and (row["a"], row["b"]) == (a, b):
+            return dict(found)
+        if found and (row["a"], row["b"]) == (b, a):
+            return {**found, "value": -found["value"], "low": -found["high"], "high": -found["low"]}
+    return None
+
+
+def advise(comparison: Mapping[str, Any]) -> Advice:
+    """Choose the arm with the best overall score; a tie within the paired 95% interval goes to the simpler arm.
+
+    So the choice is the simplest arm that no other beats with an interval above zero.
+    The overall score is the mean over all questions of the answer's score, where an unanswerable question counts 1
+    if it was refused and 0 if not.
+    """
+    arms: dict[Arm, Figures] = {arm: comparison["arms"][arm]["metrics"] for arm in ARMS if arm in comparison["arms"]}
+    overall: Overall = {arm: m["overall"] for arm, m in arms.items() if "overall" in m}
+    if not overall:
+        simplest: Arm = next(iter(arms), "base")
+        reason = "No question has a known answer, so nothing was measured: add answers to the questions."
+        return Advice(simplest, [reason], None, measured=False)
+    best = max(overall, key=lambda arm: float(overall[arm]["value"]))  # the first, so the simpler, of equals
+    chosen = next(arm for arm in overall if arm == best or not any(_beaten(comparison, arm, by) for by in overall))
+    others = [arm for arm in overall if arm != chosen]
+    runner_up = max(others, key=lambda arm: float(overall[arm]["value"]), default=None)
+    reasons = [_standing(comparison, overall, chosen, best)]
+    reasons += _gains(comparison, overall, chosen)
+    reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)
+    reasons += _what_would_change_it(comparison, overall, chosen, runner_up)
+    return Advice(chosen, reasons, runner_up, measured=True)
+
+
+def _beaten(comparison: Mapping[str, Any], arm: Arm, by: Arm) -> bool:
+    gain = difference(comparison, arm, by)
+    return gain is not None and gain["low"] > 0
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def _points(gain: Mapping[str, Any]) -> str:
+    """`4.1 points (95% interval 1.0 to 7.2)`."""
+    value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
+    return f"{value:.1f} points (95% interval {low:.1f} to {high:.1f})"
+
+
+def _standing(comparison: Mapping[str, Any], overall: Overall, chosen: Arm, best: Arm) -> str:
+    mine = overall[chosen]
+    score = f"{chosen} scores {_percent(mine['value'])} over all {mine['n']} questions"
+    score += f" (95% interval {100 * mine['low']:.1f} to {100 * mine['high']:.1f}%)"
+    if len(overall) == 1:
+        return f"{score}; no other arm was measured."
+    gain = None if chosen == best else difference(comparison, chosen, best)
+    if gain is None:
+        return f"{score}, the highest of the {len(overall)} arms measured."
+    return (
+        f"{score}. {best} scores highest with {_percent(overall[best]['value'])}, but its lead of {_points(gain)} "
+        "cannot be told from zero, and of two equals the simpler is chosen."
+    )
+
+
+def _gains(comparison: Mapping[str, Any], overall: Overall, chosen: Arm) -> list[str]:
+    simpler = [arm for arm in ARMS[: ARMS.index(chosen)] if arm in overall]
+    if not simpler:
+        return []
+    gain = difference(comparison, simpler[-1], chosen)
+    if gain is None:
+        return []
+    return [f"Against the next simpler arm, {simpler[-1]}, it gains {_points(gain)}; it needs {UPKEEP[chosen]}."]
+
+
+def _evidence(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
+    precision, recall = arms[chosen].get("citation_precision"), arms[chosen].get("citation_recall")
+    if precision and recall:
+        return [
+            f"Its answers can be checked: {_percent(precision['value'])} of its citations name a place where the "
+            f"answer is known to stand, and {_percent(recall['value'])} of those places are cited."
+        ]
+    if chosen in ("rag", "rag+finetuned"):
+        return []
+    citing = [arm for arm in arms if "citation_precision" in arms[arm]]
+    beside = f" {' and '.join(citing)} did." if citing else ""
+    return [f"It gave no citations (0%), so its answers cannot be checked against a document.{beside}"]
+
+
+def _speed(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
+    seconds = {arm: m["seconds_p50"]["value"] for arm, m in arms.items() if "seconds_p50" in m}
+    if chosen not in seconds:
+        return []
+    fastest = min(seconds, key=lambda arm: float(seconds[arm]))
+    if fastest == chosen:
+        return [f"It takes {seconds[chosen]:.2f} s an answer (median), the least of the arms measured."]
+    return [f"It takes {seconds[chosen]:.2f} s an answer (median); {fastest} takes {seconds[fastest]:.2f} s."]
+
+
+def _refusals(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
+    right, wrong = (arms[chosen].get(name) for name in ("unanswerable_refused", "false_refusal_rate"))
+    refused_wrongly = f"{_percent(wrong['value'])} of the {wrong['n']} that can be answered" if wrong else ""
+    if right:
+        also = f", and also {refused_wrongly}" if wrong else ""
+        return [f"It refuses {_percent(right['value'])} of the {right['n']} questions without an answer{also}."]
+    return [f"It refuses {refused_wrongly}; no question without an answer was asked."] if wrong else []
+
+
+def _what_would_change_it(
+    comparison: Mapping[str, Any], overall: Overall, chosen: Arm, runner_up: Arm | None
+) -> list[str]:
+    found = []
+    gain = difference(comparison, chosen, runner_up) if runner_up else None
+    if runner_up and gain:
+        found.append(_turning_point(chosen, runner_up, gain))
+    if overall[chosen]["n"] < FEW_QUESTIONS:
+        found.append(f"{overall[chosen]['n']} questions are few: with {FEW_QUESTIONS} or more the choice may change.")
+    if chosen in ("finetuned", "rag+finetuned"):
+        found.append(
+            "Not measured here: 0 of the questions test documents that change after the training; where they do, "
+            "the trained part goes stale until it is trained again."
+        )
+    return found
+
+
+def _turning_point(chosen: Arm, runner_up: Arm, gain: Mapping[str, Any]) -> str:
+    """Say how far the runner-up (at `gain` above the chosen arm) is from being chosen."""
+    lead, half_width = 100 * gain["value"], 100 * (gain["value"] - gain["low"])
+    behind = f"What would change it: {runner_up} is {abs(lead):.1f} points "
+    if lead > 0:
+        # The width of the interval falls with the square root of the number of questions.
+        needed = math.ceil(gain["n"] * (half_width / lead) ** 2 * 1.1)
+        if lead < NO_LEAD or needed > MOST_QUESTIONS:
+            return f"{behind}ahead: too little to be settled by a larger set of questions."
+        return f"{behind}ahead and would be chosen if that held over about {needed} questions instead of {gain['n']}."
+    if ARMS.index(runner_up) < ARMS.index(chosen):
+        interval = f"{-100 * gain['high']:.1f} to {-100 * gain['low']:.1f}"
+        return (
+            f"{behind}behind and simpler; it would be chosen if the 95% interval of that difference ({interval}) "
+            "reached zero."
+        )
+    return (
+        f"{behind}behind and asks for more; it would have to gain about {half_width - lead:.1f} points on "
+        f"{gain['n']} questions like these to be chosen."
+    )
+
+
+def advise_without_comparison(documents: int, chunks: int, questions: int, adapters: int) -> Advice:
+    """Advise from rules alone, by what the expert holds: documents and chunks indexed, questions and adapters at hand.
+
+    The rules are those of Microsoft's PhiCookBook, "Let Phi-3 become an industry expert".
+    """
+    reasons = ["This is advice from general rules and not a measurement of your documents."]
+    arm: Arm = "base"
+    runner_up: Arm | None = None
+    if documents:
+        arm, runner_up = "rag", "rag+finetuned"
+        reasons.append(
+            f"Retrieval fits answers that need outside data, and data that changes: {documents} documents "
+            f"({chunks} chunks) are indexed, and a changed one counts from the next ingest on."
+        )
+    elif adapters:
+        arm, runner_up = "finetuned", "rag+finetuned"
+        reasons.append(f"0 documents are indexed and {adapters} adapters are trained, so there is nothing to retrieve.")
+    else:
+        reasons.append("0 documents are indexed and 0 adapters are trained: only the model itself can answer.")
+    reasons += [
+        f"Fine-tuning fits terminology, style and tasks that stay the same; {adapters} adapters are trained so far. "
+        "A small number of examples (below 100 or so) makes little difference.",
+        "Both together fit automated business flows that need current data in a fixed form.",
+        _how_to_measure(questions),
+    ]
+    return Advice(arm, reasons, runner_up, measured=False)
+
+
+def _how_to_measure(questions: int) -> str:
+    if questions >= FEW_QUESTIONS:
+        return f"{questions} questions with known answers are at hand: `doyen compare` measures which arm is best."
+    return (
+        f"{questions} questions with known answers are at hand; {FEW_QUESTIONS} or more let `doyen compare` measure "
+        "which arm is best."
+    )

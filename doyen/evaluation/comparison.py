@@ -1,0 +1,203 @@
+"""Four arms × held-out questions → answers, kept as they come, → report.json and report.html.
+
+Enters: an expert's folder and questions. Leaves: `comparisons/<id>/` with one answers file an arm. Answers of an
+interrupted comparison with the same inputs are not asked for again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from doyen.adapters import adapter_folder, list_adapters, read_adapter
+from doyen.config import Settings, load_settings, write_atomic
+from doyen.errors import UsageError
+from doyen.evaluation.report import build_report, write_report
+from doyen.examples.building import held_out_questions
+from doyen.examples.importing import read_questions
+from doyen.expert import Expert, open_engine, open_retriever, open_tuning
+from doyen.models.engine import Engine
+from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
+from doyen.records import ARMS, Answer, Arm, Citation, Hit, Question
+from doyen.retrieval.hybrid import Retriever
+
+HITS_DEPTH = 10
+BLOCK = 32
+Progress = Callable[[str, int, int], None]
+
+
+def compare(
+    expert: Path | str,
+    questions: Sequence[Question] | None = None,
+    *,
+    arms: Sequence[str] = ARMS,
+    adapter: str = "",
+    out: Path | None = None,
+    shots: Sequence[Shot] = (),
+    engine: Engine | None = None,
+    seed: int = 7,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ask every arm the same held-out questions and write `report.json` and `report.html` into `out`.
+
+    `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`.
+    `shots` are worked examples put before the question in the rag arms.
+
+    Returns:
+        The report (schema: docs/reference/report.md), with its folder under "folder".
+
+    Raises:
+        UsageError: an arm is unknown or has no adapter or index; there are no questions, or trained-on ones.
+    """
+    folder = Path(expert)
+    settings = load_settings(folder)
+    asked = list(questions) if questions is not None else held_out_questions(folder)
+    chosen = _check(asked, arms, folder)
+    retriever = open_retriever(folder, settings)
+    engine = engine or open_engine(settings)
+    manifest = _manifest(folder, settings, chosen, adapter, asked, shots, retriever, engine, seed)
+    identity = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:12]
+    target = out or folder / "comparisons" / identity
+    _begin(target, identity)
+    hits = retriever.search_many([q.question for q in asked], HITS_DEPTH)
+    answers: dict[Arm, list[Answer]] = {}
+    for arm in chosen:
+        tuning = open_tuning(folder, adapter) if "finetuned" in arm else None
+        one = Expert(engine, retriever=retriever if "rag" in arm else None, tuning=tuning, settings=settings, shots=shots if "rag" in arm else ())
+        answers[arm] = _ask(one, arm, asked, hits, target / f"answers.{arm}.jsonl", progress)
+    manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
+    report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed)
+    write_report(report, target)
+    return report | {"folder": str(target)}
+
+
+def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path) -> list[Arm]:
+    unknown = [a for a in arms if a not in ARMS]
+    if unknown or not arms:
+        raise UsageError(f"unknown arm(s): {', '.join(unknown) or 'none given'}", hint=f"arms: {', '.join(ARMS)}")
+    if not questions:
+        raise UsageError("there are no questions to compare on", hint='questions of the test split have "split": "test"')
+    if any("finetuned" in a for a in arms) and not list_adapters(expert):
+        raise UsageError("the fine-tuned arms have no adapter", hint="doyen finetune, or --arms base,rag")
+    return [arm for arm in ARMS if arm in arms]
+
+
+def _manifest(
+    expert: Path,
+    settings: Settings,
+    arms: Sequence[Arm],
+    adapter: str,
+    questions: Sequence[Question],
+    shots: Sequence[Shot],
+    retriever: Retriever,
+    engine: Engine,
+    seed: int,
+) -> dict[str, Any]:
+    """Return everything that the answers depend on."""
+    manifest: dict[str, Any] = {
+        "doyen": importlib.metadata.version("doyen"),
+        "arms": list(arms),
+        "model": settings.model.name,
+        "template_hash": engine.template_hash(),
+        "settings": settings.as_dict(),
+        "questions": _hash([dataclasses.asdict(q) for q in questions]),
+        "question_count": len(questions),
+        "index": _hash(sorted((d.id, d.sha256) for d in retriever.index.documents())),
+        "embedder": retriever.index.manifest.fingerprint,
+        "prompts": _hash([SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES]),
+        "shots": _hash([[s.question, s.answer] for s in shots]) if shots else None,
+        "seed": seed,
+    }
+    if any("finetuned" in arm for arm in arms):
+        made = read_adapter(adapter_folder(expert, adapter))
+        names = ("name", "method", "created", "examples", "steps", "tokens", "seconds", "refusal_threshold", "validation_loss")
+        manifest["adapter"] = {name: getattr(made, name) for name in names}
+    return manifest
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
+
+
+def _begin(target: Path, identity: str) -> None:
+    """Make the folder; answers of a comparison with other inputs are cleared away."""
+    target.mkdir(parents=True, exist_ok=True)
+    marker = target / "inputs"
+    if not marker.exists() or marker.read_text() != identity:
+        for old in target.glob("answers.*.jsonl"):
+            old.unlink()
+        write_atomic(marker, identity)
+
+
+def _ask(
+    expert: Expert, arm: str, questions: Sequence[Question], hits: Sequence[Sequence[Hit]], path: Path, progress: Progress | None
+) -> list[Answer]:
+    """Ask what the answers file does not hold yet, in blocks; return all answers in the questions' order."""
+    done = _read_answers(path)
+    waiting = [i for i, q in enumerate(questions) if q.id not in done]
+    for start in range(0, len(waiting), BLOCK):
+        block = waiting[start : start + BLOCK]
+        if progress:
+            progress(arm, len(questions) - len(waiting) + start, len(questions))
+        found = expert.ask_many([questions[i].question for i in block], hits=[hits[i] for i in block])
+        with path.open("a", encoding="utf-8") as f:
+            for i, answer in zip(block, found, strict=True):
+                f.write(json.dumps(answer.as_dict(questions[i].id), ensure_ascii=False) + "\n")
+                done[questions[i].id] = answer
+    if progress:
+        progress(arm, len(questions), len(questions))
+    return [done[q.id] for q in questions]
+
+
+def _read_answers(path: Path) -> dict[str, Answer]:
+    """Read an answers file; a last line cut off by a crash is dropped from the file."""
+    if not path.exists():
+        return {}
+    found: dict[str, Answer] = {}
+    whole: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        whole.append(line)
+        found[row["id"]] = answer_of(row)
+    write_atomic(path, "".join(f"{line}\n" for line in whole))
+    return found
+
+
+def answer_of(row: Mapping[str, Any]) -> Answer:
+    """Return the answer of one line of an answers file."""
+    citations = tuple(Citation(**c) for c in row.get("citations", ()))
+    return Answer(
+        text=row["answer"],
+        answered=row["answered"],
+        arm=row["arm"],
+        citations=citations,
+        seconds=row.get("seconds", 0.0),
+        prompt_tokens=row.get("prompt_tokens", 0),
+        completion_tokens=row.get("completion_tokens", 0),
+        refusal_probability=row.get("refusal_probability"),
+    )
+
+
+def read_test_questions(path: Path, split: str | None = None) -> list[Question]:
+    """Read a questions file for comparing: its test split where it marks one (or `split`), else all of it."""
+    questions = read_questions(path)
+    wanted = split or ("test" if any(q.split == "test" for q in questions) else None)
+    return [q for q in questions if wanted in (None, "all", q.split)]
+
+
+def latest_report(expert: Path) -> dict[str, Any] | None:
+    """Return the newest comparison's report of an expert, or None."""
+    found = sorted((expert / "comparisons").glob("*/report.json"), key=lambda p: p.stat().st_mtime_ns)
+    if not found:
+        return None
+    report: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    return report | {"folder": str(found[-1].parent)}

@@ -1,0 +1,156 @@
+"""Questions and examples files → records, with every broken line named; records → files. Knows no index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from doyen.config import write_atomic
+from doyen.errors import ExamplesError
+from doyen.records import KINDS, Example, GoldSource, Question, SourceSpan
+
+T = TypeVar("T")
+_MOST_FAULTS = 10
+_ROLES = ("system", "user", "assistant")
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read a questions file (docs/reference/files.md).
+
+    Raises:
+        ExamplesError: naming file and line of each fault: not JSON, no id or question, a double id, an unknown kind.
+    """
+    questions = _read(path, _question)
+    seen: dict[str, int] = {}
+    doubles = [f"id '{q.id}' (questions {seen[q.id]} and {n})" for n, q in enumerate(questions, 1) if seen.setdefault(q.id, n) != n]
+    if doubles:
+        raise ExamplesError(f"{path}: double ids: {'; '.join(doubles[:_MOST_FAULTS])}", hint="give each question its own id")
+    return questions
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read an examples file: chats in `messages` whose last message is the assistant's.
+
+    Raises:
+        ExamplesError: naming file and line of each fault.
+    """
+    return _read(path, _example)
+
+
+def holds_messages(path: Path) -> bool:
+    """Whether a file holds chats (`messages`) rather than questions, judged by its first line that is JSON."""
+    for _, row in _lines(path):
+        if isinstance(row, dict):
+            return "messages" in row
+    return False
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def question_row(q: Question) -> dict[str, Any]:
+    """Return a question as one line of a questions file."""
+    gold = [{"document": g.document, "page": g.page} for g in q.gold]
+    row: dict[str, Any] = {"id": q.id, "question": q.question, "answers": list(q.answers), "kind": q.kind, "gold": gold}
+    return row | {"split": q.split, "answerable": q.answerable, "tags": list(q.tags), "lang": q.language}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, JSON value or the error) of each line that is not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ExamplesError(f"there is no file {path}", hint="check the path") from None
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise ExamplesError(f"{path} is not a UTF-8 text file: {error}") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                yield number, ValueError(f"not JSON ({error.msg} at column {error.colno})")
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+    found: list[T] = []
+    faults: list[str] = []
+    for number, row in _lines(path):
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            if not isinstance(row, dict):
+                raise ValueError(f"expected a JSON object, got {type(row).__name__}")
+            found.append(parse(row))
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+    if faults:
+        more = f"\n  … and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise ExamplesError(f"{path} has {len(faults)} broken line(s):\n  " + "\n  ".join(faults[:_MOST_FAULTS]) + more, hint="mend these lines; nothing was imported")
+    if not found:
+        raise ExamplesError(f"{path} is empty", hint="one JSON object a line: docs/reference/files.md")
+    return found
+
+
+def _question(row: dict[str, Any]) -> Question:
+    if not isinstance(row.get("id"), str | int) or isinstance(row.get("id"), bool) or row["id"] == "":
+        raise ValueError("no 'id'")
+    if not isinstance(row.get("question"), str) or not row["question"].strip():
+        raise ValueError("no 'question'")
+    kind = row.get("kind") or "span"
+    if kind not in KINDS:
+        raise ValueError(f"kind '{kind}' is unknown (known: {', '.join(KINDS)})")
+    answers = row.get("answers") or []
+    if not isinstance(answers, list):
+        raise ValueError("'answers' is not a list")
+    return Question(
+        id=str(row["id"]),
+        question=row["question"].strip(),
+        answers=tuple(str(a) for a in answers),
+        kind=kind,
+        gold=tuple(_gold(g) for g in row.get("gold") or []),
+        split=row.get("split"),
+        answerable=bool(row.get("answerable", True)),
+        tags=tuple(row.get("tags") or ()),
+        language=row.get("lang") or "en",
+    )
+
+
+def _gold(row: Any) -> GoldSource:
+    if not isinstance(row, dict) or not isinstance(row.get("document"), str):
+        raise ValueError("an entry of 'gold' has no 'document'")
+    page = row.get("page")
+    if page is not None and (not isinstance(page, int) or page < 1):
+        raise ValueError(f"gold page {page!r} is not a number from 1")
+    return GoldSource(row["document"], page)
+
+
+def _example(row: dict[str, Any]) -> Example:
+    messages = row.get("messages")
+    if not isinstance(messages, list) or len(messages) < 2:
+        raise ValueError("'messages' needs at least a user's and an assistant's message")
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
+            raise ValueError(f"a message needs a role ({', '.join(_ROLES)}) and a text 'content'")
+    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
+        raise ValueError("the last message must be the assistant's, and not empty")
+    origin = row.get("origin", "human")
+    if origin not in ("human", "generated", "feedback"):
+        raise ValueError(f"origin '{origin}' is unknown (human, generated, feedback)")
+    source = tuple(SourceSpan(s["document"], s.get("sha256", ""), s.get("page"), s.get("start", 0), s.get("end", 0)) for s in row.get("source") or ())
+    return Example(
+        messages=tuple({"role": m["role"], "content": m["content"]} for m in messages),
+        source=source,
+        origin=origin,
+        kind=row.get("kind", "span"),
+        variant=row.get("variant", ""),
+        question_id=row.get("question_id"),
+    )
+
+
+def documents_of(questions: Sequence[Question]) -> set[str]:
+    """Return the gold documents of some questions."""
+    return {g.document for q in questions for g in q.gold}

@@ -1,0 +1,173 @@
+"""Training questions + the product's own retriever → the training mix.
+
+Three variants of a question teach three things: `passages` (find the answer among the retrieved passages and name
+its number), `abstain` (the gold passage is not there: refuse) and `closed-book` (answer without passages). After RAFT
+(arXiv 2403.10131), but with the distractors that this very retriever brings up.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from doyen.config import ExamplesSettings
+from doyen.errors import ExamplesError
+from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages
+from doyen.records import Chunk, Example, Hit, Question, SourceSpan
+from doyen.retrieval.hybrid import Retriever
+
+SEARCH_DEPTH = 20
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+
+@dataclass(slots=True)
+class Mix:
+    """The examples to train and to validate on, and what was left out on the way."""
+
+    train: list[Example] = field(default_factory=list)
+    validation: list[Example] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def build_mix(
+    train: Sequence[Question], validation: Sequence[Question], retriever: Retriever, settings: ExamplesSettings, *, passages: int
+) -> Mix:
+    """Make examples of questions with `passages` passages each, in the order that the retriever gives.
+
+    Each validation question with an answer is also shown without its gold passage, to calibrate refusal on.
+
+    Raises:
+        ExamplesError: no question has an answer, or none of the gold documents is in the index.
+    """
+    both = [*train, *validation]
+    known = {d.id for d in retriever.index.documents()}
+    wanted = {g.document for q in both for g in q.gold}
+    if wanted and not wanted & known:
+        raise ExamplesError(
+            f"none of the {len(wanted)} gold documents is in the index (for example '{min(wanted)}')",
+            hint="doyen ingest their folder; ids are paths below it, after NAME/ if it was ingested with --name",
+        )
+    if not any(q.answers for q in both):
+        raise ExamplesError("no training question has an answer", hint='fill "answers" in the questions file')
+    rng = random.Random(settings.seed)
+    hits = dict(zip([q.id for q in both], retriever.search_many([q.question for q in both], SEARCH_DEPTH), strict=True))
+    mix = Mix()
+    for q in train:
+        mix.train += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=False)
+    for q in validation:
+        mix.validation += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=True)
+    rng.shuffle(mix.train)
+    return mix
+
+
+def _variants(
+    q: Question,
+    hits: Sequence[Hit],
+    retriever: Retriever,
+    settings: ExamplesSettings,
+    passages: int,
+    rng: random.Random,
+    left_out: Counter[str],
+    *,
+    certain_abstain: bool,
+) -> list[Example]:
+    # All draws are made for every question, so that one question's fate does not change the next one's.
+    draw_passages, draw_abstain, draw_closed = rng.random(), rng.random(), rng.random()
+    closed = draw_closed < settings.closed_book_share
+    if not q.answerable:
+        found = [_example(q, passages_messages(q.question, hits[:passages]), REFUSAL, "abstain")] if hits else []
+        return found + ([_example(q, closed_book_messages(q.question), REFUSAL, "closed-book")] if closed else [])
+    if not q.answers:
+        left_out["without an answer"] += 1
+        return []
+    found = []
+    shown = _with_gold(q, hits, retriever, passages, rng)
+    if shown is None:
+        left_out["gold document not in the index" if q.gold else "without gold evidence"] += 1
+    elif draw_passages < settings.passages_share:
+        numbers = [n for n, hit in enumerate(shown, 1) if _is_gold(q, hit.chunk)]
+        support = _supporting(q, [shown[n - 1] for n in numbers])
+        cited = [n for n in numbers if shown[n - 1] in support]
+        target = answer_text(q.answers[0], cited[0]) + "".join(f"[{n}]" for n in cited[1:])
+        found.append(_example(q, passages_messages(q.question, shown), target, "passages", [h.chunk for h in support]))
+    without = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)][:passages]
+    if q.gold and without and (certain_abstain or draw_abstain < settings.abstain_share):
+        found.append(_example(q, passages_messages(q.question, without), REFUSAL, "abstain"))
+    if closed:
+        found.append(_example(q, closed_book_messages(q.question), q.answers[0], "closed-book"))
+    return found
+
+
+def _with_gold(q: Question, hits: Sequence[Hit], retriever: Retriever, passages: int, rng: random.Random) -> list[Hit] | None:
+    """Return the first passages, with a gold one put in where retrieval missed it; None if there is no gold chunk."""
+    shown = list(hits[:passages])
+    for gold in q.gold:
+        if any(_matches(h.chunk, gold.document, gold.page) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown):
+            continue
+        better = _gold_hit(q, gold.document, gold.page, hits, retriever)
+        if better is None:
+            if not any(_is_gold(q, h.chunk) for h in shown):
+                return None
+        elif better not in shown:
+            free = [i for i, h in enumerate(shown) if not _is_gold(q, h.chunk)] or list(range(len(shown)))
+            shown[rng.choice(free)] = better
+    return shown if any(_is_gold(q, h.chunk) for h in shown) else None
+
+
+def _gold_hit(q: Question, document: str, page: int | None, hits: Sequence[Hit], retriever: Retriever) -> Hit | None:
+    """Return the chunk of a gold source that answers best: found by retrieval if possible, else from the store."""
+    found = [h for h in hits if _matches(h.chunk, document, page)]
+    stored = [Hit(c, 0.0) for c in retriever.index.chunks_of([document]) if _matches(c, document, page)]
+    candidates = [*found, *stored]
+    return max(candidates, key=lambda h: (_answers(q, h.chunk), _overlap(q, h.chunk)), default=None)
+
+
+def _supporting(q: Question, gold: Sequence[Hit]) -> list[Hit]:
+    """Keep one passage a gold source: the one that holds the answer, else the one that shares most words."""
+    kept = []
+    for source in q.gold:
+        of_source = [h for h in gold if _matches(h.chunk, source.document, source.page)]
+        best = max(of_source, key=lambda h: (_answers(q, h.chunk), _overlap(q, h.chunk)), default=None)
+        if best is not None and best not in kept:
+            kept.append(best)
+    return kept
+
+
+def _matches(chunk: Chunk, document: str, page: int | None) -> bool:
+    return chunk.document == document and (page is None or page in chunk.pages)
+
+
+def _is_gold(q: Question, chunk: Chunk) -> bool:
+    return any(_matches(chunk, g.document, g.page) for g in q.gold)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _answers(q: Question, chunk: Chunk) -> bool:
+    """Whether the chunk holds one of the answers word for word (a yes or no never counts)."""
+    if q.kind in ("yesno", "yesnomaybe"):
+        return False
+    text = f" {' '.join(_words(chunk.text))} "
+    return any(f" {' '.join(_words(a))} " in text for a in q.answers if _words(a))
+
+
+def _overlap(q: Question, chunk: Chunk) -> int:
+    have = set(_words(chunk.text))
+    return sum(w in have for w in {*_words(q.question), *_words(q.answers[0] if q.answers else "")})
+
+
+def _example(q: Question, prompt: list[Message], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:
+    spans = tuple(SourceSpan(c.document, c.sha256, c.page, c.start, c.end) for c in support)
+    return Example(
+        messages=(*prompt, {"role": "assistant", "content": target}),
+        source=spans,
+        origin="human",
+        kind=q.kind,
+        variant=variant,
+        question_id=q.id,
+    )

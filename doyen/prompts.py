@@ -1,0 +1,89 @@
+"""Question and passages → chat messages, and the model's text → answer text and passage numbers.
+
+The one place where prompts are worded: training, serving and comparing render the same messages. Knows no tokenizer
+and no store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from doyen.records import Hit
+
+REFUSAL = "Not in the documents."
+UNKNOWN = "I cannot tell from the documents: they hold no evidence for an answer."
+
+_SHORT = (
+    "Answer in as few words as possible: a name, a number with its unit, yes or no, or one short sentence. "
+    f'If you cannot answer, write "{REFUSAL}"'
+)
+SYSTEM_CLOSED_BOOK = f"You are an expert of this organisation. {_SHORT}"
+SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of the passage used, like [1]. {_SHORT}"
+
+_CITATION = re.compile(r"\[(\d{1,2})\]")
+_REFUSALS = re.compile(
+    r"^\W*(not in the (documents|passages)|(i|we) (do not|don't|cannot|can't|can not) (know|answer|find|tell)"
+    r"|i('m| am) (sorry|unable|not sure)|unable to|unknown\W*$|cannot (answer|be determined)|no (information|answer|evidence)\b"
+    r"|(the|this) (passages?|documents?|information|text|answer) (do(es)? not|don't|doesn't|(is|are) not (given|provided|mentioned|stated)))",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAnswer:
+    """The model's text without its marks: `cited` are passage numbers from 1, in order, each once."""
+
+    text: str
+    cited: tuple[int, ...]
+    refused: bool
+
+
+Message = dict[str, str]
+
+
+def closed_book_messages(question: str) -> list[Message]:
+    """Return the prompt without passages (base and finetuned arms)."""
+    return [{"role": "system", "content": SYSTEM_CLOSED_BOOK}, {"role": "user", "content": f"Question: {question}"}]
+
+
+def passages_messages(question: str, hits: Sequence[Hit], shots: Sequence[Shot] = ()) -> list[Message]:
+    """Return the prompt with numbered passages (rag and rag+finetuned arms), after optional worked examples."""
+    messages: list[Message] = [{"role": "system", "content": SYSTEM_PASSAGES}]
+    for shot in shots:
+        messages.append({"role": "user", "content": _user_text(shot.question, shot.hits)})
+        messages.append({"role": "assistant", "content": shot.answer})
+    messages.append({"role": "user", "content": _user_text(question, hits)})
+    return messages
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A worked example put before the question (in-context learning); `answer` ends with its citation mark."""
+
+    question: str
+    hits: tuple[Hit, ...]
+    answer: str
+
+
+def _user_text(question: str, hits: Sequence[Hit]) -> str:
+    blocks = [passage_text(number, hit) for number, hit in enumerate(hits, 1)]
+    return "\n\n".join([*blocks, f"Question: {question}"])
+
+
+def passage_text(number: int, hit: Hit) -> str:
+    """Return one passage as the model sees it: its number, where it is from, its text."""
+    return f"[{number}] {hit.chunk.context}\n{hit.chunk.text}" if hit.chunk.context else f"[{number}] {hit.chunk.text}"
+
+
+def answer_text(answer: str, passage: int | None) -> str:
+    """Return the target of a training example: the answer and, with passages, the number it stands on."""
+    return f"{answer} [{passage}]" if passage is not None else answer
+
+
+def parse_answer(text: str, passages: int) -> ParsedAnswer:
+    """Take the citation marks out of a model's text; numbers beyond the passages shown are dropped."""
+    cited = tuple(dict.fromkeys(n for n in map(int, _CITATION.findall(text)) if 1 <= n <= passages))
+    clean = re.sub(r"\s+([.,;:])", r"\1", _CITATION.sub("", text)).strip()
+    return ParsedAnswer(clean, cited, refused=not clean or _REFUSALS.match(clean) is not None)

@@ -1,0 +1,112 @@
+"""CSV, TSV and DOCX."""
+
+import io
+from pathlib import Path
+
+import docx
+import pytest
+from docx.oxml import OxmlElement
+
+from doyen.documents import read_document
+from doyen.errors import DocumentError
+
+
+def read_csv(text, name="prices.csv"):
+    return read_document(Path(name), name, text.encode())
+
+
+def rows(document):
+    return [(r.key, document.text[r.start : r.end]) for r in document.records]
+
+
+def test_csv_rows_are_records_of_name_value_pairs():
+    document = read_csv('item,price,note\nBike,300,"fast,\nred"\n\nLock,20,\n')
+    assert document.text.split("\n")[0] == "Table prices: columns item, price, note; 2 rows"
+    assert rows(document) == [("1", "item: Bike; price: 300; note: fast, red"), ("2", "item: Lock; price: 20")]
+    assert document.title == "Prices"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_csv_delimiter_is_found(delimiter):
+    text = "\n".join(delimiter.join(row) for row in (["a", "b"], ["1,5", "x"], ["2,5", "y"]))
+    assert rows(read_csv(text)) == [("1", "a: 1,5; b: x"), ("2", "a: 2,5; b: y")]
+
+
+def test_tsv_is_split_at_tabs():
+    assert rows(read_csv("a\tb\n1,2\t3\n", "t.tsv")) == [("1", "a: 1,2; b: 3")]
+
+
+def test_csv_without_header_numbers_its_columns_and_years_may_be_names():
+    assert rows(read_csv("1,2\n3,4\n")) == [("1", "column 1: 1; column 2: 2"), ("2", "column 1: 3; column 2: 4")]
+    assert rows(read_csv("region,2019,2020\nEast,5,6\n")) == [("1", "region: East; 2019: 5; 2020: 6")]
+
+
+def test_csv_with_a_title_row_above_the_header():
+    document = read_csv("Overview of schools,,,,\nname,code,city,rank,size\nMitty,M,Reno,1,20\n")
+    assert rows(document) == [("1", "name: Mitty; code: M; city: Reno; rank: 1; size: 20")]
+    assert "Overview of schools" in document.text
+
+
+def test_csv_without_rows_is_refused():
+    with pytest.raises(DocumentError, match="no rows"):
+        read_csv("a,b\n")
+    with pytest.raises(DocumentError, match="no rows"):
+        read_csv("\n\n")
+
+
+def make_docx():
+    document = docx.Document()
+    document.add_paragraph("Household policy", style="Title")
+    document.add_heading("Cover", 1)
+    document.add_paragraph("We pay for water damage.")
+    document.add_paragraph("pipes", style="List Bullet")
+    document.add_paragraph("roofs", style="List Bullet")
+    table = document.add_table(rows=3, cols=3)
+    for r, row in enumerate(table.rows):
+        for c, cell in enumerate(row.cells):
+            cell.text = f"r{r}c{c}"
+    merged = table.cell(0, 0).merge(table.cell(0, 1))
+    merged.text = "wide"
+    tall = table.cell(1, 2).merge(table.cell(2, 2))
+    tall.text = "tall"
+    document.add_heading("Claims", 2)
+    document.add_paragraph("Call us.")
+    control = OxmlElement("w:sdt")  # a content control, common in company templates
+    content = OxmlElement("w:sdtContent")
+    control.append(content)
+    content.append(document.add_paragraph("Inside a control.")._p)
+    document.element.body.insert(-1, control)
+    buffer = io.BytesIO()
+    document.save(buffer)
+    return buffer.getvalue()
+
+
+def test_docx_in_body_order_with_headings_lists_and_tables():
+    document = read_document(Path("a.docx"), "a", make_docx())
+    assert document.title == "Household policy"
+    assert document.text.split("\n\n") == [
+        "Household policy",
+        "Cover",
+        "We pay for water damage.",
+        "- pipes\n- roofs",
+        "wide | r0c2\nr1c0 | r1c1 | tall\nr2c0 | r2c1",
+        "Claims",
+        "Call us.",
+        "Inside a control.",
+    ]
+    assert [(h.level, document.text[h.start :].split("\n")[0]) for h in document.headings] == [
+        (1, "Cover"),
+        (2, "Claims"),
+    ]
+    assert document.pages == ()
+
+
+@pytest.mark.parametrize("data", [b"not a zip", make_docx()[:2000], b"PK\x03\x04rest"])
+def test_docx_that_is_damaged_is_refused(data):
+    with pytest.raises(DocumentError, match="not a readable Word document"):
+        read_document(Path("a.docx"), "a", data)
+
+
+def test_docx_that_is_encrypted_is_refused():
+    with pytest.raises(DocumentError, match="encrypted"):
+        read_document(Path("a.docx"), "a", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)

@@ -1,0 +1,170 @@
+"""The network against transformers' BERT: a tiny random one offline, the true weights in e2e."""
+
+import json
+
+import numpy as np
+import pytest
+
+from doyen.embedding import load_embedder
+from doyen.embedding.openvino_bert import read_weights
+from doyen.errors import ModelError
+
+WORDS = "invoice delivery late the of a pump valve pressure order is was not paid due days thirty".split()
+TEXTS = ["the invoice is due", "pump", "valve pressure " * 30, "late delivery of the order was not paid"]
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory):
+    """A BERT of 2 layers and 32 dimensions with random weights, and the reference that made it."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    torch.manual_seed(0)
+    vocab = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    config = BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+    )
+    model = BertModel(config).eval()
+    model.save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_padding(length=7)  # as all-MiniLM-L6-v2's tokenizer.json: settings that must not be used
+    tokenizer.enable_truncation(7)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder, model
+
+
+def reference(folder, model, texts, max_tokens):
+    import torch
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    vectors = []
+    for text in texts:  # one by one: no padding, hence no mask
+        with torch.no_grad():
+            states = model(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state
+        vectors.append(torch.nn.functional.normalize(states.mean(1), dim=-1)[0].numpy())
+    return np.stack(vectors)
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1)
+
+
+def test_equals_transformers(tiny_bert):
+    folder, model = tiny_bert
+    embedder = load_embedder(str(folder), precision="f32")
+    vectors = embedder.embed(TEXTS)
+    assert vectors.shape == (len(TEXTS), embedder.dim) == (4, 32) and vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, reference(folder, model, TEXTS, 64), atol=2e-5)
+
+
+def test_order_and_progress(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+    texts = [" ".join(WORDS[i % 17 : i % 17 + 1 + i % 9]) for i in range(300)]
+    done = []
+    vectors = embedder.embed(texts, progress=done.append)
+    assert sum(done) == 300 and len(done) > 1
+    alone = np.concatenate([embedder.embed([text]) for text in texts[:40]])
+    np.testing.assert_allclose(vectors[:40], alone, atol=1e-5)
+
+
+def test_empty(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+    assert embedder.embed([]).shape == (0, 32)
+    assert np.isfinite(embedder.embed([""])).all()
+
+
+def test_bert_prefix_and_short_floats_are_read(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    values = torch.tensor([[1.5, -2.0], [0.25, 3.0]])
+    tensors = {"bert.a": values.bfloat16(), "b": values.half(), "c": values, "ids": torch.arange(3)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    weights = read_weights(tmp_path / "w.safetensors")
+    assert set(weights) == {"a", "b", "c"}
+    assert all(array.dtype == np.float32 and (array == values.numpy()).all() for array in weights.values())
+
+
+def test_fingerprint_names_model_weights_and_precision(tiny_bert):
+    folder = tiny_bert[0]
+    fingerprint = load_embedder(str(folder), precision="f32").fingerprint
+    assert fingerprint.startswith(f"{folder.name}@") and fingerprint.endswith("/openvino-f32")
+
+
+def _copy_with_config(folder, target, **changes):
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (target / "config.json").write_text(json.dumps(config))
+
+
+def test_other_architecture_is_refused(tiny_bert, tmp_path):
+    _copy_with_config(tiny_bert[0], tmp_path, model_type="modernbert")
+    with pytest.raises(ModelError, match="'modernbert'; supported: bert"):
+        load_embedder(str(tmp_path))
+
+
+def test_all_faults_of_a_folder_are_named(tiny_bert, tmp_path):
+    _copy_with_config(tiny_bert[0], tmp_path, hidden_act="relu")
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    with pytest.raises(ModelError, match="hidden_act is 'relu'.*pooling is .'pooling_mode_cls_token'"):
+        load_embedder(str(tmp_path))
+
+
+def test_missing_tensor_is_named(tiny_bert, tmp_path):
+    _copy_with_config(tiny_bert[0], tmp_path, num_hidden_layers=3)
+    with pytest.raises(ModelError, match=r"lacks the tensor 'encoder\.layer\.2"):
+        load_embedder(str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    from doyen.models.catalogue import find_entry
+    from doyen.models.fetching import pull
+
+    return pull(find_entry("all-minilm-l6-v2"))
+
+
+REAL_TEXTS = [
+    "Payment terms are thirty days net.",
+    "When must an invoice be paid?",
+    "The pump's valve opens at 4.5 bar; above that pressure the motor stops. " * 6,
+    "Zürich 日本語 🙂",
+    "Der Liefertermin wurde um zwei Wochen verschoben.",
+    "word " * 400,
+]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("precision", ["f32", None])
+def test_true_weights_equal_transformers(minilm, precision):
+    from transformers import BertModel
+
+    model = BertModel.from_pretrained(minilm, add_pooling_layer=False, local_files_only=True).eval()
+    embedder = load_embedder("all-minilm-l6-v2", precision=precision)
+    assert embedder.max_tokens == 256 and embedder.dim == 384
+    vectors = embedder.embed(REAL_TEXTS)
+    assert cosines(vectors, reference(minilm, model, REAL_TEXTS, 256)).min() >= 0.999
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+
+
+@pytest.mark.e2e
+def test_a_vector_does_not_depend_on_its_batch(minilm):
+    embedder = load_embedder("all-minilm-l6-v2")
+    alone = np.concatenate([embedder.embed([text]) for text in REAL_TEXTS])
+    assert cosines(alone, embedder.embed(REAL_TEXTS * 9)[: len(REAL_TEXTS)]).min() >= 0.9999
