@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from doyen.expert import Expert
     from doyen.finetuning.running import finetune
     from doyen.folder import init, status
-    from doyen.ingest import ingest, remove_documents
+    from doyen.ingesting import ingest, remove_documents
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
 
 _HOME = {
@@ -35,10 +35,10 @@ _HOME = {
     "compare": "doyen.evaluation.comparison",
     "finetune": "doyen.finetuning.running",
     "import_file": "doyen.examples.building",
-    "ingest": "doyen.ingest",
+    "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
-    "remove_documents": "doyen.ingest",
+    "remove_documents": "doyen.ingesting",
     "status": "doyen.folder",
 }
 

@@ -15,7 +15,7 @@ from doyen.citing import cite
 from doyen.config import Settings, load_settings
 from doyen.embedding import load_embedder
 from doyen.errors import UsageError
-from doyen.ingest import open_index
+from doyen.ingesting import open_index
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model

@@ -11,7 +11,7 @@ from doyen.adapters import list_adapters, read_adapter
 from doyen.config import FILE_NAME, FORMAT_VERSION, EmbedderSettings, ModelSettings, Settings, StoreSettings, load_settings, settings_toml, write_atomic
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
-from doyen.ingest import FAILED_FILE, index_folder, open_index
+from doyen.ingesting import FAILED_FILE, index_folder, open_index
 from doyen.models.catalogue import FolderSource, find_entry
 from doyen.models.fetching import is_fetched
 

@@ -11,11 +11,12 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from doyen.adapters import adapter_folder, list_adapters, read_adapter
+from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
 from doyen.evaluation.report import build_report, write_report
@@ -24,12 +25,10 @@ from doyen.examples.importing import read_questions
 from doyen.expert import Expert, open_engine, open_retriever, open_tuning
 from doyen.models.engine import Engine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
-from doyen.records import ARMS, Answer, Arm, Citation, Hit, Question
+from doyen.records import ARMS, Answer, Arm, Question
 from doyen.retrieval.hybrid import Retriever
 
 HITS_DEPTH = 10
-BLOCK = 32
-Progress = Callable[[str, int, int], None]
 
 
 def compare(
@@ -70,7 +69,7 @@ def compare(
     for arm in chosen:
         tuning = open_tuning(folder, adapter) if "finetuned" in arm else None
         one = Expert(engine, retriever=retriever if "rag" in arm else None, tuning=tuning, settings=settings, shots=shots if "rag" in arm else ())
-        answers[arm] = _ask(one, arm, asked, hits, target / f"answers.{arm}.jsonl", progress)
+        answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
     report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed)
     write_report(report, target)
@@ -133,58 +132,6 @@ def _begin(target: Path, identity: str) -> None:
         for old in target.glob("answers.*.jsonl"):
             old.unlink()
         write_atomic(marker, identity)
-
-
-def _ask(
-    expert: Expert, arm: str, questions: Sequence[Question], hits: Sequence[Sequence[Hit]], path: Path, progress: Progress | None
-) -> list[Answer]:
-    """Ask what the answers file does not hold yet, in blocks; return all answers in the questions' order."""
-    done = _read_answers(path)
-    waiting = [i for i, q in enumerate(questions) if q.id not in done]
-    for start in range(0, len(waiting), BLOCK):
-        block = waiting[start : start + BLOCK]
-        if progress:
-            progress(arm, len(questions) - len(waiting) + start, len(questions))
-        found = expert.ask_many([questions[i].question for i in block], hits=[hits[i] for i in block])
-        with path.open("a", encoding="utf-8") as f:
-            for i, answer in zip(block, found, strict=True):
-                f.write(json.dumps(answer.as_dict(questions[i].id), ensure_ascii=False) + "\n")
-                done[questions[i].id] = answer
-    if progress:
-        progress(arm, len(questions), len(questions))
-    return [done[q.id] for q in questions]
-
-
-def _read_answers(path: Path) -> dict[str, Answer]:
-    """Read an answers file; a last line cut off by a crash is dropped from the file."""
-    if not path.exists():
-        return {}
-    found: dict[str, Answer] = {}
-    whole: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        whole.append(line)
-        found[row["id"]] = answer_of(row)
-    write_atomic(path, "".join(f"{line}\n" for line in whole))
-    return found
-
-
-def answer_of(row: Mapping[str, Any]) -> Answer:
-    """Return the answer of one line of an answers file."""
-    citations = tuple(Citation(**c) for c in row.get("citations", ()))
-    return Answer(
-        text=row["answer"],
-        answered=row["answered"],
-        arm=row["arm"],
-        citations=citations,
-        seconds=row.get("seconds", 0.0),
-        prompt_tokens=row.get("prompt_tokens", 0),
-        completion_tokens=row.get("completion_tokens", 0),
-        refusal_probability=row.get("refusal_probability"),
-    )
 
 
 def read_test_questions(path: Path, split: str | None = None) -> list[Question]:

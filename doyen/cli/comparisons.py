@@ -1,0 +1,76 @@
+"""`doyen compare`, `doyen advise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.records import ARMS
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(compare)
+    app.command()(advise)
+
+
+def compare(
+    questions: Annotated[Path | None, typer.Option(help="A questions file (default: the imported ones, test split).", show_default=False)] = None,
+    arms: Annotated[str, typer.Option(help="Arms, separated by commas.")] = ",".join(ARMS),
+    adapter: Annotated[str, typer.Option(help="Adapter of the fine-tuned arms (default: the newest).", show_default=False)] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions.", show_default=False)] = None,
+    split: Annotated[str | None, typer.Option(help="Split to ask (default: test; 'all' for every question).", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)] = None,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Ask the arms the same held-out questions and write report.html and report.json."""
+    import doyen
+    from doyen.evaluation.comparison import read_test_questions
+    from doyen.examples.building import held_out_questions
+
+    folder = expert_folder(expert)
+    asked = read_test_questions(questions, split) if questions is not None else held_out_questions(folder)
+    asked = asked[:limit] if limit else asked
+    with Bar("questions") as bar:
+        report = doyen.compare(folder, asked, arms=[a.strip() for a in arms.split(",") if a.strip()], adapter=adapter, out=out, progress=bar)
+    note(f"wrote {report['folder']}/report.html")
+    show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
+
+
+def summary_lines(report: dict[str, Any]) -> list[str]:
+    """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
+    shown = ("token_f1", "answer_score", "unanswerable_refused", "false_refusal_rate", "citation_precision", "seconds_mean")
+    lines = [f"{'arm':<14}" + "".join(f"{name:>26}" for name in shown)]
+    for arm, figures in report["arms"].items():
+        cells = []
+        for name in shown:
+            m = figures["metrics"].get(name)
+            cells.append(f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" if m else "-")
+        lines.append(f"{arm:<14}" + "".join(f"{cell:>26}" for cell in cells))
+    advice = report["advice"]
+    return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+
+
+def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:
+    """Say which arm to use, and why: from the newest comparison, else from the rules."""
+    import doyen
+    from doyen.evaluation.advice import advise_without_comparison
+    from doyen.evaluation.comparison import latest_report
+
+    folder = expert_folder(expert)
+    report = latest_report(folder)
+    if report is not None:
+        advice = doyen.advise(report)
+    else:
+        row = doyen.status(folder)
+        held = (row["examples"] or {}).get("questions", 0)
+        advice = advise_without_comparison(row["documents"], row["chunks"], held, len(row["adapters"]))
+    basis = f"measured: {report['folder']}" if report else "advice, not a measurement"
+    lines = [f"{advice.arm} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
+    if advice.runner_up:
+        lines.append(f"runner-up: {advice.runner_up}")
+    show(advice.as_dict(), "\n".join(lines), json_)

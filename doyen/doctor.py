@@ -1,0 +1,119 @@
+"""What is wrong on this machine or with this expert, and the command that mends it. Changes nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from doyen.config import load_settings
+from doyen.errors import DoyenError, StoreError
+from doyen.index.lance import same_vectors
+from doyen.ingesting import index_folder, open_index
+from doyen.models.catalogue import find_entry
+from doyen.models.engine import FINETUNE_EXTRA
+from doyen.models.fetching import cache_folder, is_fetched
+
+_ENGINE_PACKAGES = ("torch", "transformers", "peft")
+_LEAST_DISK_GIB = 2.0
+_LEAST_MEMORY_GIB = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `hint` is what mends it."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the check as JSON."""
+        return asdict(self)
+
+
+def examine(expert: Path | None) -> list[Check]:
+    """Check the machine, and the expert if one is given."""
+    checks = [_python(), _packages(), _processor(), _memory(), _disk(cache_folder())]
+    if expert is None:
+        return checks
+    try:
+        settings = load_settings(expert)
+    except DoyenError as error:
+        return [*checks, Check("settings", False, str(error), error.hint or "")]
+    checks.append(Check("settings", True, str(expert / "doyen.toml")))
+    for role, name in (("model", settings.model.name), ("embedder", settings.embedder.name)):
+        checks.append(_model(role, name))
+    return [*checks, _index(expert)]
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
+
+
+def _packages() -> Check:
+    missing = []
+    for name in _ENGINE_PACKAGES:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Check("answers and fine-tuning", False, f"not installed: {', '.join(missing)}; ingest and search work", FINETUNE_EXTRA)
+    return Check("answers and fine-tuning", True, f"torch {importlib.metadata.version('torch')}, transformers {importlib.metadata.version('transformers')}")
+
+
+def _processor() -> Check:
+    import openvino
+
+    capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return Check("processor", True, f"{os.cpu_count()} cores, {'bfloat16' if 'BF16' in capable else 'no bfloat16 (float32 is used: about half the speed)'}")
+
+
+def _memory() -> Check:
+    try:
+        gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError):
+        return Check("memory", True, "unknown")
+    return Check("memory", gib >= _LEAST_MEMORY_GIB, f"{gib:.1f} GiB", f"at least {_LEAST_MEMORY_GIB:.0f} GiB for the default model")
+
+
+def _disk(folder: Path) -> Check:
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    return Check("disk", free >= _LEAST_DISK_GIB, f"{free:.1f} GiB free for models in {folder}", "free some, or set DOYEN_CACHE to another folder")
+
+
+def _model(role: str, name: str) -> Check:
+    try:
+        fetched = is_fetched(find_entry(name))
+    except DoyenError as error:
+        return Check(role, False, str(error), error.hint or "")
+    return Check(role, fetched, f"{name} is {'here' if fetched else 'not fetched'}", f"doyen models pull {name}")
+
+
+def _index(expert: Path) -> Check:
+    settings = load_settings(expert)
+    try:
+        index = open_index(expert, settings)
+    except StoreError as error:
+        return Check("index", False, str(error), error.hint or "")
+    if (index_folder(expert, settings) / "writing").exists():
+        return Check("index", False, "an ingest was interrupted", "run the same doyen ingest again: it goes on")
+    entry = find_entry(settings.embedder.name)
+    if is_fetched(entry):
+        from doyen.embedding import load_embedder
+
+        fingerprint = load_embedder(settings.embedder.name).fingerprint
+        if not same_vectors(fingerprint, index.manifest.fingerprint):
+            return Check("index", False, f"made with {index.manifest.fingerprint}, not {fingerprint}", "doyen ingest --rebuild SOURCE…")
+    documents = index.documents()
+    counted = sum(d.chunks for d in documents)
+    consistent = counted == index.chunk_count()
+    return Check("index", consistent, f"{len(documents)} documents, {index.chunk_count()} chunks (documents say {counted})", "doyen ingest --rebuild SOURCE…")
