@@ -42,7 +42,27 @@ _HOME = {
     "status": "doyen.folder",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Answer",
+    "Chunk",
+    "Citation",
+    "Document",
+    "DoyenError",
+    "Example",
+    "Expert",
+    "Hit",
+    "Question",
+    "advise",
+    "build_examples",
+    "compare",
+    "finetune",
+    "import_file",
+    "ingest",
+    "init",
+    "list_adapters",
+    "remove_documents",
+    "status",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -51,7 +51,10 @@ def read_adapter(folder: Path) -> AdapterManifest:
     try:
         return AdapterManifest(**json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise ExpertError(f"the manifest of adapter {folder.name} cannot be read: {error}", hint="doyen finetune --name NAME makes a new one") from error
+        raise ExpertError(
+            f"the manifest of adapter {folder.name} cannot be read: {error}",
+            hint="doyen finetune --name NAME makes a new one",
+        ) from error
 
 
 def list_adapters(expert: Path) -> list[Path]:
@@ -64,7 +67,9 @@ def adapter_folder(expert: Path, name: str) -> Path:
     """Return the folder of adapter `name`, or of the newest for ''. Raises UsageError if there is none."""
     folders = list_adapters(expert)
     if not folders:
-        raise UsageError(f"the expert in {expert} has no adapter", hint="doyen examples import FILE, then doyen finetune")
+        raise UsageError(
+            f"the expert in {expert} has no adapter", hint="doyen examples import FILE, then doyen finetune"
+        )
     if not name:
         return folders[-1]
     for folder in folders:

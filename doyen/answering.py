@@ -16,14 +16,23 @@ BLOCK = 32
 Progress = Callable[[str, int, int], None]
 
 
-def answer_file(expert: Expert, questions: Sequence[Question], out: Path, progress: Progress | None = None) -> list[Answer]:
+def answer_file(
+    expert: Expert, questions: Sequence[Question], out: Path, progress: Progress | None = None
+) -> list[Answer]:
     """Answer questions into the answers file `out`, in their order.
 
     Until all are answered, the answers stand in a hidden file beside it; the same call takes them up again.
     """
     tuned = str(expert.tuning.folder) if expert.tuning else None
     index = [[d.id, d.sha256] for d in expert.retriever.index.documents()] if expert.retriever else None
-    inputs = [expert.arm, tuned, expert.engine.name, expert.settings.as_dict(), index, [[q.id, q.question] for q in questions]]
+    inputs = [
+        expert.arm,
+        tuned,
+        expert.engine.name,
+        expert.settings.as_dict(),
+        index,
+        [[q.id, q.question] for q in questions],
+    ]
     identity = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
     partial = out.with_name(f".{out.name}.{identity}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +44,11 @@ def answer_file(expert: Expert, questions: Sequence[Question], out: Path, progre
 
 
 def ask_into(
-    expert: Expert, questions: Sequence[Question], hits: Sequence[Sequence[Hit]] | None, path: Path, progress: Progress | None
+    expert: Expert,
+    questions: Sequence[Question],
+    hits: Sequence[Sequence[Hit]] | None,
+    path: Path,
+    progress: Progress | None,
 ) -> list[Answer]:
     """Ask what the answers file `path` does not hold yet, block by block; return all answers in the questions' order.
 
@@ -47,7 +60,9 @@ def ask_into(
         block = waiting[start : start + BLOCK]
         if progress:
             progress(expert.arm, len(questions) - len(waiting) + start, len(questions))
-        found = expert.ask_many([questions[i].question for i in block], hits=None if hits is None else [hits[i] for i in block])
+        found = expert.ask_many(
+            [questions[i].question for i in block], hits=None if hits is None else [hits[i] for i in block]
+        )
         with path.open("a", encoding="utf-8") as f:
             for i, answer in zip(block, found, strict=True):
                 f.write(json.dumps(answer.as_dict(questions[i].id), ensure_ascii=False) + "\n")

@@ -16,7 +16,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？।])\s+|\n+")
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
-def cite(answer: ParsedAnswer, question: str, hits: Sequence[Hit], text_of: Callable[[str], str]) -> tuple[Citation, ...]:
+def cite(
+    answer: ParsedAnswer, question: str, hits: Sequence[Hit], text_of: Callable[[str], str]
+) -> tuple[Citation, ...]:
     """Resolve the passages that the model named; where it named none, or one without the answer, find the supporting one.
 
     A citation whose quote is not at its offsets in `text_of(document)` is dropped.
@@ -77,7 +79,9 @@ def _best_sentence(text: str, answer: str, question: str) -> tuple[int, int]:
     spans = list(_sentences(text))
     if not spans:
         return 0, min(len(text), MAX_QUOTE)
-    start, end = max(spans, key=lambda s: (_holds(text[s[0] : s[1]], answer), _overlap(text[s[0] : s[1]], answer, question)))
+    start, end = max(
+        spans, key=lambda s: (_holds(text[s[0] : s[1]], answer), _overlap(text[s[0] : s[1]], answer, question))
+    )
     if end - start <= MAX_QUOTE:
         return start, end
     at = text.casefold().find(answer.casefold()[:40], start, end) if answer else -1

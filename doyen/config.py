@@ -59,8 +59,10 @@ class ChunkingSettings:
 class RetrievalSettings:
     """How passages are found."""
 
-    candidates: int = setting(100, "Chunks taken from each of dense and full-text search before fusion.", low=10, high=1000)
-    dense_weight: float = setting(0.5, "Share of the embedding similarity in the fused score.", low=0.0, high=1.0)
+    candidates: int = setting(
+        100, "Chunks taken from each of dense and full-text search before fusion.", low=10, high=1000
+    )
+    dense_weight: float = setting(0.4, "Share of the embedding similarity in the fused score.", low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class AnswerSettings:
         0.25, "Below this cosine, and without a shared rare word, there is no evidence.", low=-1.0, high=1.0
     )
     refusal_threshold: float = setting(
-        0.0, "Refuse when the model's own probability of refusing exceeds this; 0: the adapter's calibrated value.", low=0.0, high=1.0
+        0.0,
+        "Refuse when the model's own probability of refusing exceeds this; 0: the adapter's calibrated value.",
+        low=0.0,
+        high=1.0,
     )
 
 
@@ -92,7 +97,9 @@ class FinetuneSettings:
     batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
     micro_batch_tokens: int = setting(1536, "Padded tokens computed at once: bounds the memory.", low=64)
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
-    validation_share: float = setting(0.1, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5)
+    validation_share: float = setting(
+        0.1, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5
+    )
     seed: int = setting(7, "Seed of initialisation and order.")
 
 
@@ -100,7 +107,9 @@ class FinetuneSettings:
 class ExamplesSettings:
     """The training mix that `doyen examples build` makes from questions."""
 
-    passages_share: float = setting(1.0, "Share of the questions made into examples with retrieved passages.", low=0.0, high=1.0)
+    passages_share: float = setting(
+        1.0, "Share of the questions made into examples with retrieved passages.", low=0.0, high=1.0
+    )
     abstain_share: float = setting(
         0.15, "Share of answerable questions shown again without their gold passage, to be refused.", low=0.0, high=1.0
     )
@@ -123,7 +132,10 @@ class Settings:
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return table → key → value."""
-        return {t.name: {f.name: getattr(getattr(self, t.name), f.name) for f in fields(getattr(self, t.name))} for t in fields(self)}
+        return {
+            t.name: {f.name: getattr(getattr(self, t.name), f.name) for f in fields(getattr(self, t.name))}
+            for t in fields(self)
+        }
 
 
 def _fault(where: str, value: Any, declared: Any) -> str | None:
@@ -179,10 +191,13 @@ def parse_settings(text: str, *, where: str = FILE_NAME) -> Settings:
         found = [_fault(f"[{name}] {key}", value, declared[key]) for key, value in content.items() if key in declared]
         faults += [fault for fault in found if fault]
         if not faults:
-            built[name] = tables[name](**content)  # type: ignore[operator,misc]
+            built[name] = tables[name](**content)  # type: ignore[operator]
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
-        raise ConfigError(f"{where} has {len(faults)} fault(s):\n{listed}", hint=f"edit {where}; docs/reference/settings.md lists all settings")
+        raise ConfigError(
+            f"{where} has {len(faults)} fault(s):\n{listed}",
+            hint=f"edit {where}; docs/reference/settings.md lists all settings",
+        )
     return Settings(**built)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import load_settings
+from doyen.embedding.openvino_bert import load_openvino
 from doyen.errors import DoyenError, StoreError
 from doyen.index.lance import same_vectors
 from doyen.ingesting import index_folder, open_index
@@ -65,15 +66,26 @@ def _packages() -> Check:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check("answers and fine-tuning", False, f"not installed: {', '.join(missing)}; ingest and search work", FINETUNE_EXTRA)
-    return Check("answers and fine-tuning", True, f"torch {importlib.metadata.version('torch')}, transformers {importlib.metadata.version('transformers')}")
+        return Check(
+            "answers and fine-tuning",
+            False,
+            f"not installed: {', '.join(missing)}; ingest and search work",
+            FINETUNE_EXTRA,
+        )
+    return Check(
+        "answers and fine-tuning",
+        True,
+        f"torch {importlib.metadata.version('torch')}, transformers {importlib.metadata.version('transformers')}",
+    )
 
 
 def _processor() -> Check:
-    import openvino
-
-    capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return Check("processor", True, f"{os.cpu_count()} cores, {'bfloat16' if 'BF16' in capable else 'no bfloat16 (float32 is used: about half the speed)'}")
+    capable = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return Check(
+        "processor",
+        True,
+        f"{os.cpu_count()} cores, {'bfloat16' if 'BF16' in capable else 'no bfloat16 (float32 is used: about half the speed)'}",
+    )
 
 
 def _memory() -> Check:
@@ -81,13 +93,23 @@ def _memory() -> Check:
         gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError):
         return Check("memory", True, "unknown")
-    return Check("memory", gib >= _LEAST_MEMORY_GIB, f"{gib:.1f} GiB", f"at least {_LEAST_MEMORY_GIB:.0f} GiB for the default model")
+    return Check(
+        "memory",
+        gib >= _LEAST_MEMORY_GIB,
+        f"{gib:.1f} GiB",
+        f"at least {_LEAST_MEMORY_GIB:.0f} GiB for the default model",
+    )
 
 
 def _disk(folder: Path) -> Check:
     there = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(there).free / 2**30
-    return Check("disk", free >= _LEAST_DISK_GIB, f"{free:.1f} GiB free for models in {folder}", "free some, or set DOYEN_CACHE to another folder")
+    return Check(
+        "disk",
+        free >= _LEAST_DISK_GIB,
+        f"{free:.1f} GiB free for models in {folder}",
+        "free some, or set DOYEN_CACHE to another folder",
+    )
 
 
 def _model(role: str, name: str) -> Check:
@@ -112,8 +134,18 @@ def _index(expert: Path) -> Check:
 
         fingerprint = load_embedder(settings.embedder.name).fingerprint
         if not same_vectors(fingerprint, index.manifest.fingerprint):
-            return Check("index", False, f"made with {index.manifest.fingerprint}, not {fingerprint}", "doyen ingest --rebuild SOURCE…")
+            return Check(
+                "index",
+                False,
+                f"made with {index.manifest.fingerprint}, not {fingerprint}",
+                "doyen ingest --rebuild SOURCE…",
+            )
     documents = index.documents()
     counted = sum(d.chunks for d in documents)
     consistent = counted == index.chunk_count()
-    return Check("index", consistent, f"{len(documents)} documents, {index.chunk_count()} chunks (documents say {counted})", "doyen ingest --rebuild SOURCE…")
+    return Check(
+        "index",
+        consistent,
+        f"{len(documents)} documents, {index.chunk_count()} chunks (documents say {counted})",
+        "doyen ingest --rebuild SOURCE…",
+    )

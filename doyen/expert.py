@@ -53,7 +53,9 @@ class Expert:
         self.shots = tuple(shots)
 
     @classmethod
-    def open(cls, path: Path | str, *, arm: str | None = None, adapter: str | None = None, engine: Engine | None = None) -> Expert:
+    def open(
+        cls, path: Path | str, *, arm: str | None = None, adapter: str | None = None, engine: Engine | None = None
+    ) -> Expert:
         """Open the expert in folder `path` as one of its arms (default: [answer] arm).
 
         Raises:
@@ -122,13 +124,17 @@ class Expert:
             progress=progress,
         )
         done = dict(zip(asked, completions, strict=True))
-        text_of = lru_cache(maxsize=64)(lambda document: self.retriever.index.text(document)[0] if self.retriever else "")
+        text_of = lru_cache(maxsize=64)(
+            lambda document: self.retriever.index.text(document)[0] if self.retriever else ""
+        )
         return [
             self._answer(question, shown[i], done[i], text_of) if i in done else Answer(UNKNOWN, False, self.arm)
             for i, question in enumerate(questions)
         ]
 
-    def _answer(self, question: str, hits: tuple[Hit, ...], completion: Completion, text_of: Callable[[str], str]) -> Answer:
+    def _answer(
+        self, question: str, hits: tuple[Hit, ...], completion: Completion, text_of: Callable[[str], str]
+    ) -> Answer:
         parsed = parse_answer(completion.text, len(hits))
         probability = completion.first_token_probability
         refused = parsed.refused or (probability is not None and probability > self.refusal_threshold)
@@ -169,4 +175,6 @@ def open_engine(settings: Settings) -> TransformersEngine:
     """Return the engine of the model in the settings; its weights are loaded at the first prompt."""
     entry = find_entry(settings.model.name)
     folder = require_model(settings.model.name)
-    return TransformersEngine(folder, name=entry.name, batch_tokens=settings.model.batch_tokens, context_tokens=entry.context_tokens or None)
+    return TransformersEngine(
+        folder, name=entry.name, batch_tokens=settings.model.batch_tokens, context_tokens=entry.context_tokens or None
+    )

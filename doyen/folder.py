@@ -8,15 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from doyen.adapters import list_adapters, read_adapter
-from doyen.config import FILE_NAME, FORMAT_VERSION, EmbedderSettings, ModelSettings, Settings, StoreSettings, load_settings, settings_toml, write_atomic
+from doyen.config import (
+    FILE_NAME,
+    FORMAT_VERSION,
+    EmbedderSettings,
+    ModelSettings,
+    Settings,
+    StoreSettings,
+    load_settings,
+    settings_toml,
+    write_atomic,
+)
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
+from doyen.index.lance import IndexedDocument
 from doyen.ingesting import FAILED_FILE, index_folder, open_index
 from doyen.models.catalogue import FolderSource, find_entry
 from doyen.models.fetching import is_fetched
 
 
-def init(folder: Path | str, *, model: str | None = None, embedder: str | None = None, store: str | None = None) -> Path:
+def init(
+    folder: Path | str, *, model: str | None = None, embedder: str | None = None, store: str | None = None
+) -> Path:
     """Make an expert: a folder with a `doyen.toml`.
 
     Raises:
@@ -52,7 +65,9 @@ def status(folder: Path | str) -> dict[str, Any]:
     settings = load_settings(expert)
     models = {role: getattr(settings, role).name for role in ("model", "embedder")}
     fetched = {role: is_fetched(find_entry(name)) for role, name in models.items()}
-    documents, chunks, failed = {}, 0, []
+    documents: dict[str, IndexedDocument] = {}
+    failed: list[dict[str, str]] = []
+    chunks = 0
     try:
         index = open_index(expert, settings)
         documents = {d.id: d for d in index.documents()}
@@ -74,7 +89,9 @@ def status(folder: Path | str) -> dict[str, Any]:
         "failed": failed,
         "examples": json.loads(examples.read_text(encoding="utf-8")) if examples.exists() else None,
         "adapters": adapters,
-        "interrupted_runs": [p.name[1:].removesuffix(".training") for p in sorted((expert / "adapters").glob(".*.training"))],
+        "interrupted_runs": [
+            p.name[1:].removesuffix(".training") for p in sorted((expert / "adapters").glob(".*.training"))
+        ],
         "comparison": {"folder": report["folder"], "advice": report["advice"]} if report else None,
     }
 
@@ -84,6 +101,10 @@ def _adapter(path: Path, known: dict[str, str]) -> dict[str, Any]:
         manifest = read_adapter(path)
     except DoyenError as error:
         return {"name": path.name, "fault": str(error)}
-    row = {k: v for k, v in dataclasses.asdict(manifest).items() if k in ("name", "method", "created", "steps", "train_loss", "validation_loss")}
+    row = {
+        k: v
+        for k, v in dataclasses.asdict(manifest).items()
+        if k in ("name", "method", "created", "steps", "train_loss", "validation_loss")
+    }
     stale = sorted({s["document"] for s in manifest.sources if known.get(s["document"]) != s["sha256"]})
     return row | {"stale_documents": stale, "documents": len({s["document"] for s in manifest.sources})}

@@ -65,7 +65,9 @@ def index_folder(expert: Path, settings: Settings) -> Path:
     """
     uri = settings.store.uri
     if "://" in uri:
-        raise StoreError(f"[store] uri = '{uri}': this version keeps the index in a local folder", hint='set [store] uri = "index"')
+        raise StoreError(
+            f"[store] uri = '{uri}': this version keeps the index in a local folder", hint='set [store] uri = "index"'
+        )
     return expert / uri
 
 
@@ -142,7 +144,10 @@ def _collect(sources: Sequence[Path], name: str | None, report: IngestReport) ->
         report.unsupported += [str(p) for p in unsupported]
         if not supported:
             kinds = " ".join(sorted(SUFFIXES))
-            raise DoyenError(f"{source} holds no document that can be read ({len(unsupported)} other files)", hint=f"supported: {kinds}; nothing was changed")
+            raise DoyenError(
+                f"{source} holds no document that can be read ({len(unsupported)} other files)",
+                hint=f"supported: {kinds}; nothing was changed",
+            )
         roots.append(source)
         files += [_File(p, prefix + p.relative_to(source).as_posix(), str(source)) for p in supported]
     return files, roots
@@ -162,10 +167,15 @@ def _refuse_collisions(files: Sequence[_File], known: dict[str, IndexedDocument]
     for file in files:
         other = seen.setdefault(file.id, file)
         if other.path != file.path:
-            raise UsageError(f"{other.path} and {file.path} would both be '{file.id}'", hint="ingest one of the two with --name NAME")
+            raise UsageError(
+                f"{other.path} and {file.path} would both be '{file.id}'", hint="ingest one of the two with --name NAME"
+            )
         before = known.get(file.id)
         if before is not None and before.root != file.root and not prune and Path(before.source).exists():
-            raise UsageError(f"'{file.id}' is already indexed from {before.source}; {file.path} would take its place", hint="ingest this source with --name NAME")
+            raise UsageError(
+                f"'{file.id}' is already indexed from {before.source}; {file.path} would take its place",
+                hint="ingest this source with --name NAME",
+            )
 
 
 def _bring_in(
@@ -226,7 +236,9 @@ def _flush(
     try:
         index.write(batch, vectors)
     except OSError as error:
-        raise StoreError(f"cannot write the index: {error}", hint="free disk space, then run the same doyen ingest again: it goes on") from error
+        raise StoreError(
+            f"cannot write the index: {error}", hint="free disk space, then run the same doyen ingest again: it goes on"
+        ) from error
     report.chunks += len(texts)
     for document, _, _ in batch:
         (report.changed if document.id in known else report.new).append(document.id)
@@ -250,7 +262,9 @@ def _take_out(
 def _remember_failures(folder: Path, report: IngestReport) -> None:
     """Keep the list of failed files for `doyen status`; written only when it differs."""
     path = folder / FAILED_FILE
-    text = json.dumps([{"file": file, "reason": reason} for file, reason in report.failed], indent=1, ensure_ascii=False)
+    text = json.dumps(
+        [{"file": file, "reason": reason} for file, reason in report.failed], indent=1, ensure_ascii=False
+    )
     old = path.read_text(encoding="utf-8") if path.exists() else "[]"
     if text != old:
         write_atomic(path, text)

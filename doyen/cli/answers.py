@@ -18,8 +18,13 @@ def register(app: typer.Typer) -> None:
 
 def ask(
     question: Annotated[str | None, typer.Argument(metavar="QUESTION", show_default=False)] = None,
-    arm: Annotated[str | None, typer.Option(help="base, rag, finetuned or rag+finetuned (default: [answer] arm).", show_default=False)] = None,
-    adapter: Annotated[str | None, typer.Option(help="Adapter of the fine-tuned arms (default: the newest).", show_default=False)] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(help="base, rag, finetuned or rag+finetuned (default: [answer] arm).", show_default=False),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Adapter of the fine-tuned arms (default: the newest).", show_default=False)
+    ] = None,
     questions: Annotated[Path | None, typer.Option(help="Answer every question of a file.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="The answers file to write.", show_default=False)] = None,
     expert: ExpertOption = None,

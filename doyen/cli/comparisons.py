@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.records import ARMS
+
+SAMPLE_SEED = 7
 
 
 def register(app: typer.Typer) -> None:
@@ -18,12 +21,22 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    questions: Annotated[Path | None, typer.Option(help="A questions file (default: the imported ones, test split).", show_default=False)] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="A questions file (default: the imported ones, test split).", show_default=False)
+    ] = None,
     arms: Annotated[str, typer.Option(help="Arms, separated by commas.")] = ",".join(ARMS),
-    adapter: Annotated[str, typer.Option(help="Adapter of the fine-tuned arms (default: the newest).", show_default=False)] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions.", show_default=False)] = None,
-    split: Annotated[str | None, typer.Option(help="Split to ask (default: test; 'all' for every question).", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)] = None,
+    adapter: Annotated[
+        str, typer.Option(help="Adapter of the fine-tuned arms (default: the newest).", show_default=False)
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Ask a seeded sample of N questions.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to ask (default: test; 'all' for every question).", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
+    ] = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -34,16 +47,31 @@ def compare(
 
     folder = expert_folder(expert)
     asked = read_test_questions(questions, split) if questions is not None else held_out_questions(folder)
-    asked = asked[:limit] if limit else asked
+    if limit and limit < len(asked):
+        asked = random.Random(SAMPLE_SEED).sample(asked, limit)
     with Bar("questions") as bar:
-        report = doyen.compare(folder, asked, arms=[a.strip() for a in arms.split(",") if a.strip()], adapter=adapter, out=out, progress=bar)
+        report = doyen.compare(
+            folder,
+            asked,
+            arms=[a.strip() for a in arms.split(",") if a.strip()],
+            adapter=adapter,
+            out=out,
+            progress=bar,
+        )
     note(f"wrote {report['folder']}/report.html")
     show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
-    shown = ("token_f1", "answer_score", "unanswerable_refused", "false_refusal_rate", "citation_precision", "seconds_mean")
+    shown = (
+        "token_f1",
+        "answer_score",
+        "unanswerable_refused",
+        "false_refusal_rate",
+        "citation_precision",
+        "seconds_mean",
+    )
     lines = [f"{'arm':<14}" + "".join(f"{name:>26}" for name in shown)]
     for arm, figures in report["arms"].items():
         cells = []

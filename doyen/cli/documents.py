@@ -28,8 +28,12 @@ def register(app: typer.Typer) -> None:
 def ingest(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Folders and files.")],
     name: Annotated[str | None, typer.Option(help="Put NAME/ before the documents' ids.", show_default=False)] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Take out every document that is not in these sources.")] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the index anew (after a change of embedder or chunk size).")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Take out every document that is not in these sources.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the index anew (after a change of embedder or chunk size).")
+    ] = False,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -43,13 +47,20 @@ def ingest(
     read = counts["new"] + counts["changed"]
     lines = ["  ".join(f"{key} {n}" for key, n in counts.items())]
     if read:
-        lines.append(f"{report.chunks} chunks in {report.seconds:.1f} s ({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s)")
+        lines.append(
+            f"{report.chunks} chunks in {report.seconds:.1f} s ({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s)"
+        )
     lines += [f"failed: {file}: {reason}" for file, reason in report.failed]
     if report.unsupported:
         suffixes = sorted({Path(p).suffix.lower() or "(none)" for p in report.unsupported})
         lines.append(f"skipped {len(report.unsupported)} files of other formats: {' '.join(suffixes)}")
     failed = [{"file": file, "reason": reason} for file, reason in report.failed]
-    row: dict[str, Any] = counts | {"chunks": report.chunks, "seconds": round(report.seconds, 2), "failures": failed, "skipped": report.unsupported}
+    row: dict[str, Any] = counts | {
+        "chunks": report.chunks,
+        "seconds": round(report.seconds, 2),
+        "failures": failed,
+        "skipped": report.unsupported,
+    }
     show(row, "\n".join(lines), json_)
     if report.interrupted:
         raise Interrupted("stopped; what was written is whole", hint="run the same doyen ingest again: it goes on")
@@ -63,7 +74,10 @@ def documents(context: typer.Context, expert: ExpertOption = None, json_: JsonOp
 
     folder = expert_folder(expert)
     rows = open_index(folder, load_settings(folder)).documents()
-    lines = [f"{d.id}  v{d.version}  {f'{d.pages} pages' if d.pages else d.media_type}  {d.chunks} chunks  {d.language}" for d in rows]
+    lines = [
+        f"{d.id}  v{d.version}  {f'{d.pages} pages' if d.pages else d.media_type}  {d.chunks} chunks  {d.language}"
+        for d in rows
+    ]
     show([dataclasses.asdict(d) for d in rows], "\n".join([*lines, f"{len(rows)} documents"]), json_)
 
 
@@ -105,7 +119,9 @@ def search(
     query: Annotated[str | None, typer.Argument(metavar="QUERY", show_default=False)] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Number of hits.")] = 10,
     like: Annotated[str | None, typer.Option(help="Find documents similar to this one.", show_default=False)] = None,
-    questions: Annotated[Path | None, typer.Option(help="Search for every question of a file.", show_default=False)] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Search for every question of a file.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The hits file to write.", show_default=False)] = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
@@ -121,7 +137,10 @@ def search(
         _search_file(retriever, questions, out, k, json_)
         return
     hits = retriever.similar(like, k) if like is not None else retriever.search(query or "", k)
-    lines = [f"{n}. {_place(h.as_dict())}  {h.score:.3f}\n   {' '.join(h.chunk.text.split())[:160]}" for n, h in enumerate(hits, 1)]
+    lines = [
+        f"{n}. {_place(h.as_dict())}  {h.score:.3f}\n   {' '.join(h.chunk.text.split())[:160]}"
+        for n, h in enumerate(hits, 1)
+    ]
     show([h.as_dict() for h in hits], "\n".join(lines) or "nothing found", json_)
 
 

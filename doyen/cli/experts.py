@@ -19,8 +19,12 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
-    model: Annotated[str | None, typer.Option(help="Language model: catalogue name, org/repository or folder.", show_default=False)] = None,
-    embedder: Annotated[str | None, typer.Option(help="Embedder: catalogue name or folder.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Language model: catalogue name, org/repository or folder.", show_default=False)
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="Embedder: catalogue name or folder.", show_default=False)
+    ] = None,
     store: Annotated[str | None, typer.Option(help="Where the index lives: a folder.", show_default=False)] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -47,16 +51,24 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
     lines.append(f"documents  {row['documents']} ({row['pages']} pages with numbers, {row['chunks']} chunks)")
     lines += [f"  failed   {f['file']}: {f['reason']}" for f in row["failed"]]
     if row["examples"]:
-        lines.append(f"examples   {row['examples']['train']} for training, {row['examples']['validation']} for validation")
+        lines.append(
+            f"examples   {row['examples']['train']} for training, {row['examples']['validation']} for validation"
+        )
     for adapter in row["adapters"]:
         if "fault" in adapter:
             lines.append(f"adapter    {adapter['name']}: {adapter['fault']}")
             continue
         stale = adapter["stale_documents"]
-        lines.append(f"adapter    {adapter['name']} ({adapter['method']}, {adapter['steps']} steps, loss {adapter['train_loss']})")
+        lines.append(
+            f"adapter    {adapter['name']} ({adapter['method']}, {adapter['steps']} steps, loss {adapter['train_loss']})"
+        )
         if stale:
-            lines.append(f"  stale    {len(stale)} of its {adapter['documents']} documents changed since: {', '.join(stale[:5])}")
-    lines += [f"stopped    training '{name}': doyen finetune --resume --name {name}" for name in row["interrupted_runs"]]
+            lines.append(
+                f"  stale    {len(stale)} of its {adapter['documents']} documents changed since: {', '.join(stale[:5])}"
+            )
+    lines += [
+        f"stopped    training '{name}': doyen finetune --resume --name {name}" for name in row["interrupted_runs"]
+    ]
     if row["comparison"]:
         lines.append(f"comparison {row['comparison']['folder']}: {row['comparison']['advice']['arm']}")
     return lines
@@ -74,7 +86,10 @@ def doctor(expert: ExpertOption = None, json_: JsonOption = False) -> None:
             raise
         folder = None
     checks = examine(folder)
-    lines = [f"{'ok  ' if c.ok else 'MEND'} {c.name}: {c.detail}" + (f"\n     hint: {c.hint}" if c.hint and not c.ok else "") for c in checks]
+    lines = [
+        f"{'ok  ' if c.ok else 'MEND'} {c.name}: {c.detail}" + (f"\n     hint: {c.hint}" if c.hint and not c.ok else "")
+        for c in checks
+    ]
     show([c.as_dict() for c in checks], "\n".join(lines), json_)
     if not all(c.ok for c in checks):
         raise typer.Exit(1)

@@ -27,10 +27,23 @@ def models(context: typer.Context, json_: JsonOption = False) -> None:
     rows: list[dict[str, Any]] = []
     for entry in CATALOGUE.values():
         source = type(entry.source).__name__.removesuffix("Source").lower()
-        row = {"name": entry.name, "role": entry.role, "source": source, "licence": entry.licence, "parameters": entry.parameters}
-        row |= {"size_mib": entry.size_mib, "context_tokens": entry.context_tokens, "stop_tokens": list(entry.stop_tokens)}
+        row = {
+            "name": entry.name,
+            "role": entry.role,
+            "source": source,
+            "licence": entry.licence,
+            "parameters": entry.parameters,
+        }
+        row |= {
+            "size_mib": entry.size_mib,
+            "context_tokens": entry.context_tokens,
+            "stop_tokens": list(entry.stop_tokens),
+        }
         rows.append(row | {"fetched": is_fetched(entry), "note": entry.note})
-    lines = [f"{r['name']:<24} {r['role']:<9} {r['source']:<5} {r['licence']:<11} {r['size_mib']:>6} MiB  {'here' if r['fetched'] else '-'}" for r in rows]
+    lines = [
+        f"{r['name']:<24} {r['role']:<9} {r['source']:<5} {r['licence']:<11} {r['size_mib']:>6} MiB  {'here' if r['fetched'] else '-'}"
+        for r in rows
+    ]
     show(rows, "\n".join([*lines, "any other: org/repository of the Hugging Face Hub, or a folder"]), json_)
 
 
@@ -42,5 +55,7 @@ def pull(names: Annotated[list[str], typer.Argument(metavar="NAME…")], json_: 
     entries = [find_entry(name) for name in names]
     folders = {}
     for entry in entries:
-        folders[entry.name] = str(fetch(entry, progress=lambda step, share: note(f"{step}" + (f" {share:.0%}" if share is not None else ""))))
+        folders[entry.name] = str(
+            fetch(entry, progress=lambda step, share: note(f"{step}" + (f" {share:.0%}" if share is not None else "")))
+        )
     show(folders, "\n".join(f"{name}: {folder}" for name, folder in folders.items()), json_)

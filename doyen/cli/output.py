@@ -13,7 +13,10 @@ import typer
 
 from doyen.config import find_expert, load_settings
 
-ExpertOption = Annotated[Path | None, typer.Option("--expert", help="The expert's folder (default: the nearest one upwards).", show_default=False)]
+ExpertOption = Annotated[
+    Path | None,
+    typer.Option("--expert", help="The expert's folder (default: the nearest one upwards).", show_default=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -50,12 +53,20 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -64,13 +75,12 @@ class Bar:
         now = time.perf_counter()
         begun, first = self._begun.setdefault(stage, (now, done))
         pace = (done - first) / (now - begun) if now > begun and done > first else 0.0
-        rate = f"{pace:.1f} {self._unit}/s" if pace else ""
-        rate = f"{rate} {extra}".strip()
+        rate = extra or (f"{pace:.1f} {self._unit}/s" if pace else "")
         if self._bar is not None:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bar.add_task(stage, total=total, rate="")
             self._bar.update(self._tasks[stage], completed=done, total=total, rate=rate)
         elif now - self._said > 10 or done == total:
-            left = f", {(total - done) / pace:.0f} s left" if pace and done < total else ""
+            left = f", {(total - done) / pace:.0f} s left" if pace and done < total and not extra else ""
             note(f"{stage}: {done}/{total} {rate}{left}")
             self._said = now

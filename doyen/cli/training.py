@@ -13,7 +13,9 @@ from doyen.config import load_settings
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    examples = typer.Typer(help="Training examples: import questions or chats, build the mix, look at it.", no_args_is_help=True)
+    examples = typer.Typer(
+        help="Training examples: import questions or chats, build the mix, look at it.", no_args_is_help=True
+    )
     examples.command("import")(import_)
     examples.command()(build)
     examples.command()(report)
@@ -21,7 +23,9 @@ def register(app: typer.Typer) -> None:
     app.command()(finetune)
 
 
-def import_(file: Annotated[Path, typer.Argument(metavar="FILE")], expert: ExpertOption = None, json_: JsonOption = False) -> None:
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE")], expert: ExpertOption = None, json_: JsonOption = False
+) -> None:
     """Take in a questions file, or a file of chats (messages), after checking every line."""
     import doyen
 
@@ -41,7 +45,9 @@ def build(expert: ExpertOption = None, json_: JsonOption = False) -> None:
 
     folder = expert_folder(expert)
     made = doyen.build_examples(folder, open_retriever(folder, load_settings(folder)))
-    lines = [f"{made.train} training examples ({_counts(made.variants)}), {made.validation} for validation, from {made.documents} documents"]
+    lines = [
+        f"{made.train} training examples ({_counts(made.variants)}), {made.validation} for validation, from {made.documents} documents"
+    ]
     lines += [f"left out: {n} {why}" for why, n in made.left_out.items()]
     for warning in made.warnings:
         note(f"warning: {warning}")
@@ -56,18 +62,28 @@ def report(expert: ExpertOption = None, json_: JsonOption = False) -> None:
     lines = [f"{row['train']} training examples: {_counts(row['variants'])}", f"kinds: {_counts(row['kinds'])}"]
     lines += [f"left out: {n} {why}" for why, n in row["left_out"].items()]
     for sample in row["samples"]:
-        lines += ["", f"--- {sample['variant']} ({sample['kind']})", *[f"{m['role']}: {m['content']}" for m in sample["messages"]]]
+        lines += [
+            "",
+            f"--- {sample['variant']} ({sample['kind']})",
+            *[f"{m['role']}: {m['content']}" for m in sample["messages"]],
+        ]
     show(row, "\n".join(lines), json_)
 
 
 def finetune(
-    name: Annotated[str | None, typer.Option(help="The adapter's name (default: METHOD-NUMBER).", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The adapter's name (default: METHOD-NUMBER).", show_default=False)
+    ] = None,
     method: Annotated[str | None, typer.Option(help="lora or qlora.", show_default=False)] = None,
-    examples: Annotated[Path | None, typer.Option(help="An examples file instead of the built mix.", show_default=False)] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="An examples file instead of the built mix.", show_default=False)
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the examples.", show_default=False)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default=False)] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.", show_default=False)] = None,
-    target_modules: Annotated[str | None, typer.Option(help="all-linear, or names separated by commas.", show_default=False)] = None,
+    target_modules: Annotated[
+        str | None, typer.Option(help="all-linear, or names separated by commas.", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an adapter of the same name.")] = False,
     expert: ExpertOption = None,
@@ -83,7 +99,12 @@ def finetune(
             examples=examples,
             resume=resume,
             replace=replace,
-            report=lambda p: bar("training", p.step, p.steps, f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left"),
+            report=lambda p: bar(
+                "training",
+                p.step,
+                p.steps,
+                f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left",
+            ),
             say=note,
             method=method,
             epochs=epochs,

@@ -7,6 +7,7 @@ The network is written down here with OpenVINO's operations; it knows no catalog
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,15 +158,26 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
+def load_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would send an event to its makers at every import.
+
+    OpenVINO does without the package `openvino_telemetry` where it is missing; None in `sys.modules` says that it is.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def _native_precision() -> str:
-    import openvino as ov
+    ov = load_openvino()
 
     capabilities: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in capabilities else "f32"
 
 
 def _compile(folder: Path, config: Mapping[str, Any], precision: str) -> Any:
-    import openvino as ov
+    ov = load_openvino()
 
     # No CACHE_DIR: a compiled blob of 90 MB would save 0.13 s of a cold start of 0.6 s.
     options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
@@ -181,8 +193,8 @@ def build_bert(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float
 
     BERT (arXiv 1810.04805, post-layer-norm), then the mean over unmasked tokens, then division by the L2 norm.
     """
-    import openvino as ov
-    from openvino import opset13 as ops
+    ov = load_openvino()
+    ops = ov.opset13
 
     def constant(value: Any) -> Any:
         return ops.constant(np.asarray(value))

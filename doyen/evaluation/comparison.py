@@ -68,7 +68,13 @@ def compare(
     answers: dict[Arm, list[Answer]] = {}
     for arm in chosen:
         tuning = open_tuning(folder, adapter) if "finetuned" in arm else None
-        one = Expert(engine, retriever=retriever if "rag" in arm else None, tuning=tuning, settings=settings, shots=shots if "rag" in arm else ())
+        one = Expert(
+            engine,
+            retriever=retriever if "rag" in arm else None,
+            tuning=tuning,
+            settings=settings,
+            shots=shots if "rag" in arm else (),
+        )
         answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
     report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed)
@@ -81,7 +87,9 @@ def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path) -> 
     if unknown or not arms:
         raise UsageError(f"unknown arm(s): {', '.join(unknown) or 'none given'}", hint=f"arms: {', '.join(ARMS)}")
     if not questions:
-        raise UsageError("there are no questions to compare on", hint='questions of the test split have "split": "test"')
+        raise UsageError(
+            "there are no questions to compare on", hint='questions of the test split have "split": "test"'
+        )
     if any("finetuned" in a for a in arms) and not list_adapters(expert):
         raise UsageError("the fine-tuned arms have no adapter", hint="doyen finetune, or --arms base,rag")
     return [arm for arm in ARMS if arm in arms]
@@ -115,7 +123,17 @@ def _manifest(
     }
     if any("finetuned" in arm for arm in arms):
         made = read_adapter(adapter_folder(expert, adapter))
-        names = ("name", "method", "created", "examples", "steps", "tokens", "seconds", "refusal_threshold", "validation_loss")
+        names = (
+            "name",
+            "method",
+            "created",
+            "examples",
+            "steps",
+            "tokens",
+            "seconds",
+            "refusal_threshold",
+            "validation_loss",
+        )
         manifest["adapter"] = {name: getattr(made, name) for name in names}
     return manifest
 

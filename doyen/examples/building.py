@@ -67,7 +67,9 @@ def import_file(expert: Path, source: Path) -> ExamplesReport:
         questions = split_by_document(questions, share=TEST_SHARE, seed=settings.examples.seed)
     write_rows(folder / "questions.jsonl", (question_row(q) for q in questions))
     test = sum(q.split == "test" for q in questions)
-    return ExamplesReport(questions=len(questions), test_questions=test, split_made=made, kinds=dict(Counter(q.kind for q in questions)))
+    return ExamplesReport(
+        questions=len(questions), test_questions=test, split_made=made, kinds=dict(Counter(q.kind for q in questions))
+    )
 
 
 def build_examples(expert: Path, retriever: Retriever) -> ExamplesReport:
@@ -85,7 +87,10 @@ def build_examples(expert: Path, retriever: Retriever) -> ExamplesReport:
     report = ExamplesReport(questions=len(questions), own=len(own))
     train, validation = _mix(questions, own, retriever, settings, report)
     if not train:
-        raise ExamplesError("no training example is left", hint='questions for training need "split": "train", answers and gold documents')
+        raise ExamplesError(
+            "no training example is left",
+            hint='questions for training need "split": "train", answers and gold documents',
+        )
     write_rows(folder / "train.jsonl", (e.as_dict() for e in train))
     write_rows(folder / "validation.jsonl", (e.as_dict() for e in validation))
     report.train, report.validation = len(train), len(validation)
@@ -94,14 +99,21 @@ def build_examples(expert: Path, retriever: Retriever) -> ExamplesReport:
     report.documents = len({s.document for e in train for s in e.source})
     if len(train) < FEW_EXAMPLES:
         report.warnings.append(f"{len(train)} examples teach little: 100–200 teach a style, 500–1,000 a task")
-    manifest = dataclasses.asdict(report) | {"settings": settings.examples.__dict__, "passages": settings.answer.passages}
+    manifest = dataclasses.asdict(report) | {
+        "settings": settings.examples.__dict__,
+        "passages": settings.answer.passages,
+    }
     manifest["sha256"] = hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest()
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
     return report
 
 
 def _mix(
-    questions: Sequence[Question], own: Sequence[Example], retriever: Retriever, settings: Settings, report: ExamplesReport
+    questions: Sequence[Question],
+    own: Sequence[Example],
+    retriever: Retriever,
+    settings: Settings,
+    report: ExamplesReport,
 ) -> tuple[list[Example], list[Example]]:
     test = [q for q in questions if q.split == "test"]
     report.test_questions = len(test)
@@ -114,9 +126,13 @@ def _mix(
     train: list[Example] = []
     validation: list[Example] = []
     if usable:
-        split = split_by_document(usable, share=settings.finetune.validation_share, seed=settings.finetune.seed, name="validation")
+        split = split_by_document(
+            usable, share=settings.finetune.validation_share, seed=settings.finetune.seed, name="validation"
+        )
         parts = {name: [q for q in split if q.split == name] for name in ("train", "validation")}
-        mix = build_mix(parts["train"], parts["validation"], retriever, settings.examples, passages=settings.answer.passages)
+        mix = build_mix(
+            parts["train"], parts["validation"], retriever, settings.examples, passages=settings.answer.passages
+        )
         train, validation = mix.train, mix.validation
         left_out += mix.left_out
     train = [*train, *(e for e in own if not _asks_a_test_question(e, test))]
@@ -126,7 +142,9 @@ def _mix(
 
 
 def _asks_a_test_question(example: Example, test: Sequence[Question]) -> bool:
-    asked = Question(id="own", question=next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), ""))
+    asked = Question(
+        id="own", question=next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), "")
+    )
     return bool(overlapping([asked], test))
 
 
@@ -134,7 +152,9 @@ def load_examples(expert: Path) -> tuple[list[Example], list[Example]]:
     """Return the built training and validation examples. Raises ExamplesError if there are none."""
     folder = expert / "examples"
     if not (folder / "train.jsonl").exists():
-        raise ExamplesError("there are no training examples", hint="doyen examples import FILE, then doyen examples build")
+        raise ExamplesError(
+            "there are no training examples", hint="doyen examples import FILE, then doyen examples build"
+        )
     validation = folder / "validation.jsonl"
     held_out = read_examples(validation) if validation.exists() and validation.stat().st_size else []
     return read_examples(folder / "train.jsonl"), held_out

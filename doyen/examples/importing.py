@@ -24,9 +24,15 @@ def read_questions(path: Path) -> list[Question]:
     """
     questions = _read(path, _question)
     seen: dict[str, int] = {}
-    doubles = [f"id '{q.id}' (questions {seen[q.id]} and {n})" for n, q in enumerate(questions, 1) if seen.setdefault(q.id, n) != n]
+    doubles = [
+        f"id '{q.id}' (questions {seen[q.id]} and {n})"
+        for n, q in enumerate(questions, 1)
+        if seen.setdefault(q.id, n) != n
+    ]
     if doubles:
-        raise ExamplesError(f"{path}: double ids: {'; '.join(doubles[:_MOST_FAULTS])}", hint="give each question its own id")
+        raise ExamplesError(
+            f"{path}: double ids: {'; '.join(doubles[:_MOST_FAULTS])}", hint="give each question its own id"
+        )
     return questions
 
 
@@ -89,7 +95,10 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
             faults.append(f"line {number}: {error}")
     if faults:
         more = f"\n  … and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise ExamplesError(f"{path} has {len(faults)} broken line(s):\n  " + "\n  ".join(faults[:_MOST_FAULTS]) + more, hint="mend these lines; nothing was imported")
+        raise ExamplesError(
+            f"{path} has {len(faults)} broken line(s):\n  " + "\n  ".join(faults[:_MOST_FAULTS]) + more,
+            hint="mend these lines; nothing was imported",
+        )
     if not found:
         raise ExamplesError(f"{path} is empty", hint="one JSON object a line: docs/reference/files.md")
     return found
@@ -133,14 +142,21 @@ def _example(row: dict[str, Any]) -> Example:
     if not isinstance(messages, list) or len(messages) < 2:
         raise ValueError("'messages' needs at least a user's and an assistant's message")
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
+        if (
+            not isinstance(message, dict)
+            or message.get("role") not in _ROLES
+            or not isinstance(message.get("content"), str)
+        ):
             raise ValueError(f"a message needs a role ({', '.join(_ROLES)}) and a text 'content'")
     if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
         raise ValueError("the last message must be the assistant's, and not empty")
     origin = row.get("origin", "human")
     if origin not in ("human", "generated", "feedback"):
         raise ValueError(f"origin '{origin}' is unknown (human, generated, feedback)")
-    source = tuple(SourceSpan(s["document"], s.get("sha256", ""), s.get("page"), s.get("start", 0), s.get("end", 0)) for s in row.get("source") or ())
+    source = tuple(
+        SourceSpan(s["document"], s.get("sha256", ""), s.get("page"), s.get("start", 0), s.get("end", 0))
+        for s in row.get("source") or ()
+    )
     return Example(
         messages=tuple({"role": m["role"], "content": m["content"]} for m in messages),
         source=source,

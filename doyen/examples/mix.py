@@ -33,7 +33,12 @@ class Mix:
 
 
 def build_mix(
-    train: Sequence[Question], validation: Sequence[Question], retriever: Retriever, settings: ExamplesSettings, *, passages: int
+    train: Sequence[Question],
+    validation: Sequence[Question],
+    retriever: Retriever,
+    settings: ExamplesSettings,
+    *,
+    passages: int,
 ) -> Mix:
     """Make examples of questions with `passages` passages each, in the order that the retriever gives.
 
@@ -58,7 +63,9 @@ def build_mix(
     for q in train:
         mix.train += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=False)
     for q in validation:
-        mix.validation += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=True)
+        mix.validation += _variants(
+            q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=True
+        )
     rng.shuffle(mix.train)
     return mix
 
@@ -101,11 +108,15 @@ def _variants(
     return found
 
 
-def _with_gold(q: Question, hits: Sequence[Hit], retriever: Retriever, passages: int, rng: random.Random) -> list[Hit] | None:
+def _with_gold(
+    q: Question, hits: Sequence[Hit], retriever: Retriever, passages: int, rng: random.Random
+) -> list[Hit] | None:
     """Return the first passages, with a gold one put in where retrieval missed it; None if there is no gold chunk."""
     shown = list(hits[:passages])
     for gold in q.gold:
-        if any(_matches(h.chunk, gold.document, gold.page) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown):
+        if any(
+            _matches(h.chunk, gold.document, gold.page) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown
+        ):
             continue
         better = _gold_hit(q, gold.document, gold.page, hits, retriever)
         if better is None:
@@ -120,8 +131,13 @@ def _with_gold(q: Question, hits: Sequence[Hit], retriever: Retriever, passages:
 def _gold_hit(q: Question, document: str, page: int | None, hits: Sequence[Hit], retriever: Retriever) -> Hit | None:
     """Return the chunk of a gold source that answers best: found by retrieval if possible, else from the store."""
     found = [h for h in hits if _matches(h.chunk, document, page)]
-    stored = [Hit(c, 0.0) for c in retriever.index.chunks_of([document]) if _matches(c, document, page)]
-    candidates = [*found, *stored]
+    if any(_answers(q, h.chunk) for h in found):
+        candidates = found
+    else:
+        candidates = [
+            *found,
+            *(Hit(c, 0.0) for c in retriever.index.chunks_of([document]) if _matches(c, document, page)),
+        ]
     return max(candidates, key=lambda h: (_answers(q, h.chunk), _overlap(q, h.chunk)), default=None)
 
 

@@ -13,7 +13,9 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 NEAR_DUPLICATE = 0.85
 
 
-def split_by_document(questions: Sequence[Question], *, share: float, seed: int, name: str = "test", rest: str = "train") -> list[Question]:
+def split_by_document(
+    questions: Sequence[Question], *, share: float, seed: int, name: str = "test", rest: str = "train"
+) -> list[Question]:
     """Mark about `share` of the questions as `name` and the others as `rest`, so that no gold document is on both sides.
 
     Documents that share a question go together; questions without gold are drawn one by one.

@@ -31,7 +31,15 @@ def save_checkpoint(folder: Path, state: RunState, model: Any, optimiser: Any) -
     weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
     try:
         with partial.open("wb") as f:
-            torch.save({"state": asdict(state), "weights": weights, "optimiser": optimiser.state_dict(), "random": torch.get_rng_state()}, f)
+            torch.save(
+                {
+                    "state": asdict(state),
+                    "weights": weights,
+                    "optimiser": optimiser.state_dict(),
+                    "random": torch.get_rng_state(),
+                },
+                f,
+            )
             f.flush()
             os.fsync(f.fileno())
         partial.replace(folder / "checkpoint.pt")

@@ -30,7 +30,9 @@ class TokenisedExample:
         return len(self.ids) - self.answer_start
 
 
-def tokenise(examples: Sequence[Example], tokenizer: Any, stops: Sequence[int], max_tokens: int) -> tuple[list[TokenisedExample], Counter[str]]:
+def tokenise(
+    examples: Sequence[Example], tokenizer: Any, stops: Sequence[int], max_tokens: int
+) -> tuple[list[TokenisedExample], Counter[str]]:
     """Tokenise examples with the chat template; return them and a count of those left out, by reason.
 
     Raises:
@@ -57,7 +59,9 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, stops: Sequence[int], 
     return found, left_out
 
 
-def plan_steps(examples: Sequence[TokenisedExample], *, epochs: float, batch_size: int, micro_batch_tokens: int, seed: int) -> list[list[list[int]]]:
+def plan_steps(
+    examples: Sequence[TokenisedExample], *, epochs: float, batch_size: int, micro_batch_tokens: int, seed: int
+) -> list[list[list[int]]]:
     """Return steps → micro-batches → example indices, in an order fixed by the seed.
 
     A step holds `batch_size` examples; within it, examples of like length share a micro-batch of at most
@@ -71,7 +75,9 @@ def plan_steps(examples: Sequence[TokenisedExample], *, epochs: float, batch_siz
         rng.shuffle(epoch)
         order += epoch
     order = order[:wanted]
-    return [micro_batches(examples, order[i : i + batch_size], micro_batch_tokens) for i in range(0, len(order), batch_size)]
+    return [
+        micro_batches(examples, order[i : i + batch_size], micro_batch_tokens) for i in range(0, len(order), batch_size)
+    ]
 
 
 def micro_batches(examples: Sequence[TokenisedExample], indices: Sequence[int], budget: int) -> list[list[int]]:

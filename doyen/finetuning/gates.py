@@ -70,7 +70,9 @@ def linear_modules(model: Any) -> list[str]:
     import torch
 
     output = model.get_output_embeddings()
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output]
+    return [
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output
+    ]
 
 
 def require_effect(base_logits: Any, adapted_logits: Any) -> dict[str, float]:

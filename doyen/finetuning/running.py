@@ -38,12 +38,16 @@ def finetune(
     known = {f.name for f in dataclasses.fields(settings.finetune)}
     unknown = sorted(set(overrides) - known)
     if unknown:
-        raise UsageError(f"unknown settings of [finetune]: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}")
+        raise UsageError(
+            f"unknown settings of [finetune]: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}"
+        )
     given = {key: value for key, value in overrides.items() if value is not None}
     settings = dataclasses.replace(settings, finetune=dataclasses.replace(settings.finetune, **given))
     train, validation = load_examples(folder) if examples is None else (read_examples(examples), [])
     name = name or next_name(folder, settings.finetune.method, resume=resume)
-    return train_adapter(folder, settings, train, validation, name=name, resume=resume, replace=replace, report=report, say=say)
+    return train_adapter(
+        folder, settings, train, validation, name=name, resume=resume, replace=replace, report=report, say=say
+    )
 
 
 def next_name(expert: Path, method: str, *, resume: bool) -> str:

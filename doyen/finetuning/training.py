@@ -99,7 +99,9 @@ def finetune(
     if not resume:
         discard_checkpoint(work)
     state = _train(model, prepared, settings.finetune, work, fingerprint, report, say)
-    validation_loss = mean_loss(model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens)
+    validation_loss = mean_loss(
+        model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens
+    )
     made = work / "adapter"
     shutil.rmtree(made, ignore_errors=True)
     model.save_pretrained(str(made), save_embedding_layers=False)
@@ -181,17 +183,24 @@ def _require_extra(method: str) -> None:
         raise ModelError(f"fine-tuning needs {', '.join(missing)}, not installed here", hint=FINETUNE_EXTRA)
 
 
-def _prepare(folder: Path, settings: Settings, train: Sequence[Example], validation: Sequence[Example], say: Say) -> _Prepared:
+def _prepare(
+    folder: Path, settings: Settings, train: Sequence[Example], validation: Sequence[Example], say: Say
+) -> _Prepared:
     """Tokenise and pass the gates that need no weights."""
     tokenizer = load_tokenizer(folder)
     stops = stop_token_ids(tokenizer, folder)
     tokenised, left_out = tokenise(train, tokenizer, stops, settings.finetune.max_tokens)
     held_out, _ = tokenise(validation, tokenizer, stops, settings.finetune.max_tokens)
     gates: dict[str, Any] = {"supervision": require_supervision([e.supervised for e in tokenised], left_out)}
-    gates["end_of_turn"] = require_end_of_turn([e.ids[-1] for e in tokenised], stops, tokenizer.convert_ids_to_tokens(stops))
+    gates["end_of_turn"] = require_end_of_turn(
+        [e.ids[-1] for e in tokenised], stops, tokenizer.convert_ids_to_tokens(stops)
+    )
     tokens = sum(len(e.ids) for e in tokenised)
     supervised = gates["supervision"]["tokens"]
-    say(f"{len(tokenised)} examples, {tokens:,} tokens of which {supervised:,} supervised" + "".join(f"; {n} {why}" for why, n in left_out.items()))
+    say(
+        f"{len(tokenised)} examples, {tokens:,} tokens of which {supervised:,} supervised"
+        + "".join(f"; {n} {why}" for why, n in left_out.items())
+    )
     variants: dict[str, int] = {}
     for example in train:
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
@@ -222,12 +231,19 @@ def _adapted_model(folder: Path, settings: FinetuneSettings, prepared: _Prepared
     prepared.targets = sorted({name.rsplit(".", 1)[-1] for name in names})
     set_seed(settings.seed)
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=names, bias="none", task_type="CAUSAL_LM"
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=names,
+        bias="none",
+        task_type="CAUSAL_LM",
     )
     model = get_peft_model(model, config)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() for p in model.parameters())
-    say(f"{settings.method}: {len(names)} linear modules ({', '.join(prepared.targets)}), {trained:,} of {whole:,} parameters trained")
+    say(
+        f"{settings.method}: {len(names)} linear modules ({', '.join(prepared.targets)}), {trained:,} of {whole:,} parameters trained"
+    )
     prepared.gates["targets"] = {"modules": len(names), "trained_parameters": trained}
     return model
 
@@ -235,7 +251,12 @@ def _adapted_model(folder: Path, settings: FinetuneSettings, prepared: _Prepared
 def _nf4() -> Any:
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=working_dtype())
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=working_dtype(),
+    )
 
 
 def _train(
@@ -250,7 +271,11 @@ def _train(
     import torch
 
     steps = plan_steps(
-        prepared.train, epochs=settings.epochs, batch_size=settings.batch_size, micro_batch_tokens=settings.micro_batch_tokens, seed=settings.seed
+        prepared.train,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        micro_batch_tokens=settings.micro_batch_tokens,
+        seed=settings.seed,
     )
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -270,7 +295,9 @@ def _train(
             state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
             state.seconds = earlier + now - begun
             pace = (state.tokens - tokens_before) / (now - begun)
-            left = sum(len(prepared.train[i].ids) for step in steps[number + 1 :] for group in step for i in group) / pace
+            left = (
+                sum(len(prepared.train[i].ids) for step in steps[number + 1 :] for group in step for i in group) / pace
+            )
             line = TrainingProgress(state.step, len(steps), loss, rate, pace, left)
             _append(work / "history.jsonl", dataclasses.asdict(line))
             if report:
@@ -281,12 +308,21 @@ def _train(
     except KeyboardInterrupt:
         # The step in hand may be half done: go back to the last whole one.
         hint = f"doyen finetune --resume --name {work.name[1:].removesuffix('.training')}"
-        raise Interrupted(f"stopped in step {state.step + 1} of {len(steps)}; the last checkpoint is kept", hint=hint) from None
+        raise Interrupted(
+            f"stopped in step {state.step + 1} of {len(steps)}; the last checkpoint is kept", hint=hint
+        ) from None
     model.eval()
     return state
 
 
-def _step(model: Any, optimiser: Any, trainable: list[Any], examples: Sequence[TokenisedExample], groups: Sequence[Sequence[int]], rate: float) -> tuple[float, int]:
+def _step(
+    model: Any,
+    optimiser: Any,
+    trainable: list[Any],
+    examples: Sequence[TokenisedExample],
+    groups: Sequence[Sequence[int]],
+    rate: float,
+) -> tuple[float, int]:
     """One step of the optimiser; return the mean loss a supervised token and the number of tokens read."""
     import torch
 
@@ -307,11 +343,15 @@ def _step(model: Any, optimiser: Any, trainable: list[Any], examples: Sequence[T
     return total / count, sum(len(examples[i].ids) for group in groups for i in group)
 
 
-def _dry_run(model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say) -> None:
+def _dry_run(
+    model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say
+) -> None:
     """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
     import torch
 
-    largest = max((group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g))
+    largest = max(
+        (group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g)
+    )
     state = torch.get_rng_state()
     try:
         with _mixed_precision(model):
@@ -320,7 +360,10 @@ def _dry_run(model: Any, examples: Sequence[TokenisedExample], steps: Sequence[S
     except (RuntimeError, MemoryError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
-        raise GateError(f"the largest micro-batch does not fit into memory: {error}", hint="lower [finetune] micro_batch_tokens or max_tokens") from error
+        raise GateError(
+            f"the largest micro-batch does not fit into memory: {error}",
+            hint="lower [finetune] micro_batch_tokens or max_tokens",
+        ) from error
     model.zero_grad(set_to_none=True)
     torch.set_rng_state(state)
     width = max(len(examples[i].ids) for i in largest)
@@ -369,7 +412,17 @@ def _file_hash(path: Path) -> str:
 
 
 def _fingerprint(settings: FinetuneSettings, prepared: _Prepared, folder: Path) -> str:
-    return _hash(json.dumps([dataclasses.asdict(settings), prepared.summary, prepared.template_hash, _file_hash(folder / "config.json")], sort_keys=True))
+    return _hash(
+        json.dumps(
+            [
+                dataclasses.asdict(settings),
+                prepared.summary,
+                prepared.template_hash,
+                _file_hash(folder / "config.json"),
+            ],
+            sort_keys=True,
+        )
+    )
 
 
 def _sources(examples: Sequence[Example]) -> list[dict[str, str]]:

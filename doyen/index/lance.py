@@ -7,6 +7,7 @@ no models and no fusion. A batch that was interrupted is undone by `recover`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,20 @@ from doyen.errors import StoreError
 from doyen.records import Chunk, Document, Page
 
 FORMAT_VERSION = 1
-_CHUNK_COLUMNS = ("document", "start", "end", "text", "context", "pages", "section", "record", "sha256", "version", "language", "labels")
+_CHUNK_COLUMNS = (
+    "document",
+    "start",
+    "end",
+    "text",
+    "context",
+    "pages",
+    "section",
+    "record",
+    "sha256",
+    "version",
+    "language",
+    "labels",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +111,14 @@ class LanceIndex:
         except FileNotFoundError:
             raise StoreError(f"there is no index in {folder}", hint="doyen ingest FOLDER") from None
         except (ValueError, TypeError) as error:
-            raise StoreError(f"{folder / 'manifest.json'} is broken: {error}", hint=f"remove {folder} and run doyen ingest again") from error
+            raise StoreError(
+                f"{folder / 'manifest.json'} is broken: {error}", hint=f"remove {folder} and run doyen ingest again"
+            ) from error
         if manifest.format != FORMAT_VERSION:
-            raise StoreError(f"the index in {folder} has format {manifest.format}; this doyen reads {FORMAT_VERSION}", hint="doyen ingest --rebuild FOLDER")
+            raise StoreError(
+                f"the index in {folder} has format {manifest.format}; this doyen reads {FORMAT_VERSION}",
+                hint="doyen ingest --rebuild FOLDER",
+            )
         return cls(folder, manifest)
 
     @classmethod
@@ -150,7 +169,21 @@ class LanceIndex:
 
     def documents(self) -> list[IndexedDocument]:
         """Return all documents, sorted by id, without their texts."""
-        columns = ["id", "root", "source", "sha256", "version", "title", "media_type", "language", "labels", "modified_at", "page_starts", "chunks", "characters"]
+        columns = [
+            "id",
+            "root",
+            "source",
+            "sha256",
+            "version",
+            "title",
+            "media_type",
+            "language",
+            "labels",
+            "modified_at",
+            "page_starts",
+            "chunks",
+            "characters",
+        ]
         rows = self._documents.search().select(columns).limit(None).to_list()
         found = []
         for row in rows:
@@ -160,7 +193,13 @@ class LanceIndex:
 
     def text(self, document: str) -> tuple[str, tuple[Page, ...]]:
         """Return a document's extracted text and page map. Raises StoreError if it is not indexed."""
-        rows = self._documents.search().where(f"id = {_quote(document)}").select(["text", "page_starts", "page_ends"]).limit(1).to_list()
+        rows = (
+            self._documents.search()
+            .where(f"id = {_quote(document)}")
+            .select(["text", "page_starts", "page_ends"])
+            .limit(1)
+            .to_list()
+        )
         if not rows:
             raise StoreError(f"no document '{document}' is indexed", hint="doyen documents lists them")
         pairs = zip(rows[0]["page_starts"] or (), rows[0]["page_ends"] or (), strict=True)
@@ -174,7 +213,9 @@ class LanceIndex:
         """Return the chunks of some documents in order of document and position."""
         if not documents:
             return []
-        rows = self._chunks.search().where(_in("document", documents)).select(list(_CHUNK_COLUMNS)).limit(None).to_list()
+        rows = (
+            self._chunks.search().where(_in("document", documents)).select(list(_CHUNK_COLUMNS)).limit(None).to_list()
+        )
         return sorted((_chunk(row) for row in rows), key=lambda c: (c.document, c.start))
 
     def vectors_of(self, document: str) -> NDArray[np.float32]:
@@ -203,22 +244,30 @@ class LanceIndex:
     def _candidates(self, table: Any, scores: Sequence[float]) -> list[Candidate]:
         vectors = _matrix(table["vector"], self.manifest.dim)
         rows = table.select(list(_CHUNK_COLUMNS)).to_pylist()
-        return [Candidate(_chunk(row), vector, float(score)) for row, vector, score in zip(rows, vectors, scores, strict=True)]
+        return [
+            Candidate(_chunk(row), vector, float(score))
+            for row, vector, score in zip(rows, vectors, scores, strict=True)
+        ]
 
     # ---- writing
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether writes were begun that no `finish` followed: an interruption, or another process at work."""
+        return (self.folder / "writing").exists()
+
     def recover(self) -> int:
-        """Take out chunks that an interrupted batch left without a document row; return how many documents that were."""
-        marker = self.folder / "writing"
-        if not marker.exists():
+        """Take out documents whose row an interrupted batch left without all of its chunks, or the reverse.
+
+        Returns how many they were. `finish` must follow where the index was `unfinished`.
+        """
+        if not self.unfinished:
             return 0
-        known = {(d.id, d.sha256) for d in self.documents()}
         rows = self._chunks.search().select(["document", "sha256"]).limit(None).to_arrow()
-        pairs = set(zip(rows["document"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
-        broken = sorted({document for document, sha in pairs if (document, sha) not in known})
-        if broken:
-            self.remove(broken)
-        marker.unlink(missing_ok=True)
+        stored = Counter(zip(rows["document"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+        stated = {(d.id, d.sha256): d.chunks for d in self.documents()}
+        broken = sorted({key[0] for key in {*stored, *stated} if stored[key] != stated.get(key)})
+        self.remove(broken)
         return len(broken)
 
     def write(self, batch: Sequence[tuple[Document, str, Sequence[Chunk]]], vectors: NDArray[np.float32]) -> None:
@@ -247,20 +296,30 @@ class LanceIndex:
         for i in range(0, len(values), 500):
             table.delete(_in(column, values[i : i + 500]))
 
-    def finish(self) -> None:
-        """After a series of writes: (re)build the full-text index, compact, drop old table versions, clear the marker."""
+    def finish(self, *, whole: bool = True) -> None:
+        """After a series of writes: (re)build the full-text index, compact, drop old table versions.
+
+        `whole=False`: the last write was interrupted (and may still be under way); the next ingest recovers.
+        """
         from datetime import timedelta
 
         from lancedb.index import FTS
 
         if self.chunk_count():
             if self._chunks.list_indices():
-                self._chunks.optimize(cleanup_older_than=timedelta(0), delete_unverified=False)
+                self._chunks.optimize(cleanup_older_than=timedelta(minutes=10))
             else:
-                config = FTS(base_tokenizer="icu/split", language="English", stem=True, remove_stop_words=False, ascii_folding=True)
+                config = FTS(
+                    base_tokenizer="icu/split",
+                    language="English",
+                    stem=True,
+                    remove_stop_words=False,
+                    ascii_folding=True,
+                )
                 self._chunks.create_index("indexed", config=config)
-        self._documents.optimize(cleanup_older_than=timedelta(0))
-        (self.folder / "writing").unlink(missing_ok=True)
+        self._documents.optimize(cleanup_older_than=timedelta(minutes=10))
+        if whole:
+            (self.folder / "writing").unlink(missing_ok=True)
 
 
 def _matrix(column: Any, dim: int) -> NDArray[np.float32]:

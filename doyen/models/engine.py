@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,11 +65,28 @@ class Engine(Protocol):
 
 
 def quiet_transformers() -> None:
-    """Keep transformers' own progress bars and advice off stderr: doyen shows its own."""
-    from transformers.utils import logging
+    """Keep transformers' own progress bars and advice off stderr: doyen shows its own.
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    bitsandbytes, which PEFT imports where it is installed, tries to fetch a faster kernel from a hub and says that it
+    could not; doyen never fetches code, so that line is dropped too.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_not_hub_advice)
+
+
+def _is_not_hub_advice(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward from kernels-community")
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide one warning that PEFT itself causes: it asks transformers 5 for `is_gradient_checkpointing` by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -143,15 +162,25 @@ def working_dtype() -> Any:
 
 
 class TransformersEngine:
-    """A causal language model and its adapters in this process. Weights are loaded at the first prompt."""
+    """A causal language model and its adapters in this process. Weights are loaded at the first prompt.
+
+    `dtype` is torch's dtype to compute in, None for what is native here.
+    """
 
     def __init__(
-        self, folder: Path, *, name: str = "", batch_tokens: int = 8192, context_tokens: int | None = None
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        batch_tokens: int = 8192,
+        context_tokens: int | None = None,
+        dtype: Any = None,
     ) -> None:
         self.folder = folder
         self.name = name or folder.name
         self.batch_tokens = batch_tokens
         self._context_tokens = context_tokens
+        self._dtype = dtype
         self._tokenizer: Any = None
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
@@ -174,7 +203,7 @@ class TransformersEngine:
             quiet_transformers()
             self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._model = load_causal_model(self.folder, dtype=working_dtype()).to(device).eval()
+            self._model = load_causal_model(self.folder, dtype=self._dtype or working_dtype()).to(device).eval()
             self._context_tokens = self._context_tokens or int(self._model.config.max_position_embeddings)
         return self._model
 
@@ -188,10 +217,11 @@ class TransformersEngine:
         from peft import PeftModel
 
         name = f"adapter{len(self._adapters)}"
-        if self._adapters:
-            model.load_adapter(str(folder), adapter_name=name)
-        else:
-            self._model = PeftModel.from_pretrained(model, str(folder), adapter_name=name).eval()
+        with quiet_peft():
+            if self._adapters:
+                model.load_adapter(str(folder), adapter_name=name)
+            else:
+                self._model = PeftModel.from_pretrained(model, str(folder), adapter_name=name).eval()
         self._adapters[folder] = name
         return name
 
@@ -201,7 +231,14 @@ class TransformersEngine:
         path = folder / "manifest.json"
         if not path.exists():
             return
-        trained_with = json.loads(path.read_text()).get("template_hash")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()[:16]
+        if manifest.get("model_fingerprint", config) != config:
+            raise EngineError(
+                f"adapter {folder.name} was trained for another model ({manifest.get('model')}) than {self.name}",
+                hint="set [model] name back, or doyen finetune again",
+            )
+        trained_with = manifest.get("template_hash")
         if trained_with and trained_with != self.template_hash():
             raise EngineError(
                 f"adapter {folder.name} was trained with another chat template ({trained_with}) than {self.name} has now ({self.template_hash()})",
@@ -246,7 +283,8 @@ class TransformersEngine:
         watched = self.tokenizer(watch, add_special_tokens=False)["input_ids"][0] if watch else None
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
-            for batch in _batches([len(i) for i in ids], self.batch_tokens):
+            switch = rope_switch(self._model.config)
+            for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
                 completions = self._generate_batch([ids[i] for i in batch], max_tokens, watched)
                 done |= dict(zip(batch, completions, strict=True))
                 if progress:
@@ -335,12 +373,32 @@ def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:
     return row
 
 
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group prompts of like length so that rows × longest stays within `budget` tokens; longest first."""
+def rope_switch(config: Any) -> int | None:
+    """Return the length beyond which a LongRoPE model (Phi) takes other rotary frequencies; None for other models.
+
+    They change for a whole batch at once, by its longest row.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    return int(rope["original_max_position_embeddings"]) if rope.get("rope_type") == "longrope" else None
+
+
+def _batches(lengths: Sequence[int], budget: int, switch: int | None = None, answer: int = 0) -> Iterator[list[int]]:
+    """Group prompts of like length so that rows × longest stays within `budget` tokens; longest first.
+
+    With a `rope_switch`, a batch holds only prompts that are beyond it, or only such that stay within it with their
+    `answer`, or only prompts of one length: a prompt's answer must not depend on its neighbours.
+    """
+
+    def stage(length: int) -> int:
+        if switch is None or length > switch:
+            return -1
+        return 0 if length + answer <= switch else length
+
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batch: list[int] = []
     for i in order:
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+        first = lengths[batch[0]] if batch else 0
+        if batch and ((len(batch) + 1) * first > budget or stage(lengths[i]) != stage(first)):
             yield batch
             batch = []
         batch.append(i)

