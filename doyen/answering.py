@@ -77,15 +77,15 @@ def _read_answers(path: Path) -> dict[str, Answer]:
     if not path.exists():
         return {}
     found: dict[str, Answer] = {}
-    whole: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    whole: list[bytes] = []
+    for line in path.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:  # not JSON, or cut within a character
             break
         whole.append(line)
         found[row["id"]] = answer_of(row)
-    write_atomic(path, "".join(f"{line}\n" for line in whole))
+    write_atomic(path, b"".join(line + b"\n" for line in whole))
     return found
 
 

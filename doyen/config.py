@@ -7,6 +7,7 @@ and of the commented file that `doyen init` writes.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -147,7 +148,9 @@ def _fault(where: str, value: Any, declared: Any) -> str | None:
         return f"{where} = {value!r}: expected {wanted.__name__}, got {type(value).__name__}"
     if meta["one_of"] is not None and value not in meta["one_of"]:
         return f"{where} = {value!r}: expected one of {', '.join(meta['one_of'])}"
-    if (meta["low"] is not None and value < meta["low"]) or (meta["high"] is not None and value > meta["high"]):
+    if not (meta["low"] is None or value >= meta["low"]) or not (
+        meta["high"] is None or value <= meta["high"]
+    ):  # nan too
         return f"{where} = {value!r}: expected {_range(meta['low'], meta['high'])}"
     return None
 
@@ -218,8 +221,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON's escapes are TOML's
     return repr(value)
 
 

@@ -11,7 +11,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from doyen.chunking import chunk_document
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.documents import SUFFIXES, list_files, read_document
 from doyen.embedding import Embedder, load_embedder
-from doyen.errors import DocumentError, DoyenError, ExpertError, StoreError, UsageError
+from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
 from doyen.index.lance import IndexedDocument, IndexManifest, LanceIndex
 from doyen.records import Chunk, Document
 
@@ -92,8 +93,9 @@ def ingest(
     taken out; `prune` also takes out every document of other sources; `rebuild` makes the index anew.
 
     Raises:
-        UsageError: a source does not exist, is empty, or gives an id that another source already has.
-        StoreError: the index was made by another embedder.
+        DocumentError: a source does not exist, or holds no document that can be read (nothing is changed then).
+        UsageError: a source gives an id that another source already has.
+        StoreError: the index was made by another embedder, or cannot be written (disk full).
     """
     started = time.perf_counter()
     settings = load_settings(expert)
@@ -106,20 +108,23 @@ def ingest(
         if not (folder / "manifest.json").exists():
             raise StoreError(f"{folder} is not an index of doyen: not removed")
         shutil.rmtree(folder)
-    index = LanceIndex.open_or_create(folder, manifest)
-    index.recover()
+    with _writing():
+        index = LanceIndex.open_or_create(folder, manifest)
+        unfinished = index.unfinished
+        index.recover()
     known = {d.id: d for d in index.documents()}
-    files = [_with_known_root(f, known) for f in files]
+    files = _with_known_roots(files, known)
     _refuse_collisions(files, known, prune)
     try:
         _bring_in(index, files, known, settings, embedder, report, progress)
-        _take_out(index, files, roots, known, prune, report)
+        with _writing():
+            _take_out(index, files, roots, known, prune, report)
     except KeyboardInterrupt:
         report.interrupted = True
-    finally:
-        if report.written:
-            index.finish()
-    _remember_failures(folder, report)
+    if report.written or unfinished:
+        with _writing():
+            index.finish(whole=not report.interrupted)
+    _remember_failures(folder, files, report, prune)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -135,7 +140,7 @@ def _collect(sources: Sequence[Path], name: str | None, report: IngestReport) ->
     roots: list[Path] = []
     for source in (s.expanduser() for s in sources):
         if not source.exists():
-            raise UsageError(f"there is no file or folder {source}", hint="check the path")
+            raise DocumentError(f"there is no file or folder {source}", hint="check the path")
         source = source.resolve()
         if source.is_file():
             files.append(_File(source, prefix + source.name, str(source.parent)))
@@ -144,22 +149,45 @@ def _collect(sources: Sequence[Path], name: str | None, report: IngestReport) ->
         report.unsupported += [str(p) for p in unsupported]
         if not supported:
             kinds = " ".join(sorted(SUFFIXES))
-            raise DoyenError(
+            raise DocumentError(
                 f"{source} holds no document that can be read ({len(unsupported)} other files)",
                 hint=f"supported: {kinds}; nothing was changed",
             )
         roots.append(source)
         files += [_File(p, prefix + p.relative_to(source).as_posix(), str(source)) for p in supported]
-    return files, roots
+    return _once(files), roots
 
 
-def _with_known_root(file: _File, known: dict[str, IndexedDocument]) -> _File:
-    """A single file of a folder that is already indexed keeps the id it has there."""
-    path = str(file.path)
+def _once(files: Sequence[_File]) -> list[_File]:
+    """Keep each file once: under its longest id where overlapping sources (a folder and a file in it) give several."""
+    kept: dict[Path, _File] = {}
+    for file in files:
+        other = kept.setdefault(file.path, file)
+        if len(file.id) > len(other.id):
+            kept[file.path] = file
+    return list(kept.values())
+
+
+def _with_known_roots(files: Sequence[_File], known: dict[str, IndexedDocument]) -> list[_File]:
+    """Files of a folder that is already indexed keep the ids they have there."""
+    by_source: dict[str, list[IndexedDocument]] = {}
     for document in known.values():
-        if document.source == path and document.id.endswith(file.id):
-            return _File(file.path, document.id, document.root)
-    return file
+        by_source.setdefault(document.source, []).append(document)
+    found = []
+    for file in files:
+        there = next((d for d in by_source.get(str(file.path), ()) if d.id.endswith(file.id)), None)
+        found.append(_File(file.path, there.id, there.root) if there else file)
+    return found
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what LanceDB raises where it cannot write (OSError, RuntimeError) into a StoreError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        hint = "free disk space, then run the same command again: it goes on"
+        raise StoreError(f"cannot write the index: {error}", hint=hint) from error
 
 
 def _refuse_collisions(files: Sequence[_File], known: dict[str, IndexedDocument], prune: bool) -> None:
@@ -233,12 +261,8 @@ def _flush(
         return
     texts = [f"{c.context}\n{c.text}" if c.context else c.text for _, _, chunks in batch for c in chunks]
     vectors = embedder.embed(texts)
-    try:
+    with _writing():
         index.write(batch, vectors)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the index: {error}", hint="free disk space, then run the same doyen ingest again: it goes on"
-        ) from error
     report.chunks += len(texts)
     for document, _, _ in batch:
         (report.changed if document.id in known else report.new).append(document.id)
@@ -259,15 +283,15 @@ def _take_out(
     report.removed = gone
 
 
-def _remember_failures(folder: Path, report: IngestReport) -> None:
-    """Keep the list of failed files for `doyen status`; written only when it differs."""
+def _remember_failures(folder: Path, files: Sequence[_File], report: IngestReport, prune: bool) -> None:
+    """Keep the list of failed files for `doyen status`, those of other sources too; written only when it differs."""
     path = folder / FAILED_FILE
-    text = json.dumps(
-        [{"file": file, "reason": reason} for file, reason in report.failed], indent=1, ensure_ascii=False
-    )
-    old = path.read_text(encoding="utf-8") if path.exists() else "[]"
-    if text != old:
-        write_atomic(path, text)
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    seen = {str(file.path) for file in files}
+    others = [row for row in old if row["file"] not in seen and not prune and Path(row["file"]).exists()]
+    rows = others + [{"file": file, "reason": reason} for file, reason in report.failed]
+    if rows != old:
+        write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False))
 
 
 def remove_documents(expert: Path, documents: Sequence[str]) -> list[str]:
@@ -281,6 +305,8 @@ def remove_documents(expert: Path, documents: Sequence[str]) -> list[str]:
     missing = [d for d in documents if d not in known]
     if missing:
         raise ExpertError(f"not indexed: {', '.join(missing)}", hint="doyen documents lists the ids")
-    index.remove(list(documents))
-    index.finish()
+    with _writing():
+        index.recover()
+        index.remove(list(documents))
+        index.finish()
     return list(documents)

@@ -22,11 +22,11 @@ _SHORT = (
 SYSTEM_CLOSED_BOOK = f"You are an expert of this organisation. {_SHORT}"
 SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of the passage used, like [1]. {_SHORT}"
 
-_CITATION = re.compile(r"\[(\d{1,2})\]")
+_CITATION = re.compile(r"\[(\d{1,2}(?:\s*,\s*\d{1,2})*)\]")
 _REFUSALS = re.compile(
     r"^\W*(not in the (documents|passages)|(i|we) (do not|don't|cannot|can't|can not) (know|answer|find|tell)"
     r"|i('m| am) (sorry|unable|not sure)|unable to|unknown\W*$|cannot (answer|be determined)|no (information|answer|evidence)\b"
-    r"|(the|this) (passages?|documents?|information|text|answer) (do(es)? not|don't|doesn't|(is|are) not (given|provided|mentioned|stated)))",
+    r"|(the|this) (passages?|documents?|information|text|answer) ((do(es)? not|don't|doesn't) (say|mention|state|contain|give|provide|include|specify|answer)|(is|are) not (given|provided|mentioned|stated)))",
     re.IGNORECASE,
 )
 
@@ -84,6 +84,7 @@ def answer_text(answer: str, passage: int | None) -> str:
 
 def parse_answer(text: str, passages: int) -> ParsedAnswer:
     """Take the citation marks out of a model's text; numbers beyond the passages shown are dropped."""
-    cited = tuple(dict.fromkeys(n for n in map(int, _CITATION.findall(text)) if 1 <= n <= passages))
+    numbers = (int(n) for mark in _CITATION.findall(text) for n in mark.split(","))
+    cited = tuple(dict.fromkeys(n for n in numbers if 1 <= n <= passages))
     clean = re.sub(r"\s+([.,;:])", r"\1", _CITATION.sub("", text)).strip()
     return ParsedAnswer(clean, cited, refused=not clean or _REFUSALS.match(clean) is not None)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPERT = ROOT / "demo"
 COMPANY = ROOT / "examples" / "insurer"
 DOYEN = Path(sys.executable).parent / "doyen"
-QUESTION = "How long may the home stay empty before Hearthwell Home cover for burglary rests?"
+QUESTION = "My engine failed at sea. Up to which sum will Skiffguard bear the tow into harbour?"
 
 STEPS: list[tuple[str, list[str]]] = [
     (
@@ -32,7 +32,7 @@ STEPS: list[tuple[str, list[str]]] = [
     ("Ask the fine-tuned expert the same", ["ask", QUESTION, "--arm", "rag+finetuned"]),
     (
         "Compare the four arms on 60 of the held-out questions",
-        ["compare", "--limit", "60", "--out", str(EXPERT / "comparison")],
+        ["compare", "--limit", "60", "--out", str(EXPERT / "comparisons" / "demo")],
     ),
     ("Which one to use?", ["advise"]),
 ]
@@ -53,7 +53,7 @@ def main() -> None:
         if done.returncode:
             sys.exit(done.returncode)
         print(f"  ({time.perf_counter() - started:.0f} s)", flush=True)
-    report = EXPERT / "comparison" / "report.html"
+    report = EXPERT / "comparisons" / "demo" / "report.html"
     print(f"\nDone in {(time.perf_counter() - begun) / 60:.1f} minutes. Open {report.relative_to(ROOT)} in a browser.")
 
 

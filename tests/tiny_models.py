@@ -35,7 +35,9 @@ def save_tokenizer(folder: Path, specials, template):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(CORPUS, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
     fast.add_special_tokens({"additional_special_tokens": list(specials[1:])})
@@ -62,7 +64,9 @@ def llama_folder(folder: Path, *, seed=0, **changes):
     """Save a Llama of 2 layers that speaks ChatML, as SmolLM2 does."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return _save(folder, save_tokenizer(folder, CHATML_SPECIALS, CHATML_TEMPLATE), LlamaConfig, LlamaForCausalLM, seed, changes)
+    return _save(
+        folder, save_tokenizer(folder, CHATML_SPECIALS, CHATML_TEMPLATE), LlamaConfig, LlamaForCausalLM, seed, changes
+    )
 
 
 def _save(folder, tokenizer, config_class, model_class, seed, changes):
@@ -114,7 +118,12 @@ def bert_folder(folder: Path):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(
-            vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=128,
         )
         BertModel(config, add_pooling_layer=False).save_pretrained(str(folder))
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -48,7 +48,8 @@ def ingest(
     lines = ["  ".join(f"{key} {n}" for key, n in counts.items())]
     if read:
         lines.append(
-            f"{report.chunks} chunks in {report.seconds:.1f} s ({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s)"
+            f"{report.chunks} chunks in {report.seconds:.1f} s "
+            f"({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s)"
         )
     lines += [f"failed: {file}: {reason}" for file, reason in report.failed]
     if report.unsupported:

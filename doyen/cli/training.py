@@ -113,7 +113,8 @@ def finetune(
             target_modules=target_modules,
         )
     lines = [
-        f"adapter {made.name}: {made.steps} steps, {made.tokens:,} tokens in {made.seconds:.0f} s, loss {made.train_loss} (validation {made.validation_loss})",
+        f"adapter {made.name}: {made.steps} steps, {made.tokens:,} tokens in {made.seconds:.0f} s",
+        f"loss {made.train_loss} at the last step, {made.validation_loss} on validation examples",
         f"peak memory {made.peak_memory_gib} GiB; refusal threshold {made.refusal_threshold}",
         "next: doyen ask --arm rag+finetuned QUESTION, or doyen compare",
     ]

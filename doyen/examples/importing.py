@@ -112,27 +112,36 @@ def _question(row: dict[str, Any]) -> Question:
     kind = row.get("kind") or "span"
     if kind not in KINDS:
         raise ValueError(f"kind '{kind}' is unknown (known: {', '.join(KINDS)})")
-    answers = row.get("answers") or []
-    if not isinstance(answers, list):
-        raise ValueError("'answers' is not a list")
+    answers, gold, tags = (_list(row, key) for key in ("answers", "gold", "tags"))
+    if not isinstance(row.get("split"), str | None):
+        raise ValueError(f'\'split\' is {row["split"]!r}, not a text such as "train" or "test"')
+    if not isinstance(row.get("answerable", True), bool):
+        raise ValueError(f"'answerable' is {row['answerable']!r}, neither true nor false")
     return Question(
         id=str(row["id"]),
         question=row["question"].strip(),
         answers=tuple(str(a) for a in answers),
         kind=kind,
-        gold=tuple(_gold(g) for g in row.get("gold") or []),
+        gold=tuple(_gold(g) for g in gold),
         split=row.get("split"),
-        answerable=bool(row.get("answerable", True)),
-        tags=tuple(row.get("tags") or ()),
+        answerable=row.get("answerable", True),
+        tags=tuple(str(t) for t in tags),
         language=row.get("lang") or "en",
     )
+
+
+def _list(row: dict[str, Any], key: str) -> list[Any]:
+    value = row.get(key) or []
+    if not isinstance(value, list):
+        raise ValueError(f"'{key}' is not a list")
+    return value
 
 
 def _gold(row: Any) -> GoldSource:
     if not isinstance(row, dict) or not isinstance(row.get("document"), str):
         raise ValueError("an entry of 'gold' has no 'document'")
     page = row.get("page")
-    if page is not None and (not isinstance(page, int) or page < 1):
+    if page is not None and (not isinstance(page, int) or isinstance(page, bool) or page < 1):
         raise ValueError(f"gold page {page!r} is not a number from 1")
     return GoldSource(row["document"], page)
 
@@ -153,13 +162,15 @@ def _example(row: dict[str, Any]) -> Example:
     origin = row.get("origin", "human")
     if origin not in ("human", "generated", "feedback"):
         raise ValueError(f"origin '{origin}' is unknown (human, generated, feedback)")
-    source = tuple(
-        SourceSpan(s["document"], s.get("sha256", ""), s.get("page"), s.get("start", 0), s.get("end", 0))
-        for s in row.get("source") or ()
-    )
+    source = _list(row, "source")
+    if not all(isinstance(s, dict) and isinstance(s.get("document"), str) for s in source):
+        raise ValueError("an entry of 'source' has no 'document'")
     return Example(
         messages=tuple({"role": m["role"], "content": m["content"]} for m in messages),
-        source=source,
+        source=tuple(
+            SourceSpan(s["document"], s.get("sha256", ""), s.get("page"), s.get("start", 0), s.get("end", 0))
+            for s in source
+        ),
         origin=origin,
         kind=row.get("kind", "span"),
         variant=row.get("variant", ""),

@@ -22,8 +22,8 @@ class RunState:
     last_loss: float = 0.0
 
 
-def save_checkpoint(folder: Path, state: RunState, model: Any, optimiser: Any) -> None:
-    """Write trainable weights, optimiser state, random state and progress to `folder/checkpoint.pt`."""
+def save_checkpoint(folder: Path, state: RunState, model: Any, optimiser: Any, random: Any) -> None:
+    """Write trainable weights, optimiser state, progress and torch's `random` state to `folder/checkpoint.pt`."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def save_checkpoint(folder: Path, state: RunState, model: Any, optimiser: Any) -
                     "state": asdict(state),
                     "weights": weights,
                     "optimiser": optimiser.state_dict(),
-                    "random": torch.get_rng_state(),
+                    "random": random,
                 },
                 f,
             )

@@ -16,6 +16,9 @@ from doyen.errors import GateError
 from doyen.models.engine import render
 from doyen.records import Example
 
+# Few widths: on the CPU every new shape costs compiled kernels and fragments the heap (LOG.md: 4 GiB and 45% of the speed).
+WIDTH_STEP = 64
+
 
 @dataclass(frozen=True, slots=True)
 class TokenisedExample:
@@ -48,10 +51,8 @@ def tokenise(
                 "the chat template renders a prompt for training otherwise than for serving",
                 hint="use the model's own chat template",
             )
-        end = len(whole)
-        while end > len(prompt) and whole[end - 1] not in stops:
-            end -= 1  # templates put a newline after the end-of-turn token: the engine stops before it
-        end = end if end > len(prompt) else len(whole)
+        # Templates put a newline, and Phi's <|endoftext|> too, after the end-of-turn token: the engine stops before them.
+        end = next((i + 1 for i in range(len(prompt), len(whole)) if whole[i] in stops), len(whole))
         if end > max_tokens:
             left_out[f"longer than {max_tokens} tokens"] += 1
             continue
@@ -84,11 +85,16 @@ def micro_batches(examples: Sequence[TokenisedExample], indices: Sequence[int], 
     """Group examples of like length so that rows × longest stays within `budget` tokens."""
     groups: list[list[int]] = []
     for i in sorted(indices, key=lambda i: -len(examples[i].ids)):
-        if groups and (len(groups[-1]) + 1) * len(examples[groups[-1][0]].ids) <= budget:
+        if groups and (len(groups[-1]) + 1) * padded_width([examples[groups[-1][0]]]) <= budget:
             groups[-1].append(i)
         else:
             groups.append([i])
     return groups
+
+
+def padded_width(examples: Sequence[TokenisedExample]) -> int:
+    """Return the longest example's length, rounded up to a multiple of WIDTH_STEP."""
+    return -(-max(len(e.ids) for e in examples) // WIDTH_STEP) * WIDTH_STEP
 
 
 def pad(examples: Sequence[TokenisedExample], device: Any) -> tuple[Any, Any, Any, Any]:
@@ -97,7 +103,7 @@ def pad(examples: Sequence[TokenisedExample], device: Any) -> tuple[Any, Any, An
     """  # noqa: D205
     import torch
 
-    width = max(len(e.ids) for e in examples)
+    width = padded_width(examples)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
     mask = torch.zeros(len(examples), width, dtype=torch.long)
     positions: list[int] = []

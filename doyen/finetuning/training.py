@@ -37,6 +37,8 @@ from doyen.models.engine import (
     TransformersEngine,
     load_causal_model,
     load_tokenizer,
+    quiet_peft,
+    quiet_transformers,
     stop_token_ids,
     template_hash,
     working_dtype,
@@ -77,11 +79,13 @@ def finetune(
     replace: bool = False,
     report: Report | None = None,
     say: Say | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> AdapterManifest:
     """Train an adapter and put it into `adapters/<name>/`.
 
     Interrupted (Ctrl-C), it writes a checkpoint and raises Interrupted; `resume` goes on from the last checkpoint and
-    ends with the same weights as an undisturbed run.
+    ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
+    `checkpoint_every_s` and one step before.
 
     Raises:
         GateError: the run would learn nothing, or what was learned is not there where it is served.
@@ -98,7 +102,7 @@ def finetune(
     fingerprint = _fingerprint(settings.finetune, prepared, folder)
     if not resume:
         discard_checkpoint(work)
-    state = _train(model, prepared, settings.finetune, work, fingerprint, report, say)
+    state = _train(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
     validation_loss = mean_loss(
         model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens
     )
@@ -217,6 +221,7 @@ def _prepare(
 
 def _adapted_model(folder: Path, settings: FinetuneSettings, prepared: _Prepared, say: Say) -> Any:
     """Load the base model (4-bit for qlora), resolve the target modules and add the LoRA layers."""
+    quiet_transformers()
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import set_seed
@@ -238,7 +243,8 @@ def _adapted_model(folder: Path, settings: FinetuneSettings, prepared: _Prepared
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(model, config)
+    with quiet_peft():
+        model = get_peft_model(model, config)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() for p in model.parameters())
     say(
@@ -267,6 +273,7 @@ def _train(
     fingerprint: str,
     report: Report | None,
     say: Say,
+    checkpoint_every_s: float,
 ) -> RunState:
     import torch
 
@@ -287,10 +294,13 @@ def _train(
     _trim_history(work, state.step)
     saved = begun = time.perf_counter()
     earlier, tokens_before = state.seconds, state.tokens
+    random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
         for number in range(state.step, len(steps)):
             rate = learning_rate(number, len(steps), settings.learning_rate)
-            loss, tokens = _step(model, optimiser, trainable, prepared.train, steps[number], rate)
+            loss, tokens = _gradients(model, prepared.train, steps[number])
+            whole = False
+            _update(optimiser, trainable, rate)
             now = time.perf_counter()
             state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
             state.seconds = earlier + now - begun
@@ -300,32 +310,31 @@ def _train(
             )
             line = TrainingProgress(state.step, len(steps), loss, rate, pace, left)
             _append(work / "history.jsonl", dataclasses.asdict(line))
+            random, whole = torch.get_rng_state(), True
             if report:
                 report(line)
-            if now - saved > CHECKPOINT_EVERY_S:
-                save_checkpoint(work, state, model, optimiser)
+            if now - saved > checkpoint_every_s:
+                save_checkpoint(work, state, model, optimiser, random)
                 saved = time.perf_counter()
     except KeyboardInterrupt:
-        # The step in hand may be half done: go back to the last whole one.
-        hint = f"doyen finetune --resume --name {work.name[1:].removesuffix('.training')}"
-        raise Interrupted(
-            f"stopped in step {state.step + 1} of {len(steps)}; the last checkpoint is kept", hint=hint
-        ) from None
+        if whole and state.step:
+            save_checkpoint(work, state, model, optimiser, random)
+        raise _interrupted(work, state.step, len(steps)) from None
+    save_checkpoint(work, state, model, optimiser, random)
     model.eval()
     return state
 
 
-def _step(
-    model: Any,
-    optimiser: Any,
-    trainable: list[Any],
-    examples: Sequence[TokenisedExample],
-    groups: Sequence[Sequence[int]],
-    rate: float,
-) -> tuple[float, int]:
-    """One step of the optimiser; return the mean loss a supervised token and the number of tokens read."""
-    import torch
+def _interrupted(work: Path, step: int, steps: int) -> Interrupted:
+    command = f"doyen finetune --name {work.name[1:].removesuffix('.training')}"
+    if (work / "checkpoint.pt").exists():
+        return Interrupted(f"stopped in step {step + 1} of {steps}; a checkpoint is kept", hint=f"{command} --resume")
+    return Interrupted(f"stopped in the first of {steps} steps; there is nothing to keep yet", hint=command)
 
+
+def _gradients(model: Any, examples: Sequence[TokenisedExample], groups: Sequence[Sequence[int]]) -> tuple[float, int]:
+    """Compute one step's gradients; return the mean loss a supervised token and the number of tokens read."""
+    model.zero_grad(set_to_none=True)
     count = sum(examples[i].supervised for group in groups for i in group)
     total = 0.0
     for group in groups:
@@ -335,12 +344,17 @@ def _step(
         total += float(loss.detach())
     if not math.isfinite(total):
         raise GateError("the loss is not a number any more", hint="lower [finetune] learning_rate")
+    return total / count, sum(len(examples[i].ids) for group in groups for i in group)
+
+
+def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
+    """Let the optimiser take one step with the gradients, clipped to norm 1."""
+    import torch
+
     torch.nn.utils.clip_grad_norm_(trainable, 1.0)
     for parameters in optimiser.param_groups:
         parameters["lr"] = rate
     optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return total / count, sum(len(examples[i].ids) for group in groups for i in group)
 
 
 def _dry_run(

@@ -137,7 +137,8 @@ class LanceIndex:
         old = self.manifest
         if not same_vectors(old.fingerprint, manifest.fingerprint) or old.dim != manifest.dim:
             raise StoreError(
-                f"this index was made with embedder '{old.embedder}' ({old.fingerprint}); doyen.toml now says '{manifest.embedder}' ({manifest.fingerprint})",
+                f"this index was made with embedder '{old.embedder}' ({old.fingerprint}); "
+                f"doyen.toml now says '{manifest.embedder}' ({manifest.fingerprint})",
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
             )
         if old.chunk_tokens != manifest.chunk_tokens:

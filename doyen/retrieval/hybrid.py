@@ -28,7 +28,8 @@ class Retriever:
         self.settings = settings or RetrievalSettings()
         if not same_vectors(index.manifest.fingerprint, embedder.fingerprint) or index.manifest.dim != embedder.dim:
             raise StoreError(
-                f"this index was made with embedder '{index.manifest.embedder}' ({index.manifest.fingerprint}), not {embedder.name} ({embedder.fingerprint})",
+                f"this index was made with embedder '{index.manifest.embedder}' ({index.manifest.fingerprint}), "
+                f"not {embedder.name} ({embedder.fingerprint})",
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
             )
 

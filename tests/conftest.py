@@ -1,0 +1,23 @@
+"""Fixtures of several test folders; what they are made of is in small_stores.py."""
+
+import pytest
+from small_stores import HashEmbedder, make_expert, manifest_of
+
+from doyen.index.lance import LanceIndex
+
+
+@pytest.fixture
+def embedder():
+    return HashEmbedder()
+
+
+@pytest.fixture
+def expert(tmp_path):
+    """An expert with default settings and no index."""
+    return make_expert(tmp_path / "expert")
+
+
+@pytest.fixture
+def index(tmp_path, embedder):
+    """An empty index for `embedder`."""
+    return LanceIndex.open_or_create(tmp_path / "index", manifest_of(embedder))

@@ -1,0 +1,44 @@
+import pytest
+import tiny_models
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny matrices are slower on two threads, and far slower beside another busy process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def phi(tmp_path_factory):
+    return tiny_models.phi_folder(tmp_path_factory.mktemp("phi"))
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    return tiny_models.llama_folder(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tmp_path_factory):
+    """Save a LoRA adapter with random weights, so large that it changes every answer; return its folder."""
+
+    def make(model_folder, seed):
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        from doyen.models.engine import load_causal_model, quiet_peft
+
+        with torch.random.fork_rng(), quiet_peft():
+            torch.manual_seed(seed)
+            config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+            model = get_peft_model(load_causal_model(model_folder, dtype=torch.float32), config)
+        folder = tmp_path_factory.mktemp(f"adapter{seed}")
+        model.save_pretrained(str(folder))
+        return folder
+
+    return make

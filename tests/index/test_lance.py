@@ -1,0 +1,273 @@
+"""The two tables: what is written comes back exactly, and an interrupted write is undone."""
+
+import numpy as np
+import pytest
+from small_stores import HashEmbedder, manifest_of, one_chunk_document, write_texts
+
+from doyen.errors import StoreError
+from doyen.index.lance import LanceIndex, same_vectors
+from doyen.records import Chunk, Document, Page
+
+TEXTS = {
+    "lease.txt": "The deposit of the lease is returned within thirty days.",
+    "yard.txt": "Bicycles stand in the yard behind the mill.",
+    "o'neil.txt": "O'Neil repairs the boiler every autumn.",
+}
+
+
+def ids(index):
+    return [d.id for d in index.documents()]
+
+
+def found(candidates):
+    return [c.chunk.document for c in candidates]
+
+
+def reopened(index):
+    return LanceIndex.open(index.folder)
+
+
+@pytest.fixture
+def filled(index, embedder):
+    write_texts(index, embedder, TEXTS)
+    index.finish()
+    return index
+
+
+def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedder):
+    text = "First page.\n\fSecond page: “ünï”.\n"
+    pages = (Page(1, 0, 13), Page(2, 13, len(text)))
+    document = Document(
+        "a/b.txt", text, "Title", "text/plain", "abc", "/src/a/b.txt", "en", pages, labels=("staff",), version=4
+    )
+    chunks = [
+        Chunk("a/b.txt", 0, 11, text[0:11], "Title", (1,), "First", None, "abc", 4, "en", ("staff",)),
+        Chunk("a/b.txt", 13, 33, text[13:33], "Title › Second", (1, 2), None, "row 7", "abc", 4, "en", ("staff",)),
+    ]
+    index.write([(document, "/src", chunks)], embedder.embed([c.text for c in chunks]))
+    index.finish()
+    again = reopened(index)
+    assert again.text("a/b.txt") == (text, pages)
+    assert again.chunks_of(["a/b.txt"]) == chunks
+    (row,) = again.documents()
+    assert (row.id, row.root, row.source, row.version, row.labels) == (
+        "a/b.txt",
+        "/src",
+        "/src/a/b.txt",
+        4,
+        ("staff",),
+    )
+    assert (row.pages, row.chunks, row.characters) == (2, 2, len(text))
+
+
+def test_the_nearest_chunk_has_the_cosine_as_its_score(filled, embedder):
+    question = embedder.embed([TEXTS["yard.txt"]])[0]
+    best, *others = filled.nearest(question, 3)
+    assert best.chunk.document == "yard.txt"
+    assert best.score == pytest.approx(1.0, abs=2e-3)  # vectors are kept in float16
+    for candidate in [best, *others]:
+        assert candidate.score == pytest.approx(float(candidate.vector @ question), abs=2e-3)
+    assert [c.score for c in [best, *others]] == sorted((c.score for c in [best, *others]), reverse=True)
+    assert len(filled.nearest(question, 2)) == 2
+
+
+def test_nearest_can_leave_a_document_out(filled, embedder):
+    question = embedder.embed([TEXTS["o'neil.txt"]])[0]
+    assert found(filled.nearest(question, 3))[0] == "o'neil.txt"
+    assert "o'neil.txt" not in found(filled.nearest(question, 3, without="o'neil.txt"))
+
+
+def test_matching_ranks_by_the_words_and_knows_their_stems(filled):
+    best, *_ = filled.matching("returning deposits", 10)
+    assert best.chunk.document == "lease.txt"
+    assert best.score > 0
+    assert found(filled.matching("boiler", 10)) == ["o'neil.txt"]
+
+
+@pytest.mark.parametrize("words", ["", "  ", "???", "zeppelin", "boiler AND (", '"unclosed', "field:value~3^"])
+def test_words_that_are_no_words_or_syntax_do_no_harm(filled, words):
+    assert set(found(filled.matching(words, 10))) <= {"o'neil.txt"}
+
+
+def test_an_empty_index_finds_nothing(index, embedder):
+    index.finish()
+    assert index.nearest(embedder.embed(["yard"])[0], 5) == []
+    assert index.matching("yard", 5) == []
+    assert index.chunks_of([]) == []
+    assert index.vectors_of("yard.txt").shape == (0, embedder.dim)
+
+
+def test_writing_a_document_again_replaces_its_chunks(filled, embedder):
+    write_texts(filled, embedder, {"yard.txt": "Prams stand in the hall."}, sha256="b", version=2)
+    filled.finish()
+    assert filled.chunk_count() == 3
+    assert [c.text for c in filled.chunks_of(["yard.txt"])] == ["Prams stand in the hall."]
+    assert filled.matching("bicycles", 5) == []
+    assert found(filled.matching("prams", 5)) == ["yard.txt"]
+    assert {d.id: d.version for d in filled.documents()}["yard.txt"] == 2
+
+
+def test_a_removed_document_is_nowhere_any_more(filled, embedder):
+    filled.remove(["o'neil.txt"])
+    filled.finish()
+    again = reopened(filled)
+    assert ids(again) == ["lease.txt", "yard.txt"]
+    assert "o'neil.txt" not in found(again.nearest(embedder.embed(["boiler"])[0], 9)) + found(
+        again.matching("boiler", 9)
+    )
+    with pytest.raises(StoreError) as caught:
+        again.text("o'neil.txt")
+    assert caught.value.hint == "doyen documents lists them"
+
+
+def test_everything_can_be_removed_and_the_index_searched_and_filled_again(filled, embedder):
+    filled.remove(list(TEXTS))
+    filled.finish()
+    assert (ids(filled), filled.chunk_count()) == ([], 0)
+    assert filled.nearest(embedder.embed(["yard"])[0], 5) == []
+    assert filled.matching("yard", 5) == []
+    write_texts(filled, embedder, TEXTS)
+    filled.finish()
+    assert found(filled.matching("yard", 5)) == ["yard.txt"]
+
+
+def test_more_documents_than_fit_into_one_condition_are_removed(index, embedder):
+    texts = {f"d{n:04}.txt": f"text {n}" for n in range(1101)}
+    write_texts(index, embedder, texts)
+    index.remove(list(texts)[:-1])
+    assert (ids(index), index.chunk_count()) == (["d1100.txt"], 1)
+
+
+def test_a_document_without_chunks_is_kept(index, embedder):
+    document, root, _ = one_chunk_document("blank.txt", "")
+    index.write([(document, root, [])], embedder.embed([]))
+    index.finish()
+    assert index.text("blank.txt") == ("", ())
+    assert index.recover() == 0
+    assert ids(index) == ["blank.txt"]
+
+
+# ---- the manifest
+
+
+def test_the_same_embedder_on_another_backend_is_taken():
+    assert same_vectors("m@1/openvino-bf16", "m@1/openvino-f32")
+    assert not same_vectors("m@1/openvino-f32", "m@2/openvino-f32")
+
+
+@pytest.mark.parametrize(
+    ("other", "chunk_tokens", "what"),
+    [
+        (HashEmbedder("other"), 200, "embedder"),
+        (HashEmbedder(version=2), 200, "embedder"),
+        (HashEmbedder(dim=64), 200, "embedder"),
+        (HashEmbedder(), 300, "chunks of 200 tokens; doyen.toml now says 300"),
+    ],
+)
+def test_an_index_made_otherwise_is_refused_with_the_way_out(filled, other, chunk_tokens, what):
+    with pytest.raises(StoreError, match=what) as caught:
+        LanceIndex.open_or_create(filled.folder, manifest_of(other, chunk_tokens))
+    assert "--rebuild" in (caught.value.hint or "")
+    assert ids(reopened(filled)) == sorted(TEXTS)
+
+
+def test_no_index_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(StoreError) as caught:
+        LanceIndex.open(tmp_path / "nothing")
+    assert "doyen ingest" in (caught.value.hint or "")
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("manifest", ["", "{", "[]", '{"unknown": 1}'])
+def test_a_broken_manifest_is_named(filled, manifest):
+    (filled.folder / "manifest.json").write_text(manifest)
+    with pytest.raises(StoreError, match=r"manifest.json is broken"):
+        reopened(filled)
+
+
+def test_another_format_is_refused(filled):
+    path = filled.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(StoreError, match="format 2") as caught:
+        reopened(filled)
+    assert "--rebuild" in (caught.value.hint or "")
+
+
+# ---- interruptions: a second handle on the tables leaves what a crash would leave
+
+
+def crashed(index, embedder, *, delete=(), chunks=None, documents=()):
+    """Do some of the steps of a write, as far as a crash let them."""
+    index.remove([])
+    (index.folder / "writing").touch()
+    tables = LanceIndex.open(index.folder)._database
+    if delete:
+        quoted = ", ".join("'" + d.replace("'", "''") + "'" for d in delete)
+        tables.open_table("chunks").delete(f"document IN ({quoted})")
+    if chunks:
+        other = LanceIndex.open_or_create(index.folder.parent / "donor", manifest_of(embedder))
+        write_texts(other, embedder, chunks, sha256="new")
+        tables.open_table("chunks").add(other._database.open_table("chunks").to_arrow())
+    for document in documents:
+        tables.open_table("documents").delete(f"id = '{document}'")
+    return LanceIndex.open(index.folder)
+
+
+def test_nothing_is_recovered_where_nothing_was_interrupted(filled):
+    assert not filled.unfinished
+    assert filled.recover() == 0
+
+
+def test_new_chunks_without_a_document_are_taken_out(filled, embedder):
+    broken = crashed(filled, embedder, chunks={"late.txt": "Late bicycles", "it's.txt": "Late too"})
+    assert broken.unfinished
+    assert broken.recover() == 2
+    broken.finish()
+    assert not broken.unfinished
+    assert (ids(broken), broken.chunk_count()) == (sorted(TEXTS), 3)
+    assert found(broken.matching("bicycles", 5)) == ["yard.txt"]
+
+
+def test_a_changed_document_that_lost_its_old_chunks_is_taken_out(filled, embedder):
+    broken = crashed(filled, embedder, delete=["yard.txt"])
+    assert broken.recover() == 1
+    assert ids(broken) == ["lease.txt", "o'neil.txt"]
+
+
+def test_a_changed_document_with_new_chunks_and_the_old_row_is_taken_out(filled, embedder):
+    broken = crashed(filled, embedder, delete=["o'neil.txt"], chunks={"o'neil.txt": "O'Neil left."})
+    assert broken.recover() == 1
+    assert (ids(broken), broken.chunk_count()) == (["lease.txt", "yard.txt"], 2)
+
+
+def test_recovering_survives_an_interruption_of_its_own(filled, embedder):
+    broken = crashed(filled, embedder, chunks={"late.txt": "Late bicycles"})
+    broken.recover()
+    assert reopened(broken).unfinished  # until finish has built the full-text index
+
+
+def test_a_failing_write_leaves_the_mark_for_recovery(filled, embedder):
+    with pytest.raises(ValueError, match="length"):
+        filled.write([one_chunk_document("bad.txt", "text")], np.zeros((2, embedder.dim), np.float32))
+    again = reopened(filled)
+    assert again.unfinished
+    again.recover()
+    again.finish()
+    assert (ids(again), again.chunk_count()) == (sorted(TEXTS), 3)
+
+
+def test_finish_that_is_not_whole_indexes_but_keeps_the_mark(index, embedder):
+    write_texts(index, embedder, TEXTS)
+    index.finish(whole=False)
+    assert found(index.matching("yard", 5)) == ["yard.txt"]
+    assert index.unfinished
+
+
+def test_many_small_writes_are_compacted_by_the_next_finish(index, embedder):
+    for n in range(12):
+        write_texts(index, embedder, {f"d{n}.txt": f"text number {n}"})
+    index.finish()
+    write_texts(index, embedder, {"late.txt": "text number 12"})
+    index.finish()
+    assert index._chunks.stats()["fragment_stats"]["num_fragments"] <= 2
+    assert len(index.matching("number", 50)) == 13

@@ -1,0 +1,473 @@
+"""Sources → index: what is counted, what is skipped, what is taken out, and what an interruption leaves."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_stores import HashEmbedder, make_expert, store_state, write_files
+
+from doyen.config import ChunkingSettings, Settings, load_settings
+from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
+from doyen.folder import status
+from doyen.ingesting import ingest, open_index, remove_documents
+from doyen.retrieval.hybrid import Retriever
+
+FILES = {
+    "lease.txt": "The deposit is returned within thirty days.",
+    "house/yard.md": "# Yard\n\nBicycles stand in the yard behind the mill.",
+    "house/o'neil.txt": "Smith repairs the boiler every autumn.",
+}
+
+
+class InterruptedEmbedder(HashEmbedder):
+    """A `HashEmbedder` whose user presses Ctrl-C (or whose machine fails) at its n-th call."""
+
+    def __init__(self, call, error=KeyboardInterrupt):
+        super().__init__()
+        self.calls = 0
+        self.call = call
+        self.error = error
+
+    def embed(self, texts, *, progress=None):
+        self.calls += 1
+        if self.calls == self.call:
+            raise self.error("stopped by the test")
+        return super().embed(texts, progress=progress)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_files(tmp_path / "source", FILES)
+
+
+@pytest.fixture
+def bring(expert, embedder):
+    """Ingest sources into the expert."""
+    return lambda *sources, **options: ingest(expert, sources, **({"embedder": embedder} | options))
+
+
+def index_of(expert):
+    return open_index(expert, load_settings(expert))
+
+
+def ids(expert):
+    return [d.id for d in index_of(expert).documents()]
+
+
+def counts(report):
+    return [len(getattr(report, name)) for name in ("new", "changed", "unchanged", "removed", "failed")]
+
+
+def found(expert, question, embedder=None):
+    return {h.chunk.document for h in Retriever(index_of(expert), embedder or HashEmbedder()).search(question, 50)}
+
+
+def contents(expert):
+    """Return all that the index holds, to compare two indices chunk for chunk."""
+    index = index_of(expert)
+    names = [d.id for d in index.documents()]
+    return [(d.id, d.sha256, d.chunks, index.text(d.id)) for d in index.documents()], index.chunks_of(names)
+
+
+# ---- what is counted
+
+
+def test_new_changed_unchanged_removed_and_failed_are_told_apart(bring, expert, source):
+    assert counts(bring(source)) == [3, 0, 0, 0, 0]
+    write_files(source, {"lease.txt": "The deposit is never returned.", "new.txt": "Prams.", "empty.txt": ""})
+    (source / "house/yard.md").unlink()
+    report = bring(source)
+    assert (report.new, report.changed, report.unchanged) == (["new.txt"], ["lease.txt"], ["house/o'neil.txt"])
+    assert report.removed == ["house/yard.md"]
+    assert [Path(file).name for file, _ in report.failed] == ["empty.txt"]
+    assert ids(expert) == ["house/o'neil.txt", "lease.txt", "new.txt"]
+
+
+def test_every_chunk_is_the_exact_slice_of_its_document(bring, expert, source):
+    bring(source)
+    index = index_of(expert)
+    for name, content in FILES.items():
+        text, _ = index.text(name)
+        chunks = index.chunks_of([name])
+        assert chunks and all(text[c.start : c.end] == c.text for c in chunks)
+        assert content.split()[-1] in text
+
+
+def test_a_second_ingest_embeds_nothing_and_writes_nothing(bring, expert, source, embedder):
+    write_files(source, {"broken.pdf": b"%PDF-1.4 nothing"})
+    bring(source)
+    before, embedded = store_state(expert), embedder.embedded
+    report = bring(source)
+    assert counts(report) == [0, 0, 3, 0, 1]
+    assert not report.written
+    assert embedder.embedded == embedded
+    assert store_state(expert) == before
+
+
+def test_a_changed_file_counts_its_version_and_loses_its_old_text(bring, expert, source):
+    bring(source)
+    write_files(source, {"lease.txt": "Pets need consent."})
+    bring(source)
+    assert {d.id: d.version for d in index_of(expert).documents()} == {
+        "lease.txt": 2,
+        "house/yard.md": 1,
+        "house/o'neil.txt": 1,
+    }
+    assert {c.version for c in index_of(expert).chunks_of(["lease.txt"])} == {2}
+    texts = [h.chunk.text for h in Retriever(index_of(expert), HashEmbedder()).search("deposit thirty days", 50)]
+    assert not any("deposit" in text for text in texts)
+
+
+def test_a_touched_file_with_the_same_content_is_unchanged(bring, source):
+    bring(source)
+    (source / "lease.txt").write_text(FILES["lease.txt"])
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]
+
+
+def test_a_removed_file_is_found_no_more(bring, expert, source):
+    bring(source)
+    assert "house/o'neil.txt" in found(expert, "boiler")
+    (source / "house/o'neil.txt").unlink()
+    assert bring(source).removed == ["house/o'neil.txt"]
+    assert "house/o'neil.txt" not in found(expert, "boiler")
+    assert "house/o'neil.txt" not in ids(expert)
+
+
+# ---- files that cannot be read
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("broken.pdf", b"%PDF-1.7\nnothing that a PDF has", "broken.pdf"),
+        ("empty.txt", b"", "0 bytes"),
+        ("binary.txt", bytes(range(256)) * 8, "binary.txt"),
+        ("blank.txt", b" \n\n", "no text"),
+        ("not.docx", b"PK\x03\x04 nothing", "not.docx"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_reported_and_the_rest_goes_on(bring, expert, source, name, content, reason):
+    write_files(source, {name: content})
+    report = bring(source)
+    assert counts(report) == [3, 0, 0, 0, 1]
+    ((file, why),) = report.failed
+    assert file == str(source / name)
+    assert reason in why
+    assert json.loads((expert / "index" / "failed.json").read_text()) == [{"file": file, "reason": why}]
+    assert status(expert)["failed"] == [{"file": file, "reason": why}]
+
+
+def test_a_mended_file_is_no_longer_listed(bring, expert, source):
+    write_files(source, {"late.txt": ""})
+    bring(source)
+    write_files(source, {"late.txt": "Now there is text."})
+    assert counts(bring(source)) == [1, 0, 3, 0, 0]
+    assert status(expert)["failed"] == []
+
+
+def test_failures_of_another_source_stay_listed_until_their_file_is_gone(bring, expert, source, tmp_path):
+    write_files(source, {"late.txt": ""})
+    bring(source)
+    other = write_files(tmp_path / "other", {"a.txt": "Text.", "worse.txt": ""})
+    bring(other)
+    assert [Path(f["file"]).name for f in status(expert)["failed"]] == ["late.txt", "worse.txt"]
+    (source / "late.txt").unlink()
+    bring(other)
+    assert [Path(f["file"]).name for f in status(expert)["failed"]] == ["worse.txt"]
+
+
+def test_an_indexed_file_that_breaks_keeps_its_last_good_text(bring, expert, source):
+    bring(source)
+    write_files(source, {"lease.txt": ""})
+    assert counts(bring(source)) == [0, 0, 2, 0, 1]
+    assert "lease.txt" in found(expert, "deposit")
+
+
+def test_files_of_other_formats_are_named_as_skipped(bring, source):
+    write_files(source, {"photo.jpg": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
+    report = bring(source)
+    assert [Path(p).name for p in report.unsupported] == ["photo.jpg"]
+    assert counts(report) == [3, 0, 0, 0, 0]
+
+
+# ---- sources
+
+
+def test_a_missing_source_is_a_fault_to_mend_and_changes_nothing(bring, expert, tmp_path):
+    with pytest.raises(DocumentError, match="there is no file or folder") as caught:
+        bring(tmp_path / "nowhere")
+    assert (caught.value.exit_code, caught.value.hint) == (1, "check the path")
+    assert not (expert / "index").exists()
+
+
+def test_an_emptied_folder_is_refused_and_nothing_is_taken_out(bring, expert, source):
+    bring(source)
+    shutil.rmtree(source)
+    source.mkdir()
+    with pytest.raises(DocumentError, match="holds no document") as caught:
+        bring(source, prune=True)
+    assert caught.value.exit_code == 1
+    assert ".pdf" in (caught.value.hint or "")
+    assert len(ids(expert)) == 3
+
+
+def test_no_source_is_wrong_usage(bring):
+    with pytest.raises(UsageError):
+        bring()
+
+
+@pytest.mark.parametrize("name", ["", "/", "a/", " a", "../a", "a/../b"])
+def test_a_name_that_is_none_is_refused(bring, source, name):
+    with pytest.raises(UsageError, match="is not a name"):
+        bring(source, name=name)
+
+
+def test_two_sources_of_one_run_that_give_one_id_are_refused(bring, expert, source, tmp_path):
+    other = write_files(tmp_path / "other", {"lease.txt": "Another lease."})
+    with pytest.raises(UsageError, match=r"would both be 'lease.txt'") as caught:
+        bring(source, other)
+    assert "--name" in (caught.value.hint or "")
+    assert ids(expert) == []
+
+
+def test_a_source_that_would_replace_another_ones_document_is_refused(bring, expert, source, tmp_path):
+    bring(source)
+    other = write_files(tmp_path / "other", {"lease.txt": "Another lease."})
+    with pytest.raises(UsageError, match="already indexed") as caught:
+        bring(other)
+    assert "--name" in (caught.value.hint or "")
+    assert "thirty days" in index_of(expert).text("lease.txt")[0]
+
+
+def test_a_name_stands_before_the_ids_and_keeps_sources_apart(bring, expert, source, tmp_path):
+    bring(source)
+    other = write_files(tmp_path / "other", {"lease.txt": "Another lease."})
+    assert bring(other, name="berlin").new == ["berlin/lease.txt"]
+    assert ids(expert) == ["berlin/lease.txt", "house/o'neil.txt", "house/yard.md", "lease.txt"]
+    assert counts(bring(other, name="berlin")) == [0, 0, 1, 0, 0]
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]  # and takes out nothing of the other
+
+
+def test_a_moved_source_takes_the_place_of_the_one_that_is_gone(bring, expert, source, tmp_path):
+    bring(source)
+    moved = source.rename(tmp_path / "moved")
+    assert counts(bring(moved)) == [0, 3, 0, 0, 0]
+    assert {d.root for d in index_of(expert).documents()} == {str(moved)}
+
+
+def test_prune_takes_out_what_other_sources_brought(bring, expert, source, tmp_path):
+    bring(source)
+    other = write_files(tmp_path / "other", {"a.txt": "Text of a."})
+    assert counts(bring(other)) == [1, 0, 0, 0, 0]
+    assert counts(bring(other, prune=True)) == [0, 0, 1, 3, 0]
+    assert ids(expert) == ["a.txt"]
+
+
+def test_a_single_file_of_an_ingested_folder_keeps_its_id(bring, expert, source):
+    bring(source)
+    yard = write_files(source, {"house/yard.md": "# Yard\n\nNo bicycles any more."}) / "house/yard.md"
+    report = bring(yard)
+    assert (report.changed, counts(report)) == (["house/yard.md"], [0, 1, 0, 0, 0])
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]
+    assert len(ids(expert)) == 3
+
+
+def test_a_single_file_of_its_own_is_named_by_its_name(bring, expert, source):
+    assert bring(source / "house/yard.md").new == ["yard.md"]
+    assert ids(expert) == ["yard.md"]
+
+
+@pytest.mark.parametrize("sources", [("", ""), ("", "lease.txt"), ("house/yard.md", ""), ("", "house")])
+def test_a_file_given_twice_is_indexed_once(bring, expert, source, sources):
+    bring(*[source / s for s in sources])
+    assert ids(expert) == sorted(FILES)
+    assert index_of(expert).chunk_count() == 3
+
+
+def test_rebuild_makes_the_index_anew_with_other_settings(bring, expert, source):
+    bring(source)
+    other = HashEmbedder("other", dim=64)
+    with pytest.raises(StoreError) as caught:
+        bring(source, embedder=other)
+    assert "--rebuild" in (caught.value.hint or "")
+    assert counts(bring(source, embedder=other, rebuild=True)) == [3, 0, 0, 0, 0]
+    assert found(expert, "boiler", other) >= {"house/o'neil.txt"}
+
+
+def test_rebuild_does_not_remove_a_folder_that_is_no_index(bring, expert, source):
+    write_files(expert / "index", {"precious.txt": "mine"})
+    with pytest.raises(StoreError, match="not an index"):
+        bring(source, rebuild=True)
+    assert (expert / "index/precious.txt").exists()
+
+
+# ---- removing by hand
+
+
+def test_removed_documents_are_gone_from_search(bring, expert, source):
+    bring(source)
+    assert remove_documents(expert, ["house/o'neil.txt", "lease.txt"]) == ["house/o'neil.txt", "lease.txt"]
+    assert ids(expert) == ["house/yard.md"]
+    assert found(expert, "boiler deposit") <= {"house/yard.md"}
+
+
+def test_one_unknown_document_removes_none(bring, expert, source):
+    bring(source)
+    with pytest.raises(ExpertError, match=r"not indexed: nothing.txt") as caught:
+        remove_documents(expert, ["lease.txt", "nothing.txt"])
+    assert "doyen documents" in (caught.value.hint or "")
+    assert len(ids(expert)) == 3
+
+
+# ---- interruptions
+
+
+@pytest.fixture
+def big(tmp_path):
+    """Three files of more than a batch each (chunks of 32 tokens)."""
+    texts = {
+        f"b{n}.txt": "".join(f"Entry {i} of book {n} is about subject {i * n}. \n\n" for i in range(3000))
+        for n in (1, 2, 3)
+    }
+    return write_files(tmp_path / "big", texts)
+
+
+@pytest.fixture
+def fine(tmp_path):
+    """An expert with small chunks."""
+    return make_expert(tmp_path / "fine", Settings(chunking=ChunkingSettings(max_tokens=32)))
+
+
+@pytest.fixture
+def undisturbed(tmp_path, big):
+    """What the index of the big files holds after a run without interruption."""
+    expert = make_expert(tmp_path / "undisturbed", Settings(chunking=ChunkingSettings(max_tokens=32)))
+    ingest(expert, [big], embedder=HashEmbedder())
+    assert index_of(expert).chunk_count() > 3 * 1024
+    return contents(expert)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_interrupted_ingest_keeps_whole_batches_and_goes_on(fine, big, undisturbed, call):
+    stopped = ingest(fine, [big], embedder=InterruptedEmbedder(call))
+    assert stopped.interrupted
+    assert stopped.new == ["b1.txt", "b2.txt", "b3.txt"][: call - 1]
+    assert ids(fine) == stopped.new
+    if stopped.new:
+        assert index_of(fine).matching("subject", 1)  # what was written can be searched already
+    report = ingest(fine, [big], embedder=HashEmbedder())
+    assert counts(report) == [4 - call, 0, call - 1, 0, 0]
+    assert contents(fine) == undisturbed
+    assert not index_of(fine).unfinished
+
+
+def test_an_error_midway_keeps_whole_batches_and_goes_on(fine, big, undisturbed):
+    with pytest.raises(MemoryError):
+        ingest(fine, [big], embedder=InterruptedEmbedder(2, MemoryError))
+    assert index_of(fine).unfinished
+    ingest(fine, [big], embedder=HashEmbedder())
+    assert contents(fine) == undisturbed
+    assert index_of(fine).matching("subject", 1)
+
+
+def test_a_crash_before_the_full_text_index_was_built_is_made_good(bring, expert, source):
+    """The last thing that a kill can cut off: all is written, `finish` is missing."""
+    embedder = HashEmbedder()
+    with pytest.raises(MemoryError):
+        ingest(expert, [source, source / "lease.txt"], embedder=embedder, progress=_fail_at_the_end)
+    assert index_of(expert).matching("boiler", 5) == []
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]
+    assert [c.chunk.document for c in index_of(expert).matching("boiler", 5)] == ["house/o'neil.txt"]
+    assert not index_of(expert).unfinished
+
+
+def _fail_at_the_end(stage, done, total):
+    if done == total:
+        raise MemoryError("killed by the test")
+
+
+def test_removing_after_a_crash_also_clears_what_the_crash_left(bring, expert, source):
+    bring(source)
+    index = index_of(expert)
+    index._documents.delete("id = 'lease.txt'")  # what a crash between the tables leaves: chunks without a document
+    (expert / "index" / "writing").touch()
+    remove_documents(expert, ["house/yard.md"])
+    assert found(expert, "deposit bicycles boiler") == {"house/o'neil.txt"}
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from small_stores import HashEmbedder
+from doyen.documents.language import detect_language
+from doyen.errors import StoreError
+from doyen.ingesting import ingest
+detect_language("Its model is unpacked into a file at the first call.")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
+try:
+    ingest(Path(sys.argv[2]), [sys.argv[3]], embedder=HashEmbedder())
+except StoreError as error:
+    sys.exit(f"{error} | {error.hint}")
+"""
+
+
+def test_a_store_that_cannot_grow_is_a_clear_error_and_the_next_run_finishes(expert, source, bring):
+    bring(source)
+    long = "".join(f"Line {i} tells of matter {i * i}.\n\n" for i in range(12000))
+    write_files(source, {"long.txt": long, "lease.txt": "The deposit has changed."})
+    arguments = [Path(__file__).parent, expert, source, 20_000]
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "cannot write the index" in done.stderr and "free disk space" in done.stderr
+    assert "Traceback" not in done.stderr
+    bring(source)
+    assert ids(expert) == ["house/o'neil.txt", "house/yard.md", "lease.txt", "long.txt"]
+    index = index_of(expert)
+    assert index.text("long.txt")[0] == long
+    assert index.chunk_count() == sum(d.chunks for d in index.documents())
+    assert [c.chunk.document for c in index.matching("changed", 5)] == ["lease.txt"]
+    assert not index.unfinished
+
+
+# ---- laws
+
+words = st.text(st.sampled_from("abc é'."), min_size=1, max_size=20)
+folders = st.dictionaries(st.sampled_from(["a.txt", "b.md", "c/d.txt", "o'e.txt"]), words, min_size=1)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(folders)
+def test_ingest_is_idempotent(files):
+    with tempfile.TemporaryDirectory() as scratch:
+        expert, source = make_expert(Path(scratch, "expert")), write_files(Path(scratch, "source"), files)
+        first = ingest(expert, [source], embedder=HashEmbedder())
+        before, state = contents(expert), store_state(expert)
+        again = ingest(expert, [source], embedder=HashEmbedder())
+        assert sorted(again.unchanged) == sorted(first.new)
+        assert again.failed == first.failed
+        assert (contents(expert), store_state(expert)) == (before, state)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(folders, st.data())
+def test_what_was_deleted_is_never_found(files, data):
+    with tempfile.TemporaryDirectory() as scratch:
+        expert, source = (
+            make_expert(Path(scratch, "expert")),
+            write_files(Path(scratch, "source"), files | {"k.txt": "keep"}),
+        )
+        ingest(expert, [source], embedder=HashEmbedder())
+        gone = data.draw(st.sets(st.sampled_from(sorted(files)), min_size=1))
+        for name in gone:
+            (source / name).unlink()
+        ingest(expert, [source], embedder=HashEmbedder())
+        assert not gone & set(ids(expert))
+        for text in files.values():
+            assert not gone & found(expert, text)
