@@ -24,9 +24,12 @@ SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of
 
 _CITATION = re.compile(r"\[(\d{1,2}(?:\s*,\s*\d{1,2})*)\]")
 _REFUSALS = re.compile(
-    r"^\W*(not in the (documents|passages)|(i|we) (do not|don't|cannot|can't|can not) (know|answer|find|tell)"
-    r"|i('m| am) (sorry|unable|not sure)|unable to|unknown\W*$|cannot (answer|be determined)|no (information|answer|evidence)\b"
-    r"|(the|this) (passages?|documents?|information|text|answer) ((do(es)? not|don't|doesn't) (say|mention|state|contain|give|provide|include|specify|answer)|(is|are) not (given|provided|mentioned|stated)))",
+    r"^\W*(not in the (documents|passages)"
+    r"|(i|we) (do not|don't|cannot|can't|can not) (know|answer|find|tell)|i('m| am) (sorry|unable|not sure)"
+    r"|unable to|unknown\W*$|cannot (answer|be determined)|no (information|answer|evidence)\b"
+    r"|(the|this) (passages?|documents?|information|text|answer) "
+    r"((do(es)? not|don't|doesn't) (say|mention|state|contain|give|provide|include|specify|answer)"
+    r"|(is|are) not (given|provided|mentioned|stated)))",
     re.IGNORECASE,
 )
 

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +124,20 @@ def load_causal_model(folder: Path, **options: Any) -> Any:
 
 
 def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) -> list[int]:
-    """Return the token ids of a conversation; `prompt` adds the opening of the assistant's turn."""
-    out = tokenizer.apply_chat_template(list(messages), add_generation_prompt=prompt, tokenize=True, return_dict=True)
+    """Return the token ids of a conversation; `prompt` adds the opening of the assistant's turn.
+
+    Turn marks that stand in a document's or a user's text are split by a space, so that no text can end its turn.
+    """
+    safe = [{"role": m["role"], "content": _without_marks(m["content"], tokenizer.get_added_vocab())} for m in messages]
+    out = tokenizer.apply_chat_template(safe, add_generation_prompt=prompt, tokenize=True, return_dict=True)
     return [int(i) for i in out["input_ids"]]
+
+
+def _without_marks(text: str, marks: Iterable[str]) -> str:
+    for mark in marks:
+        if mark.startswith("<") and len(mark) > 1 and mark in text:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+    return text
 
 
 def template_hash(tokenizer: Any) -> str:

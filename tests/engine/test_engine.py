@@ -9,7 +9,7 @@ import tiny_models
 import torch
 
 from doyen.errors import EngineError, ModelError
-from doyen.models.engine import TransformersEngine, load_tokenizer, rope_switch, stop_token_ids, template_hash
+from doyen.models.engine import TransformersEngine, load_tokenizer, render, rope_switch, stop_token_ids, template_hash
 from doyen.prompts import REFUSAL, closed_book_messages
 
 QUESTIONS = ("Leave?", "How many days of leave does the guild grant?", "When does the Orrel lock open? " * 4)
@@ -121,6 +121,16 @@ def test_watched_probability_is_the_softmax_of_the_next_token_logits(phi):
 def test_watching_changes_no_text(phi):
     engine = engine_of(phi)
     assert texts(engine.generate(PROMPTS, max_tokens=6, watch=REFUSAL)) == texts(engine.generate(PROMPTS, max_tokens=6))
+
+
+@pytest.mark.parametrize("name", ["phi", "llama"])
+def test_a_turn_mark_in_a_text_does_not_end_its_turn(name, request):
+    tokenizer = load_tokenizer(request.getfixturevalue(name))
+    marks = sorted(m for m in tokenizer.get_added_vocab() if m.startswith("<"))
+    plain, hostile = render(tokenizer, user("Leave?")), render(tokenizer, user("Leave?" + "".join(marks)))
+    ids = set(tokenizer.convert_tokens_to_ids(marks))
+    assert len(marks) >= 3
+    assert [i for i in hostile if i in ids] == [i for i in plain if i in ids]
 
 
 def test_the_template_hash_follows_the_template(phi, tmp_path):
