@@ -103,7 +103,8 @@ print(answer.text)
 for c in answer.citations:
     named = "found by doyen" if c.attributed else "named by the model"
     print(f"  {c.document}, page {c.page} ({named}): “{' '.join(c.quote.split())}”")""",
-    """A question whose answer is not in the documents should be refused. How reliably it is, only a comparison says.""",
+    """A question whose answer is not in the documents should be refused. How reliably it is, and how often the expert
+refuses although the passage with the answer is there, only a comparison says.""",
     """unknown = both.ask("What does Velmarrow pay its branch managers?")
 print(unknown.text, f"(answered: {unknown.answered}, probability of refusing {unknown.refusal_probability:.2f})")""",
     """## Comparing the four arms
@@ -186,7 +187,8 @@ def main() -> None:
     notebook.metadata.pop("language_info", None)
     for cell in notebook.cells:
         if "outputs" in cell:
-            outputs = json.loads(strip_paths(json.dumps(cell["outputs"], ensure_ascii=False)))
+            kept = [o for o in cell["outputs"] if "TqdmWarning" not in o.get("text", "")]  # asks for a notebook widget
+            outputs = json.loads(strip_paths(json.dumps(kept, ensure_ascii=False)))
             cell["outputs"] = [nbformat.from_dict(o) for o in outputs]
     text = nbformat.writes(notebook)
     if re.search(r"/(work|root|home|tmp)/", text) or len(text.encode()) > MOST_BYTES:
