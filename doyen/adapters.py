@@ -9,13 +9,14 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.errors import ExpertError, UsageError
+from doyen.refusing import RefusalRule
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
     """What an adapter was made of and how; `sources` are the document versions that its examples stand on.
 
-    `refusal_threshold` is calibrated on validation examples (None: too few of them). `gates` maps each gate to what
+    `refusal_threshold` and the rule in `calibration` are fitted on validation examples (None: too few of them). `gates` maps each gate to what
     it measured. Losses are mean negative log-likelihoods a supervised token, in nats.
     """
 
@@ -44,6 +45,17 @@ class AdapterManifest:
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the adapter's folder."""
         write_atomic(folder / "manifest.json", json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+    @property
+    def refusal_rule(self) -> RefusalRule | None:
+        """The calibrated rule, or None."""
+        if self.refusal_threshold is None:
+            return None
+        numbers = {key: self.calibration.get(key, default) for key, default in _RULE_DEFAULTS.items()}
+        return RefusalRule(self.refusal_threshold, **numbers)
+
+
+_RULE_DEFAULTS = {"slope": 1.0, "similarity_weight": 0.0, "bias": 0.0}
 
 
 def read_adapter(folder: Path) -> AdapterManifest:

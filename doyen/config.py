@@ -78,7 +78,7 @@ class AnswerSettings:
     )
     refusal_threshold: float = setting(
         0.0,
-        "Refuse when the model's own probability of refusing exceeds this; 0: the adapter's calibrated value.",
+        "Refuse when the calibrated probability of missing evidence exceeds this; 0: the adapter's own threshold.",
         low=0.0,
         high=1.0,
     )
@@ -99,7 +99,7 @@ class FinetuneSettings:
     micro_batch_tokens: int = setting(1536, "Padded tokens computed at once: bounds the memory.", low=64)
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
-        0.1, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5
+        0.15, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5
     )
     seed: int = setting(7, "Seed of initialisation and order.")
 

@@ -5,6 +5,7 @@ Enters: questions. Leaves: answers with citations. Knows no files but the expert
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model
 from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
 from doyen.records import ARMS, Answer, Hit
+from doyen.refusing import RefusalRule
 from doyen.retrieval.hybrid import Retriever
 
 _PASSAGE_SEARCH = 10
@@ -28,10 +30,10 @@ _PASSAGE_SEARCH = 10
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """An adapter's folder and the refusal threshold calibrated for it (None: greedy decoding decides)."""
+    """An adapter's folder and the refusal rule calibrated for it (None: greedy decoding decides)."""
 
     folder: Path
-    refusal_threshold: float | None = None
+    refusal_rule: RefusalRule | None = None
 
 
 class Expert:
@@ -116,11 +118,13 @@ class Expert:
     ) -> list[Answer]:
         """Generate for the questions that have a prompt; the others have no evidence."""
         asked = [i for i, prompt in enumerate(prompts) if prompt]
+        rule = self.refusal_rule
         completions = self.engine.generate(
             [prompts[i] for i in asked],
             max_tokens=self.settings.model.max_answer_tokens,
             adapter=self.tuning.folder if self.tuning else None,
             watch=REFUSAL,
+            limits=[rule.limit(_similarity(shown[i])) for i in asked] if rule else None,
             progress=progress,
         )
         done = dict(zip(asked, completions, strict=True))
@@ -136,8 +140,10 @@ class Expert:
         self, question: str, hits: tuple[Hit, ...], completion: Completion, text_of: Callable[[str], str]
     ) -> Answer:
         parsed = parse_answer(completion.text, len(hits))
-        probability = completion.first_token_probability
-        refused = parsed.refused or (probability is not None and probability > self.refusal_threshold)
+        probability, rule = completion.first_token_probability, self.refusal_rule
+        if rule and probability is not None:
+            probability = rule.probability(probability, _similarity(hits))
+        refused = parsed.refused or (rule is not None and probability is not None and probability > rule.threshold)
         return Answer(
             text=UNKNOWN if refused else parsed.text,
             answered=not refused,
@@ -151,12 +157,17 @@ class Expert:
         )
 
     @property
-    def refusal_threshold(self) -> float:
-        """Refuse above this probability of the refusal's first token; 1.0 leaves it to greedy decoding."""
-        if self.settings.answer.refusal_threshold > 0:
-            return self.settings.answer.refusal_threshold
-        calibrated = self.tuning.refusal_threshold if self.tuning and self.retriever else None
-        return 1.0 if calibrated is None else calibrated
+    def refusal_rule(self) -> RefusalRule | None:
+        """When to refuse with passages: the adapter's rule, its threshold perhaps set by hand; None: as the model writes."""
+        if self.retriever is None:
+            return None
+        rule = self.tuning.refusal_rule if self.tuning else None
+        by_hand = self.settings.answer.refusal_threshold
+        return dataclasses.replace(rule or RefusalRule(), threshold=by_hand) if by_hand > 0 else rule
+
+
+def _similarity(hits: Sequence[Hit]) -> float:
+    return max((h.similarity for h in hits), default=0.0)
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:
@@ -168,7 +179,7 @@ def open_retriever(folder: Path, settings: Settings) -> Retriever:
 def open_tuning(folder: Path, adapter: str) -> Tuning:
     """Find an adapter by name ('' for the newest). Raises UsageError if there is none."""
     found = adapter_folder(folder, adapter)
-    return Tuning(found, read_adapter(found).refusal_threshold)
+    return Tuning(found, read_adapter(found).refusal_rule)
 
 
 def open_engine(settings: Settings) -> TransformersEngine:

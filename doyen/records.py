@@ -201,7 +201,10 @@ class SourceSpan:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example: a chat whose last message is the answer to be learned."""
+    """One training example: a chat whose last message is the answer to be learned.
+
+    `similarity` is the largest cosine of the passages shown, None without passages.
+    """
 
     messages: tuple[dict[str, str], ...]
     source: tuple[SourceSpan, ...] = ()
@@ -209,9 +212,11 @@ class Example:
     kind: str = "span"
     variant: str = ""
     question_id: str | None = None
+    similarity: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the example as one line of an examples file."""
         row: dict[str, Any] = {"messages": list(self.messages), "source": [asdict(s) for s in self.source]}
         row |= {"origin": self.origin, "kind": self.kind}
-        return row | {"variant": self.variant, "question_id": self.question_id}
+        row |= {"variant": self.variant, "question_id": self.question_id}
+        return row if self.similarity is None else row | {"similarity": round(self.similarity, 4)}

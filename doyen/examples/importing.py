@@ -175,7 +175,14 @@ def _example(row: dict[str, Any]) -> Example:
         kind=row.get("kind", "span"),
         variant=row.get("variant", ""),
         question_id=row.get("question_id"),
+        similarity=_similarity(row.get("similarity")),
     )
+
+
+def _similarity(value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"'similarity' is not a number: {value!r}")
+    return value
 
 
 def documents_of(questions: Sequence[Question]) -> set[str]:

@@ -7,6 +7,7 @@ its number), `abstain` (the gold passage is not there: refuse) and `closed-book`
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from collections import Counter
@@ -85,7 +86,7 @@ def _variants(
     draw_passages, draw_abstain, draw_closed = rng.random(), rng.random(), rng.random()
     closed = draw_closed < settings.closed_book_share
     if not q.answerable:
-        found = [_example(q, passages_messages(q.question, hits[:passages]), REFUSAL, "abstain")] if hits else []
+        found = [_shown(q, hits[:passages], REFUSAL, "abstain")] if hits else []
         return found + ([_example(q, closed_book_messages(q.question), REFUSAL, "closed-book")] if closed else [])
     if not q.answers:
         left_out["without an answer"] += 1
@@ -99,10 +100,10 @@ def _variants(
         support = _supporting(q, [shown[n - 1] for n in numbers])
         cited = [n for n in numbers if shown[n - 1] in support]
         target = answer_text(q.answers[0], cited[0]) + "".join(f"[{n}]" for n in cited[1:])
-        found.append(_example(q, passages_messages(q.question, shown), target, "passages", [h.chunk for h in support]))
+        found.append(_shown(q, shown, target, "passages", [h.chunk for h in support]))
     without = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)][:passages]
     if q.gold and without and (certain_abstain or draw_abstain < settings.abstain_share):
-        found.append(_example(q, passages_messages(q.question, without), REFUSAL, "abstain"))
+        found.append(_shown(q, without, REFUSAL, "abstain"))
     if closed:
         found.append(_example(q, closed_book_messages(q.question), q.answers[0], "closed-book"))
     return found
@@ -175,6 +176,12 @@ def _answers(q: Question, chunk: Chunk) -> bool:
 def _overlap(q: Question, chunk: Chunk) -> int:
     have = set(_words(chunk.text))
     return sum(w in have for w in {*_words(q.question), *_words(q.answers[0] if q.answers else "")})
+
+
+def _shown(q: Question, hits: Sequence[Hit], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:
+    """Return an example with passages; it keeps how near they are, for calibrating refusal."""
+    example = _example(q, passages_messages(q.question, hits), target, variant, support)
+    return dataclasses.replace(example, similarity=max(h.similarity for h in hits))
 
 
 def _example(q: Question, prompt: list[Message], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:

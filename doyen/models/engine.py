@@ -50,9 +50,14 @@ class Engine(Protocol):
         max_tokens: int,
         adapter: Path | None = None,
         watch: str | None = None,
+        limits: Sequence[float] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """Answer all prompts with the base model, or with an adapter folder applied to it."""
+        """Answer all prompts with the base model, or with an adapter folder applied to it.
+
+        `watch` is a text whose first token's probability of coming first is wanted; where it is not above the
+        prompt's entry in `limits`, no answer begins with that token.
+        """
         ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -273,6 +278,7 @@ class TransformersEngine:
         max_tokens: int,
         adapter: Path | None = None,
         watch: str | None = None,
+        limits: Sequence[float] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts greedily, in batches of about `batch_tokens` padded prompt tokens.
@@ -296,7 +302,9 @@ class TransformersEngine:
         with self._adapter_applied(adapter):
             switch = rope_switch(self._model.config)
             for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
-                completions = self._generate_batch([ids[i] for i in batch], max_tokens, watched)
+                completions = self._generate_batch(
+                    [ids[i] for i in batch], max_tokens, watched, [limits[i] for i in batch] if limits else None
+                )
                 done |= dict(zip(batch, completions, strict=True))
                 if progress:
                     progress(len(batch))
@@ -326,7 +334,9 @@ class TransformersEngine:
         else:
             yield
 
-    def _generate_batch(self, ids: list[list[int]], max_tokens: int, watched: int | None) -> list[Completion]:
+    def _generate_batch(
+        self, ids: list[list[int]], max_tokens: int, watched: int | None, limits: list[float] | None
+    ) -> list[Completion]:
         import torch
         from transformers import LogitsProcessorList
 
@@ -336,7 +346,7 @@ class TransformersEngine:
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
         device = next(self._model.parameters()).device
-        first = _FirstStep(watched)
+        first = _FirstStep(watched, limits)
         with torch.inference_mode():
             out = self._model.generate(
                 input_ids=tokens.to(device),
@@ -361,15 +371,20 @@ class TransformersEngine:
 
 
 class _FirstStep:
-    """A logits processor that changes nothing: it notes one token's probability at the first step."""
+    """A logits processor that notes one token's probability at the first step, and rules it out in rows up to their limit."""
 
-    def __init__(self, token: int | None) -> None:
+    def __init__(self, token: int | None, limits: Sequence[float] | None = None) -> None:
         self._token = token
+        self._limits = limits
         self._probabilities: list[float] | None = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         if self._token is not None and self._probabilities is None:
             self._probabilities = scores.float().softmax(-1)[:, self._token].tolist()
+            out = [i for i, p in enumerate(self._probabilities) if self._limits is not None and p <= self._limits[i]]
+            if out:
+                scores = scores.clone()
+                scores[out, self._token] = float("-inf")
         return scores
 
     def probability(self, row: int) -> float | None:

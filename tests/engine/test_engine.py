@@ -118,6 +118,19 @@ def test_watched_probability_is_the_softmax_of_the_next_token_logits(phi):
     assert engine.generate(PROMPTS[:1], max_tokens=1)[0].first_token_probability is None
 
 
+def test_no_answer_begins_with_the_watched_token_up_to_its_limit(phi):
+    engine = engine_of(phi)
+    free = engine.generate(PROMPTS, max_tokens=4, watch=REFUSAL)
+    at = [c.first_token_probability for c in free]
+    ruled_out = engine.generate(PROMPTS, max_tokens=1, watch=REFUSAL, limits=[1.0] * len(PROMPTS))
+    assert [c.first_token_probability for c in ruled_out] == pytest.approx(at)
+    best = [int(engine.next_token_logits(p).argmax()) for p in PROMPTS]
+    forced = load_tokenizer(phi).decode([best[0]])
+    again = engine.generate(PROMPTS[:1], max_tokens=1, watch=forced, limits=[1.0])
+    assert again[0].text != engine.generate(PROMPTS[:1], max_tokens=1)[0].text
+    assert texts(engine.generate(PROMPTS, max_tokens=4, watch=REFUSAL, limits=[0.0] * len(PROMPTS))) == texts(free)
+
+
 def test_watching_changes_no_text(phi):
     engine = engine_of(phi)
     assert texts(engine.generate(PROMPTS, max_tokens=6, watch=REFUSAL)) == texts(engine.generate(PROMPTS, max_tokens=6))
