@@ -69,9 +69,9 @@ def read_adapter(folder: Path) -> AdapterManifest:
         ) from error
 
 
-def list_adapters(expert: Path) -> list[Path]:
+def list_adapters(expert: Path | str) -> list[Path]:
     """Return the folders of finished adapters, oldest first."""
-    found = [p.parent for p in (expert / "adapters").glob("*/manifest.json") if not p.parent.name.startswith(".")]
+    found = [p.parent for p in (Path(expert) / "adapters").glob("*/manifest.json") if not p.parent.name.startswith(".")]
     return sorted(found, key=lambda p: ((p / "manifest.json").stat().st_mtime_ns, p.name))
 
 

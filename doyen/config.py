@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,10 @@ class AnswerSettings:
     adapter: str = setting("", "Adapter of the fine-tuned arms; empty: the newest.")
     passages: int = setting(3, "Passages shown to the model.", low=1, high=50)
     min_similarity: float = setting(
-        0.25, "Below this cosine, and without a shared rare word, there is no evidence.", low=-1.0, high=1.0
+        0.35,
+        "Below this cosine, and with under half of the question's longer words in a passage, there is no evidence.",
+        low=-1.0,
+        high=1.0,
     )
     refusal_threshold: float = setting(
         0.0,
@@ -94,7 +97,7 @@ class FinetuneSettings:
     alpha: int = setting(32, "LoRA alpha; the update is scaled by alpha / rank.", low=1)
     dropout: float = setting(0.0, "LoRA dropout.", low=0.0, high=0.9)
     learning_rate: float = setting(5e-4, "Peak learning rate (linear warm-up, cosine decay).", low=1e-8, high=1.0)
-    epochs: float = setting(2.0, "Passes over the examples.", low=0.01, high=1000)
+    epochs: float = setting(2.0, "Passes over the examples.", low=0.001, high=1000)
     batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
     micro_batch_tokens: int = setting(1536, "Padded tokens computed at once: bounds the memory.", low=64)
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
@@ -153,6 +156,22 @@ def _fault(where: str, value: Any, declared: Any) -> str | None:
     ):  # nan too
         return f"{where} = {value!r}: expected {_range(meta['low'], meta['high'])}"
     return None
+
+
+def override(values: Any, given: dict[str, Any], *, table: str) -> Any:
+    """Return one table's settings with some keys replaced; None keeps a value.
+
+    Raises:
+        ConfigError: with every unknown key and wrong value.
+    """
+    declared = {f.name: f for f in fields(values)}
+    given = {key: value for key, value in given.items() if value is not None}
+    faults = [f"[{table}] " + _unknown("key", key, list(declared)) for key in given if key not in declared]
+    found = [_fault(f"[{table}] {key}", value, declared[key]) for key, value in given.items() if key in declared]
+    faults += [fault for fault in found if fault]
+    if faults:
+        raise ConfigError("\n".join(faults), hint="docs/reference/settings.md lists all settings")
+    return replace(values, **given)
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -6,6 +6,7 @@ Enters: questions. Leaves: answers with citations. Knows no files but the expert
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,8 @@ from doyen.refusing import RefusalRule
 from doyen.retrieval.hybrid import Retriever
 
 _PASSAGE_SEARCH = 10
+_LONGER_WORD = 4
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,20 @@ class Expert:
             return self._answers(questions, [()] * len(questions), prompts, progress)
         count = self.settings.answer.passages
         found = hits if hits is not None else self.retriever.search_many(questions, max(count, _PASSAGE_SEARCH))
-        shown = [tuple(h[:count]) if self._has_evidence(h) else () for h in found]
+        shown = [
+            tuple(h[:count]) if self._has_evidence(q, h[:count]) else () for q, h in zip(questions, found, strict=True)
+        ]
         prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, shown, strict=True)]
         return self._answers(questions, shown, prompts, progress)
 
-    def _has_evidence(self, hits: Sequence[Hit]) -> bool:
-        return any(h.similarity >= self.settings.answer.min_similarity or h.lexical > 0 for h in hits)
+    def _has_evidence(self, question: str, hits: Sequence[Hit]) -> bool:
+        """Whether a passage is near the question, or holds half of its longer words."""
+        words = {w for w in _WORD.findall(question.casefold()) if len(w) >= _LONGER_WORD}
+        return any(
+            h.similarity >= self.settings.answer.min_similarity
+            or (words and len(words & set(_WORD.findall(h.chunk.text.casefold()))) >= len(words) / 2)
+            for h in hits
+        )
 
     def _answers(
         self,

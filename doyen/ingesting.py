@@ -78,7 +78,7 @@ def open_index(expert: Path, settings: Settings) -> LanceIndex:
 
 
 def ingest(
-    expert: Path,
+    expert: Path | str,
     sources: Sequence[Path | str],
     *,
     name: str | None = None,
@@ -98,6 +98,7 @@ def ingest(
         StoreError: the index was made by another embedder, or cannot be written (disk full).
     """
     started = time.perf_counter()
+    expert = Path(expert)
     settings = load_settings(expert)
     report = IngestReport()
     files, roots = _collect([Path(s) for s in sources], name, report)
@@ -294,12 +295,13 @@ def _remember_failures(folder: Path, files: Sequence[_File], report: IngestRepor
         write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False))
 
 
-def remove_documents(expert: Path, documents: Sequence[str]) -> list[str]:
+def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
     """Take documents out of the index; return their ids.
 
     Raises:
         ExpertError: one of them is not indexed (nothing is removed then).
     """
+    expert = Path(expert)
     index = open_index(expert, load_settings(expert))
     known = {d.id for d in index.documents()}
     missing = [d for d in documents if d not in known]

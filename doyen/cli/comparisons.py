@@ -46,7 +46,11 @@ def compare(
     from doyen.examples.building import held_out_questions
 
     folder = expert_folder(expert)
-    asked = read_test_questions(questions, split) if questions is not None else held_out_questions(folder)
+    imported = folder / "examples" / "questions.jsonl"
+    if questions is None and split is None:
+        asked = held_out_questions(folder)
+    else:
+        asked = read_test_questions(questions or imported, split)
     if limit and limit < len(asked):
         asked = random.Random(SAMPLE_SEED).sample(asked, limit)
     with Bar("questions") as bar:

@@ -21,7 +21,7 @@ from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
 from doyen.evaluation.report import build_report, write_report
 from doyen.examples.building import held_out_questions
-from doyen.examples.importing import read_questions
+from doyen.examples.importing import read_examples, read_questions
 from doyen.expert import Expert, open_engine, open_retriever, open_tuning
 from doyen.models.engine import Engine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
@@ -92,7 +92,22 @@ def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path) -> 
         )
     if any("finetuned" in a for a in arms) and not list_adapters(expert):
         raise UsageError("the fine-tuned arms have no adapter", hint="doyen finetune, or --arms base,rag")
+    if any("finetuned" in a for a in arms):
+        _refuse_trained(questions, expert)
     return [arm for arm in ARMS if arm in arms]
+
+
+def _refuse_trained(questions: Sequence[Question], expert: Path) -> None:
+    """Refuse questions that training examples were made from: what they measure is memory."""
+    path = expert / "examples" / "train.jsonl"
+    trained = {e.question_id for e in read_examples(path)} - {None} if path.exists() else set()
+    known = {q.id: q.question for q in read_questions(expert / "examples" / "questions.jsonl")} if trained else {}
+    found = [q.id for q in questions if q.id in trained and known.get(q.id) == q.question]
+    if found:
+        raise UsageError(
+            f"{len(found)} of {len(questions)} questions were trained on ('{found[0]}')",
+            hint="compare on held-out questions (--split test), or the arms that are not fine-tuned (--arms base,rag)",
+        )
 
 
 def _manifest(

@@ -47,7 +47,7 @@ class ExamplesReport:
     warnings: list[str] = field(default_factory=list)
 
 
-def import_file(expert: Path, source: Path) -> ExamplesReport:
+def import_file(expert: Path | str, source: Path | str) -> ExamplesReport:
     """Check a questions or messages file and take it into the expert's examples folder (replacing the last of its kind).
 
     Questions without any `split` are split by gold document, 70/30, by a fixed seed.
@@ -55,6 +55,7 @@ def import_file(expert: Path, source: Path) -> ExamplesReport:
     Raises:
         ExamplesError: broken lines (all named), double ids.
     """
+    expert, source = Path(expert), Path(source)
     settings = load_settings(expert)
     folder = expert / "examples"
     if holds_messages(source):
@@ -72,12 +73,13 @@ def import_file(expert: Path, source: Path) -> ExamplesReport:
     )
 
 
-def build_examples(expert: Path, retriever: Retriever) -> ExamplesReport:
+def build_examples(expert: Path | str, retriever: Retriever) -> ExamplesReport:
     """Make the training mix from the imported questions and chats with the passages of the expert's own retriever.
 
     Raises:
         ExamplesError: nothing was imported, or the questions do not fit the indexed documents.
     """
+    expert = Path(expert)
     settings = load_settings(expert)
     folder = expert / "examples"
     questions = read_questions(folder / "questions.jsonl") if (folder / "questions.jsonl").exists() else []

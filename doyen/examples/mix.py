@@ -92,20 +92,23 @@ def _variants(
         left_out["without an answer"] += 1
         return []
     found = []
+    support: list[Hit] = []
     shown = _with_gold(q, hits, retriever, passages, rng)
     if shown is None:
         left_out["gold document not in the index" if q.gold else "without gold evidence"] += 1
-    elif draw_passages < settings.passages_share:
-        numbers = [n for n, hit in enumerate(shown, 1) if _is_gold(q, hit.chunk)]
-        support = _supporting(q, [shown[n - 1] for n in numbers])
-        cited = [n for n in numbers if shown[n - 1] in support]
+    else:
+        support = _supporting(q, [hit for hit in shown if _is_gold(q, hit.chunk)])
+    if shown and support and draw_passages < settings.passages_share:
+        cited = [n for n, hit in enumerate(shown, 1) if hit in support]
         target = answer_text(q.answers[0], cited[0]) + "".join(f"[{n}]" for n in cited[1:])
         found.append(_shown(q, shown, target, "passages", [h.chunk for h in support]))
     without = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)][:passages]
     if q.gold and without and (certain_abstain or draw_abstain < settings.abstain_share):
         found.append(_shown(q, without, REFUSAL, "abstain"))
     if closed:
-        found.append(_example(q, closed_book_messages(q.question), q.answers[0], "closed-book"))
+        found.append(
+            _example(q, closed_book_messages(q.question), q.answers[0], "closed-book", [h.chunk for h in support])
+        )
     return found
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from doyen.adapters import AdapterManifest
-from doyen.config import load_settings
+from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
 from doyen.examples.building import load_examples
 from doyen.examples.importing import read_examples
 from doyen.finetuning.training import Report, Say
 from doyen.finetuning.training import finetune as train_adapter
+
+OVERRIDES_FILE = "overrides.json"
 
 
 def finetune(
@@ -31,32 +34,52 @@ def finetune(
     `overrides` replace keys of [finetune]: method, epochs, learning_rate, rank …
 
     Raises:
+        ConfigError: an override is unknown or wrong.
         ExamplesError, GateError, ModelError, UsageError, Interrupted: see `doyen.finetuning.training.finetune`.
     """
     folder = Path(expert)
     settings = load_settings(folder)
-    known = {f.name for f in dataclasses.fields(settings.finetune)}
-    unknown = sorted(set(overrides) - known)
-    if unknown:
-        raise UsageError(
-            f"unknown settings of [finetune]: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}"
-        )
-    given = {key: value for key, value in overrides.items() if value is not None}
-    settings = dataclasses.replace(settings, finetune=dataclasses.replace(settings.finetune, **given))
+    if resume:
+        name = name or _last_interrupted(folder)
+        overrides = _kept_overrides(folder, name) | {
+            key: value for key, value in overrides.items() if value is not None
+        }
+    settings = dataclasses.replace(settings, finetune=override(settings.finetune, overrides, table="finetune"))
     train, validation = load_examples(folder) if examples is None else (read_examples(examples), [])
-    name = name or next_name(folder, settings.finetune.method, resume=resume)
+    name = name or next_name(folder, settings.finetune.method)
+    run = folder / "adapters" / f".{name}.training"
     return train_adapter(
-        folder, settings, train, validation, name=name, resume=resume, replace=replace, report=report, say=say
+        folder,
+        settings,
+        train,
+        validation,
+        name=name,
+        resume=resume,
+        replace=replace,
+        report=report,
+        say=say,
+        begun=lambda: write_atomic(
+            run / OVERRIDES_FILE, json.dumps({k: v for k, v in overrides.items() if v is not None})
+        ),
     )
 
 
-def next_name(expert: Path, method: str, *, resume: bool) -> str:
-    """Return the interrupted run to resume, or the first free name `<method>-<number>`."""
-    if resume:
-        runs = sorted((expert / "adapters").glob(".*.training/checkpoint.pt"), key=lambda p: p.stat().st_mtime_ns)
-        if not runs:
-            raise UsageError("there is no interrupted run to resume", hint="doyen finetune")
-        return runs[-1].parent.name[1:].removesuffix(".training")
+def _last_interrupted(expert: Path) -> str:
+    runs = sorted((expert / "adapters").glob(".*.training/checkpoint.pt"), key=lambda p: p.stat().st_mtime_ns)
+    if not runs:
+        raise UsageError("there is no interrupted run to resume", hint="doyen finetune")
+    return runs[-1].parent.name[1:].removesuffix(".training")
+
+
+def _kept_overrides(expert: Path, name: str) -> dict[str, Any]:
+    """Return the settings that an interrupted run was given on its command line."""
+    path = expert / "adapters" / f".{name}.training" / OVERRIDES_FILE
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return kept
+
+
+def next_name(expert: Path, method: str) -> str:
+    """Return the first free name `<method>-<number>`."""
     number = 1
     while (expert / "adapters" / f"{method}-{number}").exists():
         number += 1

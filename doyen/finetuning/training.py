@@ -79,13 +79,14 @@ def finetune(
     replace: bool = False,
     report: Report | None = None,
     say: Say | None = None,
+    begun: Callable[[], None] | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> AdapterManifest:
     """Train an adapter and put it into `adapters/<name>/`.
 
     Interrupted (Ctrl-C), it writes a checkpoint and raises Interrupted; `resume` goes on from the last checkpoint and
     ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
-    `checkpoint_every_s` and one step before.
+    `checkpoint_every_s` and one step before. `begun` is called when the gates before training are passed.
 
     Raises:
         GateError: the run would learn nothing, or what was learned is not there where it is served.
@@ -102,6 +103,8 @@ def finetune(
     fingerprint = _fingerprint(settings.finetune, prepared, folder)
     if not resume:
         discard_checkpoint(work)
+        if begun:
+            begun()
     state = _train(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
     validation_loss = mean_loss(
         model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens
