@@ -18,9 +18,9 @@ from typing import Any
 from measuring import figures, parser, save, show_arms
 
 import doyen
+from doyen.answering import answer_of
 from doyen.cli.output import Bar
 from doyen.config import load_settings
-from doyen.evaluation.comparison import answer_of
 from doyen.evaluation.scoring import score_answer
 from doyen.evaluation.statistics import paired_difference
 from doyen.examples.importing import question_row, read_questions, write_rows

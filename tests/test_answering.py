@@ -182,8 +182,8 @@ def test_without_evidence_the_model_is_not_asked(expert, tmp_path):
     one.settings = dataclasses.replace(
         one.settings, answer=dataclasses.replace(one.settings.answer, min_similarity=1.0)
     )
-    answers = answer_file(one, [Question("x", "zzyzx qwrtp"), *ASKED], tmp_path / "out.jsonl")
-    assert one.engine.asked == [q.question for q in ASKED]
+    answers = answer_file(one, [Question("x", "Who painted the leave rules?"), ASKED[0]], tmp_path / "out.jsonl")
+    assert one.engine.asked == [ASKED[0].question]  # most of its longer words stand in a passage
     assert (answers[0].answered, answers[0].text, answers[0].citations) == (False, UNKNOWN, ())
 
 

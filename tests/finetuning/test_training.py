@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import doyen
 from doyen.adapters import list_adapters, read_adapter
-from doyen.errors import GateError, Interrupted, UsageError
+from doyen.errors import ConfigError, GateError, Interrupted, UsageError
 from doyen.finetuning.running import finetune as finetune_expert
 from doyen.finetuning.training import FINAL_RATE, finetune, learning_rate
 from doyen.models.engine import TransformersEngine
@@ -245,8 +245,10 @@ def test_an_examples_file_trains_by_name_and_number(phi, examples, tmp_path):
     with pytest.raises(Interrupted):
         finetune_expert(expert, **options, name="x", report=stop_after(1))
     assert doyen.status(expert)["interrupted_runs"] == ["x"]
-    assert finetune_expert(expert, **options, resume=True).name == "x"
-    with pytest.raises(UsageError, match="colour"):
-        finetune_expert(expert, **options, colour="red")
+    assert finetune_expert(expert, examples=path, resume=True).name == "x"  # the run keeps what it was given
+    assert read_adapter(expert / "adapters" / "x").settings["rank"] == 2
+    with pytest.raises(ConfigError) as caught:
+        finetune_expert(expert, **options | {"rank": 0, "method": "full"}, colour="red")
+    assert all(word in str(caught.value) for word in ("colour", "rank", "lora, qlora"))
     with pytest.raises(UsageError, match="no interrupted run"):
         finetune_expert(expert, **options, resume=True)
