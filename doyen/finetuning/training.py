@@ -106,23 +106,62 @@ def finetune(
         if begun:
             begun()
     state = _train(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
-    validation_loss = mean_loss(
-        model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens
-    )
+    made = _export(model, work)
+    result = {
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "validation_loss": _rounded(
+            mean_loss(model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens)
+        ),
+    }
+    del model
+    engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
+    result |= _as_served(engine, made, train, validation, say)
+    manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
+    manifest.write(made)
+    if final.exists():
+        shutil.rmtree(final)
+    made.replace(final)
+    discard_checkpoint(work)
+    return manifest
+
+
+def _export(model: Any, work: Path) -> Path:
+    """Save the adapter and its training curve into a folder of the run."""
     made = work / "adapter"
     shutil.rmtree(made, ignore_errors=True)
     model.save_pretrained(str(made), save_embedding_layers=False)
     (made / "README.md").unlink(missing_ok=True)
     shutil.copyfile(work / "history.jsonl", made / "history.jsonl")
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    del model
+    return made
+
+
+def _as_served(
+    engine: TransformersEngine, made: Path, train: Sequence[Example], validation: Sequence[Example], say: Say
+) -> dict[str, Any]:
+    """Check and calibrate the saved adapter on the engine that serves it."""
     say("gate: the saved adapter changes the serving engine's logits")
-    engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
     probe = list(train[0].messages[:-1])
     effect = require_effect(engine.next_token_logits(probe), engine.next_token_logits(probe, adapter=made))
     say("calibrating when to refuse, on validation examples")
     calibration = calibrate_refusal(engine, made, validation)
-    manifest = AdapterManifest(
+    return {
+        "effect": effect,
+        "refusal_threshold": calibration.threshold,
+        "calibration": dataclasses.asdict(calibration),
+    }
+
+
+def _manifest(
+    name: str,
+    settings: Settings,
+    folder: Path,
+    prepared: _Prepared,
+    state: RunState,
+    sources: list[dict[str, str]],
+    result: dict[str, Any],
+) -> AdapterManifest:
+    effect = result.pop("effect")
+    return AdapterManifest(
         name=name,
         model=find_entry(settings.model.name).name,
         model_fingerprint=_file_hash(folder / "config.json"),
@@ -131,26 +170,21 @@ def finetune(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         settings=dataclasses.asdict(settings.finetune),
         examples=prepared.summary,
-        sources=_sources(train),
+        sources=sources,
         target_modules=prepared.targets,
-        trained_parameters=trainable,
         steps=state.step,
         tokens=state.tokens,
         seconds=round(state.seconds, 1),
         peak_memory_gib=round(peak_memory_gib(), 2),
         train_loss=round(state.last_loss, 4),
-        validation_loss=None if validation_loss is None else round(validation_loss, 4),
-        refusal_threshold=calibration.threshold,
-        calibration=dataclasses.asdict(calibration),
         gates={**prepared.gates, "effect": effect},
         versions=_versions(),
+        **result,
     )
-    manifest.write(made)
-    if final.exists():
-        shutil.rmtree(final)
-    made.replace(final)
-    discard_checkpoint(work)
-    return manifest
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def peak_memory_gib() -> float:
