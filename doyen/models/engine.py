@@ -297,7 +297,7 @@ class TransformersEngine:
                 f"a prompt has {longest} tokens; {self.name} takes {limit} and {max_tokens} for the answer",
                 hint="lower [answer] passages or [chunking] max_tokens",
             )
-        watched = self.tokenizer(watch, add_special_tokens=False)["input_ids"][0] if watch else None
+        watched = self._first_tokens(watch) if watch else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
             switch = rope_switch(self._model.config)
@@ -309,6 +309,12 @@ class TransformersEngine:
                 if progress:
                     progress(len(batch))
         return [done[i] for i in range(len(prompts))]
+
+    def _first_tokens(self, text: str) -> list[int]:
+        """Return the first token of a text, then of its other spellings (small letter, space before it)."""
+        spellings = (text, f" {text}", text[:1].lower() + text[1:], f" {text[:1].lower()}{text[1:]}")
+        found = (self.tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in spellings)
+        return list(dict.fromkeys(int(token) for token in found))
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
@@ -335,7 +341,7 @@ class TransformersEngine:
             yield
 
     def _generate_batch(
-        self, ids: list[list[int]], max_tokens: int, watched: int | None, limits: list[float] | None
+        self, ids: list[list[int]], max_tokens: int, watched: Sequence[int], limits: list[float] | None
     ) -> list[Completion]:
         import torch
         from transformers import LogitsProcessorList
@@ -371,20 +377,21 @@ class TransformersEngine:
 
 
 class _FirstStep:
-    """A logits processor that notes one token's probability at the first step, and rules it out in rows up to their limit."""
+    """A logits processor for the first step: it notes the first token's probability, and rules all out up to a row's limit."""
 
-    def __init__(self, token: int | None, limits: Sequence[float] | None = None) -> None:
-        self._token = token
+    def __init__(self, tokens: Sequence[int], limits: Sequence[float] | None = None) -> None:
+        self._tokens = tokens
         self._limits = limits
         self._probabilities: list[float] | None = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        if self._token is not None and self._probabilities is None:
-            self._probabilities = scores.float().softmax(-1)[:, self._token].tolist()
+        if self._tokens and self._probabilities is None:
+            self._probabilities = scores.float().softmax(-1)[:, self._tokens[0]].tolist()
             out = [i for i, p in enumerate(self._probabilities) if self._limits is not None and p <= self._limits[i]]
             if out:
                 scores = scores.clone()
-                scores[out, self._token] = float("-inf")
+                for token in self._tokens:
+                    scores[out, token] = float("-inf")
         return scores
 
     def probability(self, row: int) -> float | None:
