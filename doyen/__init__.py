@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.comparison import compare
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
-    from doyen.finetuning.running import finetune
+    from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
     from doyen.ingesting import ingest, remove_documents
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
@@ -38,6 +38,7 @@ _HOME = {
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
+    "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.ingesting",
     "status": "doyen.folder",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "ingest",
     "init",
     "list_adapters",
+    "recalibrate",
     "remove_documents",
     "status",
 ]

@@ -49,12 +49,11 @@ def estimate_tokens(text: str) -> int:
     return -(-_size(text) // BYTES_PER_TOKEN)
 
 
-def chunk_document(document: Document, *, max_tokens: int = 200, overlap_sentences: int = 0) -> list[Chunk]:
+def chunk_document(document: Document, *, max_tokens: int = 200) -> list[Chunk]:
     """Cut a document into chunks of at most `max_tokens` by `estimate_tokens`.
 
     Chunks keep to one page, whole table rows, and headings together with their text; they break at headings, blank
-    lines, line ends, sentence ends and spaces, in this order. `overlap_sentences` repeats so many sentences of the
-    chunk before, on the same page, as far as `max_tokens` allows; without it chunks do not overlap.
+    lines, line ends, sentence ends and spaces, in this order, and do not overlap.
     """
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}, expected at least 1")
@@ -64,16 +63,16 @@ def chunk_document(document: Document, *, max_tokens: int = 200, overlap_sentenc
     for start, end, page in _regions(document):
         spans = _pack(document.text, outline.pieces(start, end), limit)
         spans = _merge_tiny_tail(document.text, spans, limit)
-        if overlap_sentences and not document.records:
-            spans = _overlap(document.text, spans, limit, overlap_sentences)
         chunks += [outline.chunk(span, page) for span in spans]
     return chunks
 
 
-def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[Span]:
-    """Return the `[start, end)` of the sentences in `text[start:end]`, without the spaces between them."""
-    spans = (_strip(text, a, b) for a, b, _ in _divide(text, start, len(text) if end is None else end, _LINE))
-    return [span for span in spans if span[0] < span[1]]
+def sentence_spans(text: str) -> list[Span]:
+    """Return the `[start, end)` of a text's sentences, headings and rows, without the spaces between them."""
+    spans: list[Span] = [(0, len(text))]
+    for kind in (_BODY, _PARAGRAPH, _LINE):
+        spans = [(a, b) for start, end in spans for a, b, _ in _divide(text, start, end, kind)]
+    return [span for span in (_strip(text, a, b) for a, b in spans) if span[0] < span[1]]
 
 
 def _regions(document: Document) -> Iterator[tuple[int, int, int | None]]:
@@ -325,18 +324,6 @@ def _merge_tiny_tail(text: str, spans: list[Span], limit: int) -> list[Span]:
         return spans
     merged = (spans[-2][0], spans[-1][1])
     return [*spans[:-2], merged] if _size(text[merged[0] : merged[1]]) <= limit else spans
-
-
-def _overlap(text: str, spans: Sequence[Span], limit: int, sentences: int) -> list[Span]:
-    """Start every chunk up to `sentences` sentences earlier, as far as the limit allows."""
-    extended = list(spans[:1])
-    for (before_start, before_end), (start, end) in zip(spans, spans[1:], strict=False):
-        for earlier, _ in reversed(sentence_spans(text, before_start, before_end)[-sentences:]):
-            if _size(text[earlier:end]) > limit:
-                break
-            start = earlier
-        extended.append((start, end))
-    return extended
 
 
 def _context(title: str, path: tuple[str, ...]) -> str:

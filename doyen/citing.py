@@ -5,15 +5,15 @@ The model only names passage numbers; everything else is resolved and checked he
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
+from doyen.chunking import sentence_spans
 from doyen.prompts import ParsedAnswer
 from doyen.records import Citation, Hit
+from doyen.words import holds, words
 
 MAX_QUOTE = 300
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？।])\s+|\n+")
-_WORD = re.compile(r"\w+", re.UNICODE)
+_SUPPORT = 0.5
 
 
 def cite(
@@ -21,7 +21,8 @@ def cite(
 ) -> tuple[Citation, ...]:
     """Resolve the passages that the model named; where it named none, or one without the answer, find the supporting one.
 
-    A citation whose quote is not at its offsets in `text_of(document)` is dropped.
+    Where no passage has half of the answer's words there is none. A citation whose quote is not at its offsets in
+    `text_of(document)` is dropped.
     """
     if answer.refused or not hits:
         return ()
@@ -30,31 +31,34 @@ def cite(
     if holders and not any(hit in holders for hit, _ in chosen):
         chosen = [(holders[0], True)]
     if not chosen:
-        chosen = [(max(hits, key=lambda h: _overlap(h.chunk.text, answer.text, question)), True)]
+        nearest = max(hits, key=lambda h: _overlap(h.chunk.text, answer.text, question))
+        chosen = [(nearest, True)] if _supports(nearest.chunk.text, answer.text) else []
     citations = (_citation(hit, attributed, answer.text, question) for hit, attributed in chosen)
     return tuple(c for c in citations if text_of(c.document)[c.start : c.end] == c.quote)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
-
-
 def _holds(passage: str, answer: str) -> bool:
     """Whether a short factual answer stands word for word in the passage (yes and no stand nowhere)."""
-    words = _words(answer)
-    if not words or words[0] in ("yes", "no", "maybe"):
-        return False
-    return f" {' '.join(words)} " in f" {' '.join(_words(passage))} "
+    return not _is_verdict(answer) and holds(passage, answer)
+
+
+def _supports(passage: str, answer: str) -> bool:
+    """Whether the passage has half of the answer's words; a yes or no cannot be looked up."""
+    return _is_verdict(answer) or _share(words(answer), set(words(passage))) >= _SUPPORT
+
+
+def _is_verdict(answer: str) -> bool:
+    return words(answer)[:1] in (["yes"], ["no"], ["maybe"])
 
 
 def _overlap(passage: str, answer: str, question: str) -> float:
     """Share of the answer's words (counted twice) and the question's words that the passage has."""
-    have = set(_words(passage))
-    return 2 * _share(_words(answer), have) + _share(_words(question), have)
+    have = set(words(passage))
+    return 2 * _share(words(answer), have) + _share(words(question), have)
 
 
-def _share(words: Sequence[str], have: set[str]) -> float:
-    return sum(w in have for w in words) / len(words) if words else 0.0
+def _share(sought: Sequence[str], have: set[str]) -> float:
+    return sum(w in have for w in sought) / len(sought) if sought else 0.0
 
 
 def _citation(hit: Hit, attributed: bool, answer: str, question: str) -> Citation:
@@ -76,7 +80,7 @@ def _citation(hit: Hit, attributed: bool, answer: str, question: str) -> Citatio
 
 def _best_sentence(text: str, answer: str, question: str) -> tuple[int, int]:
     """Return the span of the sentence that supports the answer best, at most MAX_QUOTE characters."""
-    spans = list(_sentences(text))
+    spans = sentence_spans(text)
     if not spans:
         return 0, min(len(text), MAX_QUOTE)
     start, end = max(
@@ -87,14 +91,3 @@ def _best_sentence(text: str, answer: str, question: str) -> tuple[int, int]:
     at = text.casefold().find(answer.casefold()[:40], start, end) if answer else -1
     start = max(start, min(at - MAX_QUOTE // 3, end - MAX_QUOTE)) if at >= 0 else start
     return start, start + MAX_QUOTE
-
-
-def _sentences(text: str) -> list[tuple[int, int]]:
-    cuts = [0, *[m.end() for m in _SENTENCE_END.finditer(text)], len(text)]
-    spans = []
-    for a, b in zip(cuts, cuts[1:], strict=False):
-        piece = text[a:b]
-        start, end = a + len(piece) - len(piece.lstrip()), a + len(piece.rstrip())
-        if end > start:
-            spans.append((start, end))
-    return spans

@@ -104,6 +104,9 @@ class FinetuneSettings:
     validation_share: float = setting(
         0.15, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5
     )
+    false_refusals: float = setting(
+        0.1, "Share of answerable questions that may be refused: bounds the refusal threshold.", low=0.01, high=0.9
+    )
     seed: int = setting(7, "Seed of initialisation and order.")
 
 

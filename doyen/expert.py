@@ -6,7 +6,6 @@ Enters: questions. Leaves: answers with citations. Knows no files but the expert
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +22,12 @@ from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model
 from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
 from doyen.records import ARMS, Answer, Hit
-from doyen.refusing import RefusalRule
+from doyen.refusing import RefusalRule, Signs
 from doyen.retrieval.hybrid import Retriever
+from doyen.words import words
 
 _PASSAGE_SEARCH = 10
 _LONGER_WORD = 4
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +112,10 @@ class Expert:
 
     def _has_evidence(self, question: str, hits: Sequence[Hit]) -> bool:
         """Whether a passage is near the question, or holds half of its longer words."""
-        words = {w for w in _WORD.findall(question.casefold()) if len(w) >= _LONGER_WORD}
+        sought = {w for w in words(question) if len(w) >= _LONGER_WORD}
         return any(
             h.similarity >= self.settings.answer.min_similarity
-            or (words and len(words & set(_WORD.findall(h.chunk.text.casefold()))) >= len(words) / 2)
+            or (sought and len(sought.intersection(words(h.chunk.text))) >= len(sought) / 2)
             for h in hits
         )
 
@@ -134,8 +133,8 @@ class Expert:
             [prompts[i] for i in asked],
             max_tokens=self.settings.model.max_answer_tokens,
             adapter=self.tuning.folder if self.tuning else None,
-            watch=REFUSAL,
-            limits=[rule.limit(_similarity(shown[i])) for i in asked] if rule else None,
+            refusal=REFUSAL,
+            may_refuse=rule is None,
             progress=progress,
         )
         done = dict(zip(asked, completions, strict=True))
@@ -151,9 +150,9 @@ class Expert:
         self, question: str, hits: tuple[Hit, ...], completion: Completion, text_of: Callable[[str], str]
     ) -> Answer:
         parsed = parse_answer(completion.text, len(hits))
-        probability, rule = completion.first_token_probability, self.refusal_rule
-        if rule and probability is not None:
-            probability = rule.probability(probability, _similarity(hits))
+        probability, rule = completion.refusal_probability, self.refusal_rule
+        if rule:
+            probability = rule.probability(signs_of(completion, hits))
         refused = parsed.refused or (rule is not None and probability is not None and probability > rule.threshold)
         return Answer(
             text=UNKNOWN if refused else parsed.text,
@@ -177,8 +176,10 @@ class Expert:
         return dataclasses.replace(rule or RefusalRule(), threshold=by_hand) if by_hand > 0 else rule
 
 
-def _similarity(hits: Sequence[Hit]) -> float:
-    return max((h.similarity for h in hits), default=0.0)
+def signs_of(completion: Completion, hits: Sequence[Hit]) -> Signs:
+    """Return what speaks for and against an answer to a question with these passages."""
+    nearest = max((h.similarity for h in hits), default=0.0)
+    return Signs(completion.refusal_probability or 0.0, completion.log_probability, nearest)
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:

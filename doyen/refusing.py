@@ -1,7 +1,8 @@
-"""When to refuse: a logistic rule on the model's own probability of refusing and on how near the passages are.
+"""When to refuse: a logistic rule on how the model answers and on how near the passages are.
 
-Two signs of missing evidence are weak alone and strong together: what the fine-tuned model's first token says, and
-the cosine of the best passage. The rule is fitted at fine-tuning, on examples that the adapter was not trained on.
+Three signs of missing evidence are weak alone and strong together: the model's own probability of refusing, how sure
+it is of the answer that it writes when it may not refuse, and the cosine of the best passage. The rule is fitted at
+fine-tuning, on examples that the adapter was not trained on.
 """
 
 from __future__ import annotations
@@ -13,25 +14,40 @@ _EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class RefusalRule:
-    """`P(refuse) = sigmoid(slope · logit(p) − similarity_weight · similarity + bias)`; refuse above `threshold`.
+class Signs:
+    """What speaks for and against an answer.
 
-    `p` is the model's probability of the refusal's first token as its own first token; `similarity` the largest
-    cosine of the passages shown.
+    `refusal` is the model's probability of the refusal's first token as its own first token; `log_probability` the
+    mean natural logarithm of the probability of each token of its answer, refusing ruled out; `similarity` the
+    largest cosine of the passages shown.
+    """
+
+    refusal: float
+    log_probability: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRule:
+    """`P = sigmoid(slope · logit(refusal) − similarity_weight · similarity − confidence_weight · log_probability + bias)`.
+
+    P is the calibrated probability that the passages hold no answer; above `threshold` the question is refused.
     """
 
     threshold: float = 0.5
     slope: float = 1.0
     similarity_weight: float = 0.0
+    confidence_weight: float = 0.0
     bias: float = 0.0
 
-    def probability(self, p: float, similarity: float) -> float:
+    def probability(self, signs: Signs) -> float:
         """Return the calibrated probability that the question has no answer in the passages."""
-        return sigmoid(self.slope * logit(p) - self.similarity_weight * similarity + self.bias)
-
-    def limit(self, similarity: float) -> float:
-        """Return the `p` above which a question with this similarity is refused."""
-        return sigmoid((logit(self.threshold) + self.similarity_weight * similarity - self.bias) / self.slope)
+        return sigmoid(
+            self.slope * logit(signs.refusal)
+            - self.similarity_weight * signs.similarity
+            - self.confidence_weight * signs.log_probability
+            + self.bias
+        )
 
 
 def logit(p: float) -> float:

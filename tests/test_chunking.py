@@ -68,24 +68,6 @@ def test_rows_within_the_limit_are_never_cut(rows):
             assert len(holding) == 1
 
 
-@given(documents(), st.integers(5, 40), st.integers(1, 3))
-def test_overlap_keeps_size_page_and_text(document, max_tokens, sentences):
-    plain = chunk_document(document, max_tokens=max_tokens)
-    chunks = chunk_document(document, max_tokens=max_tokens, overlap_sentences=sentences)
-    assert [(c.end, c.pages) for c in chunks] == [(c.end, c.pages) for c in plain]
-    for chunk, before in zip(chunks, plain, strict=True):
-        assert chunk.start <= before.start and estimate_tokens(chunk.text) <= max_tokens
-        assert document.text[chunk.start : chunk.end] == chunk.text
-
-
-def test_overlap_repeats_the_last_sentence():
-    document = make("One two three four. Five six. Seven eight nine ten eleven.")
-    assert texts(document, max_tokens=10, overlap_sentences=1) == [
-        "One two three four. Five six.",
-        "Five six. Seven eight nine ten eleven.",
-    ]
-
-
 def test_tokens_are_estimated_from_bytes():
     assert [estimate_tokens(t) for t in ("", "a", "abcd", "abcde", "水水水水")] == [0, 1, 1, 2, 3]
 

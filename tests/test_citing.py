@@ -107,3 +107,15 @@ def test_every_quote_is_verbatim_and_short(text, answer, cut):
 def test_an_answer_with_a_passage_always_has_its_citation(text):
     found = citations("seven [1]", "a b?", [Hit(Chunk("d", 0, len(text), text), 1.0)], {"d": text})
     assert len(found) == 1
+
+
+def test_an_answer_that_no_passage_supports_cites_nothing():
+    assert citations("Paris", "What is the capital of France?") == ()
+    assert citations("Snails crossed the moor before noon") == ()
+
+
+def test_a_sentence_that_goes_on_in_the_next_line_is_quoted_whole():
+    wrapped = {"lease.txt": "Heading\nThe deposit is\npaid back within thirty days. It earns 2%."}
+    hits = [Hit(Chunk("lease.txt", 0, len(wrapped["lease.txt"]), wrapped["lease.txt"]), 1.0)]
+    (found,) = citations("thirty days [1]", "When is it paid back?", hits, wrapped)
+    assert found.quote == "The deposit is\npaid back within thirty days."

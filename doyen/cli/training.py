@@ -84,6 +84,13 @@ def finetune(
     target_modules: Annotated[
         str | None, typer.Option(help="all-linear, or names separated by commas.", show_default=False)
     ] = None,
+    false_refusals: Annotated[
+        float | None,
+        typer.Option(help="Share of answerable questions that may be refused.", show_default=False),
+    ] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Only fit an adapter's refusal rule again; train nothing.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an adapter of the same name.")] = False,
     expert: ExpertOption = None,
@@ -92,6 +99,10 @@ def finetune(
     """Train an adapter on the examples."""
     import doyen
 
+    if recalibrate:
+        again = doyen.recalibrate(expert_folder(expert), name=name or "", false_refusals=false_refusals, say=note)
+        show(_row(again), _refusing(again), json_)
+        return
     with Bar("steps") as bar:
         made = doyen.finetune(
             expert_folder(expert),
@@ -111,14 +122,30 @@ def finetune(
             learning_rate=learning_rate,
             rank=rank,
             target_modules=target_modules,
+            false_refusals=false_refusals,
         )
     lines = [
         f"adapter {made.name}: {made.steps} steps, {made.tokens:,} tokens in {made.seconds:.0f} s",
         f"loss {made.train_loss} at the last step, {made.validation_loss} on validation examples",
-        f"peak memory {made.peak_memory_gib} GiB; refusal threshold {made.refusal_threshold}",
+        f"peak memory {made.peak_memory_gib} GiB",
+        _refusing(made),
         "next: doyen ask --arm rag+finetuned QUESTION, or doyen compare",
     ]
     show(_row(made), "\n".join(lines), json_)
+
+
+def _refusing(made: Any) -> str:
+    """Say what the refusal rule does on validation examples."""
+    found = made.calibration
+    if made.refusal_threshold is None:
+        return (
+            f"refusing is left to the model: {found['answerable']} answerable and {found['unanswerable']} "
+            "unanswerable validation examples are too few for a rule"
+        )
+    return (
+        f"refuses {found['right_refusals']:.0%} of {found['unanswerable']} unanswerable and "
+        f"{found['false_refusals']:.0%} of {found['answerable']} answerable validation examples"
+    )
 
 
 def _row(made: Any) -> dict[str, Any]:

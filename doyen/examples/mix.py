@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ from doyen.errors import ExamplesError
 from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages
 from doyen.records import Chunk, Example, Hit, Question, SourceSpan
 from doyen.retrieval.hybrid import Retriever
+from doyen.words import holds, words
 
 SEARCH_DEPTH = 20
-_WORD = re.compile(r"\w+", re.UNICODE)
 
 
 @dataclass(slots=True)
@@ -164,21 +163,16 @@ def _is_gold(q: Question, chunk: Chunk) -> bool:
     return any(_matches(chunk, g.document, g.page) for g in q.gold)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
-
-
 def _answers(q: Question, chunk: Chunk) -> bool:
     """Whether the chunk holds one of the answers word for word (a yes or no never counts)."""
     if q.kind in ("yesno", "yesnomaybe"):
         return False
-    text = f" {' '.join(_words(chunk.text))} "
-    return any(f" {' '.join(_words(a))} " in text for a in q.answers if _words(a))
+    return any(holds(chunk.text, a) for a in q.answers)
 
 
 def _overlap(q: Question, chunk: Chunk) -> int:
-    have = set(_words(chunk.text))
-    return sum(w in have for w in {*_words(q.question), *_words(q.answers[0] if q.answers else "")})
+    have = set(words(chunk.text))
+    return sum(w in have for w in {*words(q.question), *words(q.answers[0] if q.answers else "")})
 
 
 def _shown(q: Question, hits: Sequence[Hit], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:

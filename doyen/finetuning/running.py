@@ -14,6 +14,7 @@ from doyen.examples.building import load_examples
 from doyen.examples.importing import read_examples
 from doyen.finetuning.training import Report, Say
 from doyen.finetuning.training import finetune as train_adapter
+from doyen.finetuning.training import recalibrate as calibrate_again
 
 OVERRIDES_FILE = "overrides.json"
 
@@ -62,6 +63,23 @@ def finetune(
             run / OVERRIDES_FILE, json.dumps({k: v for k, v in overrides.items() if v is not None})
         ),
     )
+
+
+def recalibrate(
+    expert: Path | str, *, name: str = "", false_refusals: float | None = None, say: Say | None = None
+) -> AdapterManifest:
+    """Fit the refusal rule of adapter `name` ('': the newest) again, without training; its weights stay.
+
+    Raises:
+        ConfigError: `false_refusals` is out of range.
+        UsageError: there is no such adapter, or the examples have changed since.
+    """
+    folder = Path(expert)
+    settings = load_settings(folder)
+    changed = override(settings.finetune, {"false_refusals": false_refusals}, table="finetune")
+    train, validation = load_examples(folder)
+    settings = dataclasses.replace(settings, finetune=changed)
+    return calibrate_again(folder, name, settings, train, validation, say=say or (lambda _: None))
 
 
 def _last_interrupted(expert: Path) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest
+from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
 from doyen.config import FinetuneSettings, Settings
 from doyen.errors import GateError, Interrupted, ModelError, UsageError
 from doyen.finetuning.calibration import calibrate_refusal
@@ -115,7 +115,11 @@ def finetune(
     }
     del model
     engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
-    result |= _as_served(engine, made, train, validation, say)
+    try:
+        result |= _as_served(engine, made, settings, train, validation, say)
+    except GateError:
+        discard_checkpoint(work)  # there is nothing in it to go on with
+        raise
     manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
     manifest.write(made)
     if final.exists():
@@ -136,19 +140,53 @@ def _export(model: Any, work: Path) -> Path:
 
 
 def _as_served(
-    engine: TransformersEngine, made: Path, train: Sequence[Example], validation: Sequence[Example], say: Say
+    engine: TransformersEngine,
+    made: Path,
+    settings: Settings,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    say: Say,
 ) -> dict[str, Any]:
     """Check and calibrate the saved adapter on the engine that serves it."""
     say("gate: the saved adapter changes the serving engine's logits")
     probe = list(train[0].messages[:-1])
     effect = require_effect(engine.next_token_logits(probe), engine.next_token_logits(probe, adapter=made))
+    return {"effect": effect, **calibrated(engine, made, settings, validation, say)}
+
+
+def calibrated(
+    engine: TransformersEngine, adapter: Path, settings: Settings, validation: Sequence[Example], say: Say
+) -> dict[str, Any]:
+    """Return the manifest's entries about refusing, fitted on the validation examples."""
     say("calibrating when to refuse, on validation examples")
-    calibration = calibrate_refusal(engine, made, validation)
-    return {
-        "effect": effect,
-        "refusal_threshold": calibration.threshold,
-        "calibration": dataclasses.asdict(calibration),
-    }
+    calibration = calibrate_refusal(
+        engine,
+        adapter,
+        validation,
+        false_refusals=settings.finetune.false_refusals,
+        max_tokens=settings.model.max_answer_tokens,
+    )
+    return {"refusal_threshold": calibration.threshold, "calibration": dataclasses.asdict(calibration)}
+
+
+def recalibrate(
+    expert: Path, name: str, settings: Settings, train: Sequence[Example], validation: Sequence[Example], *, say: Say
+) -> AdapterManifest:
+    """Fit an adapter's refusal rule again, on the validation examples that were held out from its training.
+
+    Raises:
+        UsageError: there is no such adapter, or it was trained on other examples.
+    """
+    folder = adapter_folder(expert, name)
+    manifest = read_adapter(folder)
+    if manifest.examples.get("sha256") != examples_hash(train):
+        raise UsageError(
+            f"adapter {folder.name} was trained on other examples than those of now", hint="doyen finetune --replace"
+        )
+    engine = TransformersEngine(require_model(settings.model.name), batch_tokens=settings.model.batch_tokens)
+    manifest = dataclasses.replace(manifest, **calibrated(engine, folder, settings, validation, say))
+    manifest.write(folder)
+    return manifest
 
 
 def _manifest(
@@ -246,7 +284,7 @@ def _prepare(
     for example in train:
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
     summary = {
-        "sha256": _hash(json.dumps([e.as_dict() for e in train], sort_keys=True)),
+        "sha256": examples_hash(train),
         "train": len(tokenised),
         "validation": len(held_out),
         "tokens": tokens,
@@ -454,6 +492,11 @@ def _trim_history(work: Path, step: int) -> None:
     path.write_text("".join(line + "\n" for line in lines[:step]), encoding="utf-8")
 
 
+def examples_hash(examples: Sequence[Example]) -> str:
+    """Return a hash of examples in their order."""
+    return _hash(json.dumps([e.as_dict() for e in examples], sort_keys=True))
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -463,10 +506,11 @@ def _file_hash(path: Path) -> str:
 
 
 def _fingerprint(settings: FinetuneSettings, prepared: _Prepared, folder: Path) -> str:
+    weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k != "false_refusals"}
     return _hash(
         json.dumps(
             [
-                dataclasses.asdict(settings),
+                weighing,
                 prepared.summary,
                 prepared.template_hash,
                 _file_hash(folder / "config.json"),

@@ -27,15 +27,17 @@ FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
 class Completion:
     """What the model wrote. `seconds` is the wall time of its batch divided by the batch's rows.
 
-    `first_token_probability` is the probability that the model gave to the watched text's first token as its own
-    first token, None where nothing was watched.
+    `refusal_probability` is the probability that the model gave to the refusal's first token as its own first token,
+    None where no refusal was named. `log_probability` is the mean natural logarithm of the probabilities of the
+    tokens that it wrote, the end of its turn included.
     """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     seconds: float
-    first_token_probability: float | None = None
+    refusal_probability: float | None = None
+    log_probability: float = 0.0
 
 
 class Engine(Protocol):
@@ -49,14 +51,14 @@ class Engine(Protocol):
         *,
         max_tokens: int,
         adapter: Path | None = None,
-        watch: str | None = None,
-        limits: Sequence[float] | None = None,
+        refusal: str | None = None,
+        may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts with the base model, or with an adapter folder applied to it.
 
-        `watch` is a text whose first token's probability of coming first is wanted; where it is not above the
-        prompt's entry in `limits`, no answer begins with that token.
+        `refusal` is a text whose first token's probability of coming first is noted; with `may_refuse` false, no
+        answer begins with it.
         """
         ...
 
@@ -277,8 +279,8 @@ class TransformersEngine:
         *,
         max_tokens: int,
         adapter: Path | None = None,
-        watch: str | None = None,
-        limits: Sequence[float] | None = None,
+        refusal: str | None = None,
+        may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Answer all prompts greedily, in batches of about `batch_tokens` padded prompt tokens.
@@ -297,14 +299,12 @@ class TransformersEngine:
                 f"a prompt has {longest} tokens; {self.name} takes {limit} and {max_tokens} for the answer",
                 hint="lower [answer] passages or [chunking] max_tokens",
             )
-        watched = self._first_tokens(watch) if watch else []
+        refusing = self._first_tokens(refusal) if refusal else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
             switch = rope_switch(self._model.config)
             for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
-                completions = self._generate_batch(
-                    [ids[i] for i in batch], max_tokens, watched, [limits[i] for i in batch] if limits else None
-                )
+                completions = self._generate_batch([ids[i] for i in batch], max_tokens, refusing, may_refuse)
                 done |= dict(zip(batch, completions, strict=True))
                 if progress:
                     progress(len(batch))
@@ -341,7 +341,7 @@ class TransformersEngine:
             yield
 
     def _generate_batch(
-        self, ids: list[list[int]], max_tokens: int, watched: Sequence[int], limits: list[float] | None
+        self, ids: list[list[int]], max_tokens: int, refusing: Sequence[int], may_refuse: bool
     ) -> list[Completion]:
         import torch
         from transformers import LogitsProcessorList
@@ -352,7 +352,7 @@ class TransformersEngine:
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
         device = next(self._model.parameters()).device
-        first = _FirstStep(watched, limits)
+        signs = _Signs(refusing, may_refuse)
         with torch.inference_mode():
             out = self._model.generate(
                 input_ids=tokens.to(device),
@@ -365,38 +365,47 @@ class TransformersEngine:
                 top_k=None,
                 eos_token_id=self._stops,
                 pad_token_id=pad,
-                logits_processor=LogitsProcessorList([first]),
+                logits_processor=LogitsProcessorList([signs]),
             )
         written = [_until_stop(row, self._stops) for row in out[:, width:].tolist()]
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         seconds = (time.perf_counter() - started) / len(ids)
         return [
-            Completion(text.strip(), len(row), len(new), seconds, first.probability(i))
+            Completion(text.strip(), len(row), len(new), seconds, signs.refusal(i), signs.log_probability(i, len(new)))
             for i, (text, row, new) in enumerate(zip(texts, ids, written, strict=True))
         ]
 
 
-class _FirstStep:
-    """A logits processor for the first step: it notes the first token's probability, and rules all out up to a row's limit."""
+class _Signs:
+    """A logits processor that notes how sure the model is of refusing and of what it writes, and can rule refusing out."""
 
-    def __init__(self, tokens: Sequence[int], limits: Sequence[float] | None = None) -> None:
-        self._tokens = tokens
-        self._limits = limits
-        self._probabilities: list[float] | None = None
+    def __init__(self, refusing: Sequence[int], may_refuse: bool) -> None:
+        self._refusing = refusing
+        self._may_refuse = may_refuse
+        self._refusal: list[float] | None = None
+        self._steps: list[list[float]] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        if self._tokens and self._probabilities is None:
-            self._probabilities = scores.float().softmax(-1)[:, self._tokens[0]].tolist()
-            out = [i for i, p in enumerate(self._probabilities) if self._limits is not None and p <= self._limits[i]]
-            if out:
-                scores = scores.clone()
-                for token in self._tokens:
-                    scores[out, token] = float("-inf")
+        import torch
+
+        wide = scores.float()
+        if self._refusing and not self._steps:
+            self._refusal = wide.softmax(-1)[:, self._refusing[0]].tolist()
+            if not self._may_refuse:
+                scores, wide = scores.clone(), wide.clone()
+                scores[:, self._refusing] = wide[:, self._refusing] = float("-inf")
+        # Greedy: the token that is written is the likeliest one.
+        self._steps.append((wide.amax(-1) - torch.logsumexp(wide, -1)).tolist())
         return scores
 
-    def probability(self, row: int) -> float | None:
-        """Return the noted probability of one row."""
-        return self._probabilities[row] if self._probabilities is not None else None
+    def refusal(self, row: int) -> float | None:
+        """Return one row's probability of the refusal's first token."""
+        return self._refusal[row] if self._refusal is not None else None
+
+    def log_probability(self, row: int, written: int) -> float:
+        """Return the mean log-probability of one row's written tokens and its end of turn."""
+        steps = [step[row] for step in self._steps[: written + 1]]
+        return sum(steps) / len(steps) if steps else 0.0
 
 
 def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:

@@ -31,13 +31,13 @@ def texts(completions):
 @pytest.mark.parametrize("name", ["phi", "llama"])
 def test_a_batch_writes_what_each_prompt_alone_writes(name, request):
     engine = engine_of(request.getfixturevalue(name))
-    together = engine.generate(PROMPTS, max_tokens=12, watch=REFUSAL)
-    alone = [engine.generate([p], max_tokens=12, watch=REFUSAL)[0] for p in PROMPTS]
+    together = engine.generate(PROMPTS, max_tokens=12, refusal=REFUSAL)
+    alone = [engine.generate([p], max_tokens=12, refusal=REFUSAL)[0] for p in PROMPTS]
     assert texts(together) == texts(alone)
     assert [c.completion_tokens for c in together] == [c.completion_tokens for c in alone]
     assert [c.prompt_tokens for c in together] == [engine.count_tokens(p) for p in PROMPTS]
-    watched = [c.first_token_probability for c in together]
-    assert watched == pytest.approx([c.first_token_probability for c in alone], rel=1e-3)
+    for sign in ("refusal_probability", "log_probability"):
+        assert [getattr(c, sign) for c in together] == pytest.approx([getattr(c, sign) for c in alone], rel=1e-3)
     assert len(set(texts(together))) == len(PROMPTS)
 
 
@@ -108,32 +108,54 @@ def test_the_context_is_the_models_own_by_default(tmp_path):
         engine_of(folder).generate([user("leave " * 80)], max_tokens=4)
 
 
-def test_watched_probability_is_the_softmax_of_the_next_token_logits(phi):
+def test_refusal_probability_is_the_softmax_of_the_next_token_logits(phi):
     engine = engine_of(phi)
-    watched = engine.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"][0]
-    for prompt, completion in zip(PROMPTS, engine.generate(PROMPTS, max_tokens=3, watch=REFUSAL), strict=True):
-        expected = float(engine.next_token_logits(prompt).softmax(-1)[watched])
-        assert completion.first_token_probability == pytest.approx(expected, rel=1e-3)
-        assert 0.0 <= completion.first_token_probability <= 1.0
-    assert engine.generate(PROMPTS[:1], max_tokens=1)[0].first_token_probability is None
+    token = engine.tokenizer(REFUSAL, add_special_tokens=False)["input_ids"][0]
+    for prompt, completion in zip(PROMPTS, engine.generate(PROMPTS, max_tokens=3, refusal=REFUSAL), strict=True):
+        expected = float(engine.next_token_logits(prompt).softmax(-1)[token])
+        assert completion.refusal_probability == pytest.approx(expected, rel=1e-3)
+        assert 0.0 <= completion.refusal_probability <= 1.0
+    assert engine.generate(PROMPTS[:1], max_tokens=1)[0].refusal_probability is None
 
 
-def test_no_answer_begins_with_the_watched_token_up_to_its_limit(phi):
+def test_no_answer_begins_with_a_refusal_that_is_ruled_out(phi):
     engine = engine_of(phi)
-    free = engine.generate(PROMPTS, max_tokens=4, watch=REFUSAL)
-    at = [c.first_token_probability for c in free]
-    ruled_out = engine.generate(PROMPTS, max_tokens=1, watch=REFUSAL, limits=[1.0] * len(PROMPTS))
-    assert [c.first_token_probability for c in ruled_out] == pytest.approx(at)
     best = [int(engine.next_token_logits(p).argmax()) for p in PROMPTS]
-    forced = load_tokenizer(phi).decode([best[0]])
-    again = engine.generate(PROMPTS[:1], max_tokens=1, watch=forced, limits=[1.0])
-    assert again[0].text != engine.generate(PROMPTS[:1], max_tokens=1)[0].text
-    assert texts(engine.generate(PROMPTS, max_tokens=4, watch=REFUSAL, limits=[0.0] * len(PROMPTS))) == texts(free)
+    likeliest = load_tokenizer(phi).decode([best[0]])
+    free = engine.generate(PROMPTS[:1], max_tokens=1, refusal=likeliest)
+    forced = engine.generate(PROMPTS[:1], max_tokens=1, refusal=likeliest, may_refuse=False)
+    assert forced[0].text != free[0].text
+    assert forced[0].refusal_probability == pytest.approx(free[0].refusal_probability)
 
 
-def test_watching_changes_no_text(phi):
+def test_log_probability_is_that_of_the_written_tokens(phi):
     engine = engine_of(phi)
-    assert texts(engine.generate(PROMPTS, max_tokens=6, watch=REFUSAL)) == texts(engine.generate(PROMPTS, max_tokens=6))
+    for prompt in PROMPTS:
+        completion = engine.generate([prompt], max_tokens=1)[0]
+        expected = float(engine.next_token_logits(prompt).log_softmax(-1).max())
+        assert completion.log_probability == pytest.approx(expected, rel=1e-3)
+    ruled_out = engine.generate(PROMPTS[:1], max_tokens=1, refusal=REFUSAL, may_refuse=False)[0]
+    logits = engine.next_token_logits(PROMPTS[0]).clone()
+    for spelling in (REFUSAL, f" {REFUSAL}", REFUSAL.lower()[:1] + REFUSAL[1:], " n" + REFUSAL[1:]):
+        logits[engine.tokenizer(spelling, add_special_tokens=False)["input_ids"][0]] = float("-inf")
+    assert ruled_out.log_probability == pytest.approx(float(logits.log_softmax(-1).max()), rel=1e-3)
+
+
+def test_what_comes_after_the_end_of_a_turn_does_not_count(phi):
+    engine = engine_of(phi)
+    whole = engine.generate(PROMPTS, max_tokens=24)
+    longest = max(c.completion_tokens for c in whole)
+    for prompt, completion in zip(PROMPTS, whole, strict=True):
+        if completion.completion_tokens < longest:
+            alone = engine.generate([prompt], max_tokens=24)[0]
+            assert alone.log_probability == pytest.approx(completion.log_probability, rel=1e-3)
+
+
+def test_noting_the_refusal_changes_no_text(phi):
+    engine = engine_of(phi)
+    assert texts(engine.generate(PROMPTS, max_tokens=6, refusal=REFUSAL)) == texts(
+        engine.generate(PROMPTS, max_tokens=6)
+    )
 
 
 @pytest.mark.parametrize("name", ["phi", "llama"])

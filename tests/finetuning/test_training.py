@@ -14,7 +14,7 @@ import doyen
 from doyen.adapters import list_adapters, read_adapter
 from doyen.errors import ConfigError, GateError, Interrupted, UsageError
 from doyen.finetuning.running import finetune as finetune_expert
-from doyen.finetuning.training import FINAL_RATE, finetune, learning_rate
+from doyen.finetuning.training import FINAL_RATE, finetune, learning_rate, recalibrate
 from doyen.models.engine import TransformersEngine
 
 
@@ -200,6 +200,27 @@ def test_a_loss_that_is_no_number_stops_the_run(examples, settings_of, tmp_path)
     with pytest.raises(GateError, match="not a number"):
         finetune(tmp_path, settings_of(broken), examples, [], name="a")
     assert list_adapters(tmp_path) == []
+
+
+def test_an_adapter_without_effect_leaves_nothing_to_resume(llama, examples, settings_of, tmp_path):
+    settings = settings_of(llama, epochs=0.5, learning_rate=1e-8)
+    with pytest.raises(GateError, match="changes no logits"):
+        finetune(tmp_path, settings, examples, [], name="a")
+    assert list((tmp_path / "adapters").iterdir()) == []
+
+
+def test_recalibrating_changes_the_rule_and_not_the_weights(phi, examples, validation, settings_of, tmp_path):
+    settings = settings_of(phi, epochs=1.0)
+    first = finetune(tmp_path, settings, examples, validation, name="a")
+    weights = (tmp_path / "adapters" / "a" / "adapter_model.safetensors").read_bytes()
+    most = dataclasses.replace(settings, finetune=dataclasses.replace(settings.finetune, false_refusals=0.9))
+    again = recalibrate(tmp_path, "a", most, examples, validation, say=lambda _: None)
+    assert again.refusal_threshold <= first.refusal_threshold
+    assert again == read_adapter(tmp_path / "adapters" / "a")
+    assert (again.calibration["slope"], again.created) == (first.calibration["slope"], first.created)
+    assert (tmp_path / "adapters" / "a" / "adapter_model.safetensors").read_bytes() == weights
+    with pytest.raises(UsageError, match="trained on other examples"):
+        recalibrate(tmp_path, "a", settings, examples[:-1], validation, say=lambda _: None)
 
 
 def test_qlora_trains_phi_in_four_bits_and_the_engine_serves_it(phi, examples, settings_of, tmp_path, caplog):
