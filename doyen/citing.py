@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from doyen.chunking import sentence_spans
 from doyen.prompts import ParsedAnswer
 from doyen.records import Citation, Hit
-from doyen.words import holds, words
+from doyen.words import find, holds, telling_words, words
 
 MAX_QUOTE = 300
 _SUPPORT = 0.5
@@ -21,7 +21,7 @@ def cite(
 ) -> tuple[Citation, ...]:
     """Resolve the passages that the model named; where it named none, or one without the answer, find the supporting one.
 
-    Where no passage has half of the answer's words there is none. A citation whose quote is not at its offsets in
+    Where none is named and none has half of the answer's words, there is none. A citation whose quote is not at its offsets in
     `text_of(document)` is dropped.
     """
     if answer.refused or not hits:
@@ -43,8 +43,8 @@ def _holds(passage: str, answer: str) -> bool:
 
 
 def _supports(passage: str, answer: str) -> bool:
-    """Whether the passage has half of the answer's words; a yes or no cannot be looked up."""
-    return _is_verdict(answer) or _share(words(answer), set(words(passage))) >= _SUPPORT
+    """Whether the passage has half of the answer's telling words; a yes or no cannot be looked up."""
+    return _is_verdict(answer) or _share(telling_words(answer), set(words(passage))) >= _SUPPORT
 
 
 def _is_verdict(answer: str) -> bool:
@@ -88,6 +88,6 @@ def _best_sentence(text: str, answer: str, question: str) -> tuple[int, int]:
     )
     if end - start <= MAX_QUOTE:
         return start, end
-    at = text.casefold().find(answer.casefold()[:40], start, end) if answer else -1
+    at = find(text, answer, start, end)
     start = max(start, min(at - MAX_QUOTE // 3, end - MAX_QUOTE)) if at >= 0 else start
     return start, start + MAX_QUOTE

@@ -99,7 +99,7 @@ class FinetuneSettings:
     learning_rate: float = setting(5e-4, "Peak learning rate (linear warm-up, cosine decay).", low=1e-8, high=1.0)
     epochs: float = setting(2.0, "Passes over the examples.", low=0.001, high=1000)
     batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
-    micro_batch_tokens: int = setting(1536, "Padded tokens computed at once: bounds the memory.", low=64)
+    micro_batch_tokens: int = setting(1024, "Padded tokens computed at once: bounds the memory.", low=64)
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
         0.15, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5

@@ -22,12 +22,12 @@ from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model
 from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
 from doyen.records import ARMS, Answer, Hit
-from doyen.refusing import RefusalRule, Signs
+from doyen.refusing import RefusalRule, answer_anyway
 from doyen.retrieval.hybrid import Retriever
-from doyen.words import words
+from doyen.words import telling_words, words
 
 _PASSAGE_SEARCH = 10
-_LONGER_WORD = 4
+_TUNED = {"base": "finetuned", "rag": "rag+finetuned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,11 @@ class Expert:
         """
         folder = Path(path)
         settings = load_settings(folder)
-        arm = arm or ("finetuned" if adapter and settings.answer.arm == "base" else settings.answer.arm)
+        arm = arm or (_TUNED.get(settings.answer.arm, settings.answer.arm) if adapter else settings.answer.arm)
         if arm not in ARMS:
             raise UsageError(f"unknown arm '{arm}'", hint=f"one of {', '.join(ARMS)}")
+        if adapter and "finetuned" not in arm:
+            raise UsageError(f"the arm '{arm}' uses no adapter", hint=f"--arm {_TUNED[arm]}, or no --adapter")
         retriever = open_retriever(folder, settings) if "rag" in arm else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
         return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings)
@@ -111,8 +113,8 @@ class Expert:
         return self._answers(questions, shown, prompts, progress)
 
     def _has_evidence(self, question: str, hits: Sequence[Hit]) -> bool:
-        """Whether a passage is near the question, or holds half of its longer words."""
-        sought = {w for w in words(question) if len(w) >= _LONGER_WORD}
+        """Whether a passage is near the question, or holds half of its telling words."""
+        sought = set(telling_words(question))
         return any(
             h.similarity >= self.settings.answer.min_similarity
             or (sought and len(sought.intersection(words(h.chunk.text))) >= len(sought) / 2)
@@ -128,31 +130,45 @@ class Expert:
     ) -> list[Answer]:
         """Generate for the questions that have a prompt; the others have no evidence."""
         asked = [i for i, prompt in enumerate(prompts) if prompt]
-        rule = self.refusal_rule
-        completions = self.engine.generate(
-            [prompts[i] for i in asked],
-            max_tokens=self.settings.model.max_answer_tokens,
-            adapter=self.tuning.folder if self.tuning else None,
-            refusal=REFUSAL,
-            may_refuse=rule is None,
-            progress=progress,
-        )
-        done = dict(zip(asked, completions, strict=True))
+        found = self._write([prompts[i] for i in asked], [_similarity(shown[i]) for i in asked], progress)
+        done = dict(zip(asked, found, strict=True))
         text_of = lru_cache(maxsize=64)(
             lambda document: self.retriever.index.text(document)[0] if self.retriever else ""
         )
         return [
-            self._answer(question, shown[i], done[i], text_of) if i in done else Answer(UNKNOWN, False, self.arm)
+            self._answer(question, shown[i], *done[i], text_of) if i in done else Answer(UNKNOWN, False, self.arm)
             for i, question in enumerate(questions)
         ]
 
+    def _write(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        similarities: Sequence[float],
+        progress: Callable[[int], None] | None,
+    ) -> list[tuple[Completion, float | None]]:
+        """Return what the model writes, and how probable it is that there is no answer (None: unknown)."""
+        rule = self.refusal_rule
+        tokens, adapter = self.settings.model.max_answer_tokens, self.tuning.folder if self.tuning else None
+        if rule is None:
+            completions = self.engine.generate(
+                prompts, max_tokens=tokens, adapter=adapter, refusal=REFUSAL, progress=progress
+            )
+            return [(c, c.refusal_probability) for c in completions]
+        found = answer_anyway(
+            self.engine, prompts, similarities, max_tokens=tokens, adapter=adapter, rule=rule, progress=progress
+        )
+        return [(completion, rule.probability(signs)) for completion, signs in found]
+
     def _answer(
-        self, question: str, hits: tuple[Hit, ...], completion: Completion, text_of: Callable[[str], str]
+        self,
+        question: str,
+        hits: tuple[Hit, ...],
+        completion: Completion,
+        probability: float | None,
+        text_of: Callable[[str], str],
     ) -> Answer:
         parsed = parse_answer(completion.text, len(hits))
-        probability, rule = completion.refusal_probability, self.refusal_rule
-        if rule:
-            probability = rule.probability(signs_of(completion, hits))
+        rule = self.refusal_rule
         refused = parsed.refused or (rule is not None and probability is not None and probability > rule.threshold)
         return Answer(
             text=UNKNOWN if refused else parsed.text,
@@ -176,10 +192,8 @@ class Expert:
         return dataclasses.replace(rule or RefusalRule(), threshold=by_hand) if by_hand > 0 else rule
 
 
-def signs_of(completion: Completion, hits: Sequence[Hit]) -> Signs:
-    """Return what speaks for and against an answer to a question with these passages."""
-    nearest = max((h.similarity for h in hits), default=0.0)
-    return Signs(completion.refusal_probability or 0.0, completion.log_probability, nearest)
+def _similarity(hits: Sequence[Hit]) -> float:
+    return max((h.similarity for h in hits), default=0.0)
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:

@@ -7,8 +7,14 @@ fine-tuning, on examples that the adapter was not trained on.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from doyen.models.engine import Completion, Engine
+from doyen.prompts import REFUSAL, Message, parse_answer
 
 _EDGE = 1e-6
 
@@ -18,8 +24,8 @@ class Signs:
     """What speaks for and against an answer.
 
     `refusal` is the model's probability of the refusal's first token as its own first token; `log_probability` the
-    mean natural logarithm of the probability of each token of its answer, refusing ruled out; `similarity` the
-    largest cosine of the passages shown.
+    mean natural logarithm of the probability of each token of its answer; `similarity` the largest cosine of the
+    passages shown.
     """
 
     refusal: float
@@ -48,6 +54,46 @@ class RefusalRule:
             - self.confidence_weight * signs.log_probability
             + self.bias
         )
+
+
+def answer_anyway(
+    engine: Engine,
+    prompts: Sequence[Sequence[Message]],
+    similarities: Sequence[float],
+    *,
+    max_tokens: int,
+    adapter: Path | None,
+    rule: RefusalRule | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[tuple[Completion, Signs]]:
+    """Answer prompts; one that the model refuses is asked again with the refusal ruled out.
+
+    With a `rule` only those are asked again that it could still answer. The completion then is the second one, with
+    the refusal's probability of the first.
+    """
+    first = engine.generate(prompts, max_tokens=max_tokens, adapter=adapter, refusal=REFUSAL, progress=progress)
+    found = [_with_signs(c, s) for c, s in zip(first, similarities, strict=True)]
+    again = [
+        i
+        for i, (completion, signs) in enumerate(found)
+        if parse_answer(completion.text, 0).refused
+        and not (rule and rule.probability(dataclasses.replace(signs, log_probability=0.0)) > rule.threshold)
+    ]
+    second = engine.generate(
+        [prompts[i] for i in again], max_tokens=max_tokens, adapter=adapter, refusal=REFUSAL, may_refuse=False
+    )
+    for i, completion in zip(again, second, strict=True):
+        kept = dataclasses.replace(
+            completion,
+            refusal_probability=first[i].refusal_probability,
+            seconds=first[i].seconds + completion.seconds,
+        )
+        found[i] = _with_signs(kept, similarities[i])
+    return found
+
+
+def _with_signs(completion: Completion, similarity: float) -> tuple[Completion, Signs]:
+    return completion, Signs(completion.refusal_probability or 0.0, completion.log_probability, similarity)
 
 
 def logit(p: float) -> float:

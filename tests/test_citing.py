@@ -111,6 +111,7 @@ def test_an_answer_with_a_passage_always_has_its_citation(text):
 
 def test_an_answer_that_no_passage_supports_cites_nothing():
     assert citations("Paris", "What is the capital of France?") == ()
+    assert citations("The capital of France is Paris.", "What is the capital of France?") == ()
     assert citations("Snails crossed the moor before noon") == ()
 
 
@@ -119,3 +120,17 @@ def test_a_sentence_that_goes_on_in_the_next_line_is_quoted_whole():
     hits = [Hit(Chunk("lease.txt", 0, len(wrapped["lease.txt"]), wrapped["lease.txt"]), 1.0)]
     (found,) = citations("thirty days [1]", "When is it paid back?", hits, wrapped)
     assert found.quote == "The deposit is\npaid back within thirty days."
+
+
+def test_the_part_of_a_long_sentence_with_the_answer_is_quoted():
+    long = "A row of " + "many words, " * 40 + "and thirty-five\ndays in a row" + " and yet more words" * 20 + "."
+    hits = [Hit(Chunk("long.txt", 0, len(long), long), 1.0)]
+    (found,) = citations("Thirty five days [1]", "How long?", hits, {"long.txt": long})
+    assert "thirty-five\ndays" in found.quote and len(found.quote) <= MAX_QUOTE
+
+
+def test_chinese_without_spaces_is_attributed():
+    text = "日本的首都是东京。中国的首都是北京市。"
+    hits = [Hit(Chunk("zh.txt", 0, len(text), text), 1.0)]
+    (found,) = citations("北京", "中国的首都是哪里？", hits, {"zh.txt": text})
+    assert (found.quote, found.attributed) == ("中国的首都是北京市。", True)

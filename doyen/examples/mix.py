@@ -42,7 +42,8 @@ def build_mix(
 ) -> Mix:
     """Make examples of questions with `passages` passages each, in the order that the retriever gives.
 
-    Each validation question with an answer is also shown without its gold passage, to calibrate refusal on.
+    A validation question is shown the passages that search finds, gold among them or not ("missed"), and once more
+    without its gold passage: refusal is calibrated on both.
 
     Raises:
         ExamplesError: no question has an answer, or none of the gold documents is in the index.
@@ -61,11 +62,9 @@ def build_mix(
     hits = dict(zip([q.id for q in both], retriever.search_many([q.question for q in both], SEARCH_DEPTH), strict=True))
     mix = Mix()
     for q in train:
-        mix.train += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=False)
+        mix.train += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, validating=False)
     for q in validation:
-        mix.validation += _variants(
-            q, hits[q.id], retriever, settings, passages, rng, mix.left_out, certain_abstain=True
-        )
+        mix.validation += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, validating=True)
     rng.shuffle(mix.train)
     return mix
 
@@ -79,7 +78,7 @@ def _variants(
     rng: random.Random,
     left_out: Counter[str],
     *,
-    certain_abstain: bool,
+    validating: bool,
 ) -> list[Example]:
     # All draws are made for every question, so that one question's fate does not change the next one's.
     draw_passages, draw_abstain, draw_closed = rng.random(), rng.random(), rng.random()
@@ -93,16 +92,20 @@ def _variants(
     found = []
     support: list[Hit] = []
     shown = _with_gold(q, hits, retriever, passages, rng)
+    if validating and shown is not None:
+        shown = list(hits[:passages])  # as served: what search misses is missing
     if shown is None:
         left_out["gold document not in the index" if q.gold else "without gold evidence"] += 1
     else:
         support = _supporting(q, [hit for hit in shown if _is_gold(q, hit.chunk)])
-    if shown and support and draw_passages < settings.passages_share:
+    if validating and shown and not support:
+        found.append(_shown(q, shown, REFUSAL, "missed"))
+    elif shown and support and draw_passages < settings.passages_share:
         cited = [n for n, hit in enumerate(shown, 1) if hit in support]
         target = answer_text(q.answers[0], cited[0]) + "".join(f"[{n}]" for n in cited[1:])
         found.append(_shown(q, shown, target, "passages", [h.chunk for h in support]))
     without = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)][:passages]
-    if q.gold and without and (certain_abstain or draw_abstain < settings.abstain_share):
+    if q.gold and without and (validating or draw_abstain < settings.abstain_share):
         found.append(_shown(q, without, REFUSAL, "abstain"))
     if closed:
         found.append(

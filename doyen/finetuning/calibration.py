@@ -6,6 +6,7 @@ Enters: examples with passages, answerable and not. Leaves: a RefusalRule's numb
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.models.engine import Engine
-from doyen.prompts import REFUSAL
+from doyen.prompts import parse_answer
 from doyen.records import Example
-from doyen.refusing import RefusalRule, Signs, logit
+from doyen.refusing import RefusalRule, Signs, answer_anyway, logit
 
 FEWEST_OF_EACH = 8
 MOST_OF_EACH = 100
 _FOLDS = 5
+_SEED = 7
 _RIDGE = 0.05
 
 
@@ -45,28 +47,29 @@ class Calibration:
 def calibrate_refusal(
     engine: Engine, adapter: Path, validation: Sequence[Example], *, false_refusals: float, max_tokens: int
 ) -> Calibration:
-    """Fit the rule on validation examples with passages; too few of either kind leave refusing to greedy decoding."""
-    answerable = [e for e in validation if e.variant == "passages"][:MOST_OF_EACH]
-    unanswerable = [e for e in validation if e.variant == "abstain"][:MOST_OF_EACH]
+    """Fit the rule on validation examples with passages; too few of either kind leave refusing to greedy decoding.
+
+    A question that can be answered, but whose evidence search missed, teaches the rule to refuse; refusing it counts
+    as a false refusal all the same.
+    """
+    answerable = _sample([e for e in validation if e.variant in ("passages", "missed")])
+    unanswerable = _sample([e for e in validation if e.variant == "abstain"])
     if min(len(answerable), len(unanswerable)) < FEWEST_OF_EACH:
         return Calibration(None, len(answerable), len(unanswerable))
     both = [*answerable, *unanswerable]
-    completions = engine.generate(
-        [list(e.messages[:-1]) for e in both],
+    found = answer_anyway(
+        engine,
+        [e.messages[:-1] for e in both],
+        [e.similarity or 0.0 for e in both],
         max_tokens=max_tokens,
         adapter=adapter,
-        refusal=REFUSAL,
-        may_refuse=False,
     )
-    signs = [
-        Signs(c.refusal_probability or 0.0, c.log_probability, e.similarity or 0.0)
-        for c, e in zip(completions, both, strict=True)
-    ]
-    target = [False] * len(answerable) + [True] * len(unanswerable)
-    scores = _cross_fitted(signs, target)
+    signs = [signs for _, signs in found]
+    rule, scores = fit_rule(signs, [e.variant != "passages" for e in both])
+    # An answer that still reads like a refusal is one at serving, whatever the rule says.
+    scores = [1.0 if parse_answer(c.text, 0).refused else p for p, (c, _) in zip(scores, found, strict=True)]
     sure, unsure = scores[: len(answerable)], scores[len(answerable) :]
     threshold = refusal_threshold(sure, false_refusals)
-    rule = fit_rule(signs, target)
     return Calibration(
         round(threshold, 6),
         len(answerable),
@@ -90,41 +93,53 @@ def refusal_threshold(answerable: Sequence[float], share: float) -> float:
     return max(0.5, sorted(answerable)[min(rank, len(answerable)) - 1])
 
 
-def _cross_fitted(signs: Sequence[Signs], unanswerable: Sequence[bool]) -> list[float]:
-    """Score each example with a rule fitted on the other folds."""
-    scores = [0.0] * len(signs)
-    for fold in range(_FOLDS):
-        others = [i for i in range(len(signs)) if i % _FOLDS != fold]
-        rule = fit_rule([signs[i] for i in others], [unanswerable[i] for i in others])
-        for i in range(fold, len(signs), _FOLDS):
-            scores[i] = rule.probability(signs[i])
-    return scores
-
-
-def fit_rule(signs: Sequence[Signs], unanswerable: Sequence[bool]) -> RefusalRule:
+def fit_rule(signs: Sequence[Signs], unanswerable: Sequence[bool]) -> tuple[RefusalRule, list[float]]:
     """Fit weights and bias by ridge logistic regression, both classes of equal weight (Newton).
 
-    A weight whose sign contradicts its meaning (a surer refusal, a farther passage or a less sure answer speaking for
-    answering) is left out.
+    Also returns the examples' probabilities, each by a rule that was fitted without it. A weight whose sign
+    contradicts its meaning (a surer refusal, a farther passage or a less sure answer speaking for answering) is left
+    out; without any there is only the model's own probability.
     """
     columns = np.array([[logit(s.refusal), -s.similarity, -s.log_probability] for s in signs], dtype=np.float64)
     target = np.array(unanswerable, dtype=np.float64)
-    kept = list(range(columns.shape[1]))
+    kept = _meaningful(columns, target)
+    if not kept:
+        return RefusalRule(), [s.refusal for s in signs]
+    everything = np.ones(len(signs), dtype=bool)
+    rule = _rule(columns, target, kept, everything)
+    scores = [0.0] * len(signs)
+    for fold in range(_FOLDS):
+        held_out = np.arange(len(signs)) % _FOLDS == fold
+        other = _rule(columns, target, kept, ~held_out)
+        for i in map(int, np.flatnonzero(held_out)):
+            scores[i] = other.probability(signs[i])
+    return rule, scores
+
+
+def _meaningful(columns: NDArray[np.float64], target: NDArray[np.float64]) -> list[int]:
+    """Return the columns that keep a positive weight beside each other, leaving out the most negative one at a time."""
+    kept = [i for i in range(columns.shape[1]) if columns[:, i].std() > 1e-9]
     while kept:
-        weights, bias = _logistic(columns[:, kept], target)
-        if min(weights) > 0:
-            found = dict(zip(kept, weights, strict=True))
-            return RefusalRule(
-                slope=found.get(0, 0.0),
-                similarity_weight=found.get(1, 0.0),
-                confidence_weight=found.get(2, 0.0),
-                bias=bias,
-            )
-        kept.remove(kept[int(np.argmin(weights))])
-    return RefusalRule()
+        standardised = (columns[:, kept] - columns[:, kept].mean(axis=0)) / columns[:, kept].std(axis=0)
+        weights, _ = _logistic(standardised, target)
+        if weights.min() > 0:
+            return kept
+        kept.pop(int(weights.argmin()))
+    return []
 
 
-def _logistic(columns: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[list[float], float]:
+def _rule(
+    columns: NDArray[np.float64], target: NDArray[np.float64], kept: list[int], rows: NDArray[np.bool_]
+) -> RefusalRule:
+    weights, bias = _logistic(columns[rows][:, kept], target[rows])
+    whole = np.zeros(columns.shape[1])
+    whole[kept] = weights
+    return RefusalRule(
+        slope=float(whole[0]), similarity_weight=float(whole[1]), confidence_weight=float(whole[2]), bias=bias
+    )
+
+
+def _logistic(columns: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Return the weights of unscaled columns, and the bias. A column that never changes gets the weight 0."""
     mean, scale = columns.mean(axis=0), columns.std(axis=0)
     varies = scale > 1e-9
@@ -133,7 +148,14 @@ def _logistic(columns: NDArray[np.float64], target: NDArray[np.float64]) -> tupl
     weight = np.where(target == 1, 0.5 / max(target.sum(), 1), 0.5 / max((1 - target).sum(), 1))
     beta = _newton(design, target, weight)
     weights = np.where(varies, beta[:-1] / scale, 0.0)
-    return [float(w) for w in weights], float(beta[-1] - weights @ mean)
+    return weights, float(beta[-1] - weights @ mean)
+
+
+def _sample(examples: Sequence[Example]) -> list[Example]:
+    """Return all examples, or MOST_OF_EACH of them, always the same."""
+    if len(examples) <= MOST_OF_EACH:
+        return list(examples)
+    return random.Random(_SEED).sample(list(examples), MOST_OF_EACH)
 
 
 def _newton(

@@ -158,7 +158,8 @@ def calibrated(
     engine: TransformersEngine, adapter: Path, settings: Settings, validation: Sequence[Example], say: Say
 ) -> dict[str, Any]:
     """Return the manifest's entries about refusing, fitted on the validation examples."""
-    say("calibrating when to refuse, on validation examples")
+    shown = sum(e.variant in ("passages", "abstain") for e in validation)
+    say(f"calibrating when to refuse, on {shown} validation examples")
     calibration = calibrate_refusal(
         engine,
         adapter,

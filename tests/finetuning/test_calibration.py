@@ -48,9 +48,10 @@ def test_two_signs_together_separate_what_one_alone_cannot():
         p, similarity = 0.5 + 0.3 * (hidden - 0.5) + 0.5 * (draw.random() - 0.5), 0.6 - 0.2 * hidden
         signs.append(Signs(p, -0.5, similarity + 0.4 * (draw.random() - 0.5)))
         unanswerable.append(bool(hidden))
-    rule = fit_rule(signs, unanswerable)
+    rule, held_out = fit_rule(signs, unanswerable)
     assert rule.slope > 0 and rule.similarity_weight > 0 and rule.confidence_weight == 0
-    right = [(rule.probability(s) > 0.5) == u for s, u in zip(signs, unanswerable, strict=True)]
+    assert held_out != [rule.probability(s) for s in signs]
+    right = [(p > 0.5) == u for p, u in zip(held_out, unanswerable, strict=True)]
     alone = max(
         sum((score > cut) == u for score, u in zip(scores, unanswerable, strict=True))
         for scores in ([s.refusal for s in signs], [1 - s.similarity for s in signs])
@@ -62,16 +63,16 @@ def test_two_signs_together_separate_what_one_alone_cannot():
 def test_an_unsure_answer_speaks_for_refusing():
     unanswerable = [False] * 6 + [True] * 6
     signs = [Signs(0.5, -0.1 - 0.01 * i, 0.5) for i in range(6)] + [Signs(0.5, -1.5 - 0.01 * i, 0.5) for i in range(6)]
-    rule = fit_rule(signs, unanswerable)
+    rule, _ = fit_rule(signs, unanswerable)
     assert (rule.slope, rule.similarity_weight) == (0, 0) and rule.confidence_weight > 0
     assert rule.probability(signs[0]) < 0.5 < rule.probability(signs[-1])
 
 
 def test_signs_against_the_meaning_are_not_kept():
     against = [Signs(0.9, -1, 0.5), Signs(0.8, -2, 0.4), Signs(0.1, -0.2, 0.6), Signs(0.2, -0.1, 0.7)]
-    assert fit_rule(against, [False, False, True, True]) == RefusalRule()
+    assert fit_rule(against, [False, False, True, True])[0] == RefusalRule()
     far = [Signs(p, -0.5, p) for p in (0.1, 0.2, 0.8, 0.9)]
-    assert fit_rule(far, [False, False, True, True]).similarity_weight == 0
+    assert fit_rule(far, [False, False, True, True])[0].similarity_weight == 0
 
 
 @given(st.floats(0, 1), st.floats(-20, 0), st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 2))
