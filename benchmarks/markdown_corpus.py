@@ -46,7 +46,7 @@ def check_citations(expert: doyen.Expert, answers: Path) -> dict[str, int]:
     """Count citations, and those whose quote is verbatim at its offsets in the indexed text."""
     assert expert.retriever is not None
     counts = {"answers": 0, "answered": 0, "citations": 0, "verbatim": 0}
-    for row in map(json.loads, answers.read_text(encoding="utf-8").splitlines()):
+    for row in map(json.loads, answers.read_text(encoding="utf-8").strip().split("\n")):
         counts["answers"] += 1
         counts["answered"] += row["answered"]
         for c in row["citations"]:

@@ -87,7 +87,9 @@ def against_best_prompt(
 def _f1(questions: Sequence[Question], path: Path) -> list[float]:
     import json
 
-    answers = {row["id"]: answer_of(row) for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    answers = {
+        row["id"]: answer_of(row) for row in map(json.loads, path.read_text(encoding="utf-8").strip().split("\n"))
+    }
     return [score_answer(q, answers[q.id]).token_f1 or 0.0 for q in questions]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 from doyen.config import write_atomic
 from doyen.errors import ExpertError, UsageError
 from doyen.refusing import RefusalRule
+from doyen.words import words
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
     """What an adapter was made of and how; `sources` are the document versions that its examples stand on.
 
-    `refusal_threshold` and the rule in `calibration` are fitted on validation examples (None: too few of them). `gates` maps each gate to what
-    it measured. Losses are mean negative log-likelihoods a supervised token, in nats.
+    `refusal_threshold` and the rule in `calibration` are fitted on validation examples (None: too few of them).
+    `examples` has, under `questions`, the `question_hash` of all that was trained on. `gates` maps each gate to what it
+    measured. Losses are mean negative log-likelihoods a supervised token, in nats.
     """
 
     name: str
@@ -72,7 +75,22 @@ def read_adapter(folder: Path) -> AdapterManifest:
 def list_adapters(expert: Path | str) -> list[Path]:
     """Return the folders of finished adapters, oldest first."""
     found = [p.parent for p in (Path(expert) / "adapters").glob("*/manifest.json") if not p.parent.name.startswith(".")]
-    return sorted(found, key=lambda p: ((p / "manifest.json").stat().st_mtime_ns, p.name))
+    return sorted(found, key=_age)
+
+
+def _age(folder: Path) -> tuple[str, int, str]:
+    """When an adapter was made: as its manifest says, so that copies and later calibrations change no order."""
+    path = folder / "manifest.json"
+    try:
+        created = str(json.loads(path.read_text(encoding="utf-8"))["created"])
+    except (OSError, ValueError, TypeError, KeyError):
+        created = ""
+    return created, path.stat().st_mtime_ns, folder.name
+
+
+def question_hash(question: str) -> str:
+    """Return a hash of a question's words, kept in manifests to know what an adapter was trained on."""
+    return hashlib.sha256(" ".join(words(question)).encode()).hexdigest()[:12]
 
 
 def adapter_folder(expert: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ def answer_file(
 
     Until all are answered, the answers stand in a hidden file beside it; the same call takes them up again.
     """
-    tuned = str(expert.tuning.folder) if expert.tuning else None
+    tuned = (expert.tuning.folder / "manifest.json").read_text(encoding="utf-8") if expert.tuning else None
     index = [[d.id, d.sha256] for d in expert.retriever.index.documents()] if expert.retriever else None
     inputs = [
         expert.arm,

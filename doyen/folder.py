@@ -90,7 +90,8 @@ def status(folder: Path | str) -> dict[str, Any]:
         "examples": json.loads(examples.read_text(encoding="utf-8")) if examples.exists() else None,
         "adapters": adapters,
         "interrupted_runs": [
-            p.name[1:].removesuffix(".training") for p in sorted((expert / "adapters").glob(".*.training"))
+            p.parent.name[1:].removesuffix(".training")
+            for p in sorted((expert / "adapters").glob(".*.training/checkpoint.pt"))
         ],
         "comparison": {"folder": report["folder"], "advice": report["advice"]} if report else None,
     }

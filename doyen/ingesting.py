@@ -21,7 +21,7 @@ from doyen.config import Settings, load_settings, write_atomic
 from doyen.documents import SUFFIXES, list_files, read_document
 from doyen.embedding import Embedder, load_embedder
 from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
-from doyen.index.lance import IndexedDocument, IndexManifest, LanceIndex
+from doyen.index.lance import IndexedDocument, IndexManifest, LanceIndex, is_index
 from doyen.records import Chunk, Document
 
 Progress = Callable[[str, int, int], None]
@@ -69,7 +69,10 @@ def index_folder(expert: Path, settings: Settings) -> Path:
         raise StoreError(
             f"[store] uri = '{uri}': this version keeps the index in a local folder", hint='set [store] uri = "index"'
         )
-    return expert / uri
+    folder = expert / uri
+    if expert.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"[store] uri = '{uri}' is the expert's own folder or one around it", hint='uri = "index"')
+    return folder
 
 
 def open_index(expert: Path, settings: Settings) -> LanceIndex:
@@ -106,7 +109,8 @@ def ingest(
     manifest = IndexManifest(settings.embedder.name, embedder.fingerprint, embedder.dim, settings.chunking.max_tokens)
     folder = index_folder(expert, settings)
     if rebuild and folder.exists():
-        if not (folder / "manifest.json").exists():
+        _refuse_collisions(files, {}, prune)
+        if not is_index(folder):
             raise StoreError(f"{folder} is not an index of doyen: not removed")
         shutil.rmtree(folder)
     with _writing():
@@ -176,9 +180,17 @@ def _with_known_roots(files: Sequence[_File], known: dict[str, IndexedDocument])
         by_source.setdefault(document.source, []).append(document)
     found = []
     for file in files:
-        there = next((d for d in by_source.get(str(file.path), ()) if d.id.endswith(file.id)), None)
+        there = next((d for d in by_source.get(str(file.path), ()) if _same_place(d, file)), None)
         found.append(_File(file.path, there.id, there.root) if there else file)
     return found
+
+
+def _same_place(document: IndexedDocument, file: _File) -> bool:
+    """Whether a document has this file's id seen from a folder above or below."""
+    if document.id.endswith(file.id):
+        return True
+    below = document.root != file.root and Path(document.root).is_relative_to(file.root)
+    return below and file.id.endswith(document.id)
 
 
 @contextmanager
@@ -248,7 +260,8 @@ def _read(file: _File, before: IndexedDocument | None, report: IngestReport) -> 
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         report.failed.append((str(file.path), reason))
         return None
-    return dataclasses.replace(document, version=before.version + 1 if before else 1)
+    changed = before is None or before.sha256 != document.sha256
+    return dataclasses.replace(document, version=(before.version if before else 0) + changed)
 
 
 def _flush(
@@ -278,8 +291,11 @@ def _take_out(
     report: IngestReport,
 ) -> None:
     present = {file.id for file in files}
-    folders = {str(root) for root in roots}
-    gone = sorted(d.id for d in known.values() if d.id not in present and (prune or d.root in folders))
+    gone = sorted(
+        d.id
+        for d in known.values()
+        if d.id not in present and (prune or any(Path(d.source).is_relative_to(root) for root in roots))
+    )
     index.remove(gone)
     report.removed = gone
 

@@ -86,7 +86,10 @@ def test_an_adapter_whose_documents_changed_or_went_is_stale(filled):
 
 def test_a_broken_adapter_is_named_and_the_others_still_listed(filled):
     MANIFEST.write(filled / "adapters" / "first")
-    write_files(filled / "adapters", {"bad/manifest.json": "{", ".half.training/manifest.json": "{}"})
+    write_files(
+        filled / "adapters",
+        {"bad/manifest.json": "{", ".half.training/checkpoint.pt": "x", ".none.training/options.json": "{}"},
+    )
     row = status(filled)
     found = {a["name"]: a for a in row["adapters"]}
     assert set(found) == {"bad", "first"}
@@ -102,3 +105,9 @@ def test_an_adapter_is_found_by_name_or_as_the_newest(expert):
     with pytest.raises(UsageError) as caught:
         adapter_folder(expert, "second")
     assert caught.value.hint == "adapters: first"
+
+
+def test_the_newest_adapter_is_the_one_made_last_whatever_was_written_since(expert):
+    dataclasses.replace(MANIFEST, created="2026-02-01T00:00:00").write(expert / "adapters" / "later")
+    MANIFEST.write(expert / "adapters" / "first")
+    assert adapter_folder(expert, "").name == "later"

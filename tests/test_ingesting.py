@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_stores import HashEmbedder, make_expert, store_state, write_files
 
-from doyen.config import ChunkingSettings, Settings, load_settings
+from doyen.config import ChunkingSettings, Settings, StoreSettings, load_settings
 from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
 from doyen.folder import status
 from doyen.ingesting import ingest, open_index, remove_documents
@@ -308,6 +308,43 @@ def test_rebuild_does_not_remove_a_folder_that_is_no_index(bring, expert, source
 
 
 # ---- removing by hand
+
+
+def test_rebuild_keeps_the_index_where_two_sources_collide(bring, expert, source, tmp_path):
+    other = write_files(tmp_path / "other", {"lease.txt": "Another lease."})
+    bring(source)
+    with pytest.raises(UsageError, match="would both be"):
+        bring(source, other, rebuild=True)
+    assert ids(expert) == sorted(FILES)
+
+
+@pytest.mark.parametrize("uri", [".", "..", ""])
+def test_an_index_in_the_place_of_the_expert_is_refused(embedder, source, tmp_path, uri):
+    expert = make_expert(tmp_path / "own", Settings(store=StoreSettings(uri)))
+    with pytest.raises(StoreError, match="own folder"):
+        ingest(expert, [source], embedder=embedder, rebuild=True)
+    assert (expert / "doyen.toml").exists()
+
+
+def test_rebuild_does_not_take_the_training_examples_for_an_index(embedder, source, tmp_path):
+    expert = make_expert(tmp_path / "own", Settings(store=StoreSettings("examples")))
+    write_files(expert, {"examples/manifest.json": '{"train": 3}', "examples/train.jsonl": "{}"})
+    with pytest.raises(StoreError, match="not an index"):
+        ingest(expert, [source], embedder=embedder, rebuild=True)
+    assert (expert / "examples" / "train.jsonl").exists()
+
+
+def test_the_folder_around_an_ingested_folder_keeps_its_ids(bring, expert, source):
+    bring(source / "house")
+    assert counts(bring(source)) == [1, 0, 2, 0, 0]
+    assert ids(expert) == ["lease.txt", "o'neil.txt", "yard.md"]
+
+
+def test_a_file_deleted_from_a_folder_within_an_ingested_one_is_taken_out(bring, expert, source):
+    bring(source)
+    (source / "house" / "yard.md").unlink()
+    assert counts(bring(source / "house"))[3] == 1
+    assert "house/yard.md" not in ids(expert) and "lease.txt" in ids(expert)
 
 
 def test_removed_documents_are_gone_from_search(bring, expert, source):

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import adapter_folder, list_adapters, read_adapter
+from doyen.adapters import adapter_folder, list_adapters, question_hash, read_adapter
 from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
 from doyen.evaluation.report import build_report, write_report
 from doyen.examples.building import held_out_questions
-from doyen.examples.importing import read_examples, read_questions
+from doyen.examples.importing import read_questions
 from doyen.expert import Expert, open_engine, open_retriever, open_tuning
 from doyen.models.engine import Engine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
@@ -57,7 +57,7 @@ def compare(
     folder = Path(expert)
     settings = load_settings(folder)
     asked = list(questions) if questions is not None else held_out_questions(folder)
-    chosen = _check(asked, arms, folder)
+    chosen = _check(asked, arms, folder, adapter)
     retriever = open_retriever(folder, settings)
     engine = engine or open_engine(settings)
     manifest = _manifest(folder, settings, chosen, adapter, asked, shots, retriever, engine, seed)
@@ -82,7 +82,7 @@ def compare(
     return report | {"folder": str(target)}
 
 
-def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path) -> list[Arm]:
+def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path, adapter: str) -> list[Arm]:
     unknown = [a for a in arms if a not in ARMS]
     if unknown or not arms:
         raise UsageError(f"unknown arm(s): {', '.join(unknown) or 'none given'}", hint=f"arms: {', '.join(ARMS)}")
@@ -93,16 +93,14 @@ def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path) -> 
     if any("finetuned" in a for a in arms) and not list_adapters(expert):
         raise UsageError("the fine-tuned arms have no adapter", hint="doyen finetune, or --arms base,rag")
     if any("finetuned" in a for a in arms):
-        _refuse_trained(questions, expert)
+        _refuse_trained(questions, expert, adapter)
     return [arm for arm in ARMS if arm in arms]
 
 
-def _refuse_trained(questions: Sequence[Question], expert: Path) -> None:
-    """Refuse questions that training examples were made from: what they measure is memory."""
-    path = expert / "examples" / "train.jsonl"
-    trained = {e.question_id for e in read_examples(path)} - {None} if path.exists() else set()
-    known = {q.id: q.question for q in read_questions(expert / "examples" / "questions.jsonl")} if trained else {}
-    found = [q.id for q in questions if q.id in trained and known.get(q.id) == q.question]
+def _refuse_trained(questions: Sequence[Question], expert: Path, adapter: str) -> None:
+    """Refuse questions that the adapter was trained on: what they measure is memory."""
+    trained = set(read_adapter(adapter_folder(expert, adapter)).examples.get("questions", ()))
+    found = [q.id for q in questions if question_hash(q.question) in trained]
     if found:
         raise UsageError(
             f"{len(found)} of {len(questions)} questions were trained on ('{found[0]}')",
@@ -147,6 +145,7 @@ def _manifest(
             "tokens",
             "seconds",
             "refusal_threshold",
+            "calibration",
             "validation_loss",
         )
         manifest["adapter"] = {name: getattr(made, name) for name in names}
@@ -161,6 +160,8 @@ def _begin(target: Path, identity: str) -> None:
     """Make the folder; answers of a comparison with other inputs are cleared away."""
     target.mkdir(parents=True, exist_ok=True)
     marker = target / "inputs"
+    if not marker.exists() and any(target.glob("answers.*.jsonl")):
+        raise UsageError(f"{target} holds answers that no comparison wrote", hint="--out another folder")
     if not marker.exists() or marker.read_text() != identity:
         for old in target.glob("answers.*.jsonl"):
             old.unlink()

@@ -16,7 +16,7 @@ from doyen.finetuning.training import Report, Say
 from doyen.finetuning.training import finetune as train_adapter
 from doyen.finetuning.training import recalibrate as calibrate_again
 
-OVERRIDES_FILE = "overrides.json"
+OPTIONS_FILE = "options.json"
 
 
 def finetune(
@@ -40,12 +40,14 @@ def finetune(
     """
     folder = Path(expert)
     settings = load_settings(folder)
+    given = {key: value for key, value in overrides.items() if value is not None}
     if resume:
         name = name or _last_interrupted(folder)
-        overrides = _kept_overrides(folder, name) | {
-            key: value for key, value in overrides.items() if value is not None
-        }
-    settings = dataclasses.replace(settings, finetune=override(settings.finetune, overrides, table="finetune"))
+        kept = _kept_options(folder, name)
+        given = kept["overrides"] | given
+        examples = examples or (Path(kept["examples"]) if kept["examples"] else None)
+        replace = replace or kept["replace"]
+    settings = dataclasses.replace(settings, finetune=override(settings.finetune, given, table="finetune"))
     train, validation = load_examples(folder) if examples is None else (read_examples(examples), [])
     name = name or next_name(folder, settings.finetune.method)
     run = folder / "adapters" / f".{name}.training"
@@ -60,7 +62,14 @@ def finetune(
         report=report,
         say=say,
         begun=lambda: write_atomic(
-            run / OVERRIDES_FILE, json.dumps({k: v for k, v in overrides.items() if v is not None})
+            run / OPTIONS_FILE,
+            json.dumps(
+                {
+                    "overrides": given,
+                    "examples": str(examples.resolve()) if examples else None,
+                    "replace": replace,
+                }
+            ),
         ),
     )
 
@@ -89,16 +98,17 @@ def _last_interrupted(expert: Path) -> str:
     return runs[-1].parent.name[1:].removesuffix(".training")
 
 
-def _kept_overrides(expert: Path, name: str) -> dict[str, Any]:
-    """Return the settings that an interrupted run was given on its command line."""
-    path = expert / "adapters" / f".{name}.training" / OVERRIDES_FILE
+def _kept_options(expert: Path, name: str) -> dict[str, Any]:
+    """Return what an interrupted run was given on its command line."""
+    path = expert / "adapters" / f".{name}.training" / OPTIONS_FILE
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return kept
+    return {"overrides": {}, "examples": None, "replace": False} | kept
 
 
 def next_name(expert: Path, method: str) -> str:
-    """Return the first free name `<method>-<number>`."""
+    """Return the first name `<method>-<number>` that no adapter and no interrupted run has."""
     number = 1
-    while (expert / "adapters" / f"{method}-{number}").exists():
+    adapters = expert / "adapters"
+    while any((adapters / taken).exists() for taken in (f"{method}-{number}", f".{method}-{number}.training")):
         number += 1
     return f"{method}-{number}"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
+from doyen.adapters import AdapterManifest, adapter_folder, question_hash, read_adapter
 from doyen.config import FinetuneSettings, Settings
 from doyen.errors import GateError, Interrupted, ModelError, UsageError
 from doyen.finetuning.calibration import calibrate_refusal
@@ -106,17 +106,22 @@ def finetune(
         if begun:
             begun()
     state = _train(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
-    made = _export(model, work)
-    result = {
-        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "validation_loss": _rounded(
-            mean_loss(model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens)
-        ),
-    }
-    del model
-    engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
     try:
+        made = _export(model, work)
+        result = {
+            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "validation_loss": _rounded(
+                mean_loss(model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens)
+            ),
+        }
+        del model
+        engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
         result |= _as_served(engine, made, settings, train, validation, say)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped while the trained adapter was being checked; its weights are kept",
+            hint=f"doyen finetune --resume --name {name}",
+        ) from None
     except GateError:
         discard_checkpoint(work)  # there is nothing in it to go on with
         raise
@@ -158,12 +163,14 @@ def calibrated(
     engine: TransformersEngine, adapter: Path, settings: Settings, validation: Sequence[Example], say: Say
 ) -> dict[str, Any]:
     """Return the manifest's entries about refusing, fitted on the validation examples."""
-    shown = sum(e.variant in ("passages", "abstain") for e in validation)
-    say(f"calibrating when to refuse, on {shown} validation examples")
+    context = find_entry(settings.model.name).context_tokens or settings.finetune.max_tokens
+    room = min(settings.finetune.max_tokens, context - settings.model.max_answer_tokens)
+    shown = [e for e in validation if e.variant != "closed-book" and engine.count_tokens(e.messages[:-1]) <= room]
+    say(f"calibrating when to refuse, on up to {len(shown)} validation examples")
     calibration = calibrate_refusal(
         engine,
         adapter,
-        validation,
+        shown,
         false_refusals=settings.finetune.false_refusals,
         max_tokens=settings.model.max_answer_tokens,
     )
@@ -182,10 +189,12 @@ def recalibrate(
     manifest = read_adapter(folder)
     if manifest.examples.get("sha256") != examples_hash(train):
         raise UsageError(
-            f"adapter {folder.name} was trained on other examples than those of now", hint="doyen finetune --replace"
+            f"adapter {folder.name} was trained on other examples than those of now",
+            hint=f"doyen finetune --replace --name {folder.name}",
         )
     engine = TransformersEngine(require_model(settings.model.name), batch_tokens=settings.model.batch_tokens)
-    manifest = dataclasses.replace(manifest, **calibrated(engine, folder, settings, validation, say))
+    used = manifest.settings | {"false_refusals": settings.finetune.false_refusals}
+    manifest = dataclasses.replace(manifest, settings=used, **calibrated(engine, folder, settings, validation, say))
     manifest.write(folder)
     return manifest
 
@@ -286,6 +295,7 @@ def _prepare(
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
     summary = {
         "sha256": examples_hash(train),
+        "questions": sorted({question_hash(_question(e)) for e in train}),
         "train": len(tokenised),
         "validation": len(held_out),
         "tokens": tokens,
@@ -491,6 +501,12 @@ def _trim_history(work: Path, step: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     path.write_text("".join(line + "\n" for line in lines[:step]), encoding="utf-8")
+
+
+def _question(example: Example) -> str:
+    """Return the question of an example: what stands after the passages, or the last user turn."""
+    user = next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), "")
+    return user.rsplit("Question: ", 1)[-1]
 
 
 def examples_hash(examples: Sequence[Example]) -> str:

@@ -89,6 +89,14 @@ def _in(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(_quote(v) for v in values)})"
 
 
+def is_index(folder: Path) -> bool:
+    """Whether a folder is an index that doyen made, of whatever format."""
+    try:
+        return "fingerprint" in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 class LanceIndex:
     """The embedded store of one expert: a folder with `manifest.json` and two LanceDB tables."""
 

@@ -2,7 +2,7 @@
 
 Enters: questions. Leaves: hits, best first. Scores are convex combinations of the cosine and the BM25 score, each
 scaled by the best candidate of this question (Bruch et al. 2023, arXiv 2210.11934: convex combination over rank
-fusion); the weights were chosen by benchmarks/retrieval.py.
+fusion); the weight was measured, see LOG.md.
 """
 
 from __future__ import annotations

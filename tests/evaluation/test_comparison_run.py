@@ -9,6 +9,7 @@ import torch
 from tiny_models import write_jsonl
 
 import doyen
+from doyen.adapters import AdapterManifest, question_hash
 from doyen.errors import UsageError
 from doyen.evaluation.comparison import latest_report, read_test_questions
 from doyen.models.engine import TransformersEngine
@@ -181,3 +182,24 @@ def test_a_questions_file_gives_its_test_split_or_all(tmp_path):
     assert [q.id for q in read_test_questions(marked, "train")] == ["train"]
     assert [q.id for q in read_test_questions(marked, "all")] == ["train", "test"]
     assert [q.id for q in read_test_questions(plain)] == ["x"]
+
+
+def test_answers_that_no_comparison_wrote_are_kept(expert, engine, tmp_path):
+    mine = tmp_path / "results" / "answers.rag.jsonl"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match="no comparison wrote"):
+        doyen.compare(expert, QUESTIONS, arms=["rag"], engine=engine, out=mine.parent)
+    assert mine.read_text() == "mine"
+
+
+def test_questions_that_the_adapter_was_trained_on_are_refused(expert, engine):
+    folder = expert / "adapters" / "a"
+    folder.mkdir(parents=True)
+    row = {"questions": [question_hash("how many DAYS of leave does the guild grant")]}
+    AdapterManifest(
+        *("a", "m", "f", "lora", "t", "2026-01-01T00:00:00", {}, row, [], [], 10, 5, 100, 1.0, 0.5, 1.25, None)
+    ).write(folder)
+    with pytest.raises(UsageError, match="1 of 3 questions were trained on"):
+        doyen.compare(expert, QUESTIONS, engine=engine, adapter="a")
+    assert doyen.compare(expert, QUESTIONS[1:], arms=["base"], engine=engine)["arms"]

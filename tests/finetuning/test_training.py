@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 
 import pytest
 import tiny_models
@@ -14,6 +15,7 @@ import doyen
 from doyen.adapters import list_adapters, read_adapter
 from doyen.errors import ConfigError, GateError, Interrupted, UsageError
 from doyen.finetuning.running import finetune as finetune_expert
+from doyen.finetuning.running import next_name
 from doyen.finetuning.training import FINAL_RATE, finetune, learning_rate, recalibrate
 from doyen.models.engine import TransformersEngine
 
@@ -209,6 +211,19 @@ def test_an_adapter_without_effect_leaves_nothing_to_resume(llama, examples, set
     assert list((tmp_path / "adapters").iterdir()) == []
 
 
+def test_stopped_while_calibrating_keeps_the_training(phi, examples, validation, settings_of, tmp_path):
+    def ctrl_c(line):
+        if line.startswith("calibrating"):
+            raise KeyboardInterrupt
+
+    settings, steps = settings_of(phi, epochs=1.0), []
+    with pytest.raises(Interrupted) as caught:
+        finetune(tmp_path, settings, examples, validation, name="a", say=ctrl_c)
+    assert "finetune --resume --name a" in caught.value.hint
+    finetune(tmp_path, settings, examples, validation, name="a", resume=True, report=steps.append)
+    assert steps == [] and [p.name for p in list_adapters(tmp_path)] == ["a"]
+
+
 def test_recalibrating_changes_the_rule_and_not_the_weights(phi, examples, validation, settings_of, tmp_path):
     settings = settings_of(phi, epochs=1.0)
     first = finetune(tmp_path, settings, examples, validation, name="a")
@@ -266,7 +281,12 @@ def test_an_examples_file_trains_by_name_and_number(phi, examples, tmp_path):
     with pytest.raises(Interrupted):
         finetune_expert(expert, **options, name="x", report=stop_after(1))
     assert doyen.status(expert)["interrupted_runs"] == ["x"]
-    assert finetune_expert(expert, examples=path, resume=True).name == "x"  # the run keeps what it was given
+    with pytest.raises(Interrupted):
+        finetune_expert(expert, **options, report=stop_after(1))
+    assert doyen.status(expert)["interrupted_runs"] == ["lora-3", "x"]
+    assert next_name(expert, "lora") == "lora-4"
+    shutil.rmtree(expert / "adapters" / ".lora-3.training")
+    assert finetune_expert(expert, resume=True).name == "x"  # the run keeps what it was given
     assert read_adapter(expert / "adapters" / "x").settings["rank"] == 2
     with pytest.raises(ConfigError) as caught:
         finetune_expert(expert, **options | {"rank": 0, "method": "full"}, colour="red")
