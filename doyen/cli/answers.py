@@ -53,4 +53,6 @@ def ask(
         page = f", page {c.page}" if c.page else ""
         found = " (found by doyen, not named by the model)" if c.attributed else ""
         lines.append(f"[{n}] {c.document}{page}{found}: “{' '.join(c.quote.split())}”")
+    if answer.answered and answer.hits and not answer.citations:
+        lines.append("(no passage found that supports this)")
     show(answer.as_dict(), "\n".join(lines), json_)
