@@ -61,12 +61,19 @@ def tokenise(
 
 
 def plan_steps(
-    examples: Sequence[TokenisedExample], *, epochs: float, batch_size: int, micro_batch_tokens: int, seed: int
+    examples: Sequence[TokenisedExample],
+    *,
+    epochs: float,
+    batch_size: int,
+    micro_batch_tokens: int,
+    seed: int,
+    switch: int | None = None,
 ) -> list[list[list[int]]]:
     """Return steps → micro-batches → example indices, in an order fixed by the seed.
 
     A step holds `batch_size` examples; within it, examples of like length share a micro-batch of at most
-    `micro_batch_tokens` padded tokens (a longer single example stands alone).
+    `micro_batch_tokens` padded tokens (a longer single example stands alone). `switch` is the length beyond which the
+    model takes other rotary frequencies: such examples never share a micro-batch with shorter ones.
     """
     rng = random.Random(seed)
     order: list[int] = []
@@ -77,33 +84,44 @@ def plan_steps(
         order += epoch
     order = order[:wanted]
     return [
-        micro_batches(examples, order[i : i + batch_size], micro_batch_tokens) for i in range(0, len(order), batch_size)
+        micro_batches(examples, order[i : i + batch_size], micro_batch_tokens, switch)
+        for i in range(0, len(order), batch_size)
     ]
 
 
-def micro_batches(examples: Sequence[TokenisedExample], indices: Sequence[int], budget: int) -> list[list[int]]:
-    """Group examples of like length so that rows × longest stays within `budget` tokens."""
+def micro_batches(
+    examples: Sequence[TokenisedExample], indices: Sequence[int], budget: int, switch: int | None = None
+) -> list[list[int]]:
+    """Group examples of like length so that rows × longest stays within `budget` tokens, on one side of `switch`."""
+
+    def beyond(i: int) -> bool:
+        return switch is not None and len(examples[i].ids) > switch
+
     groups: list[list[int]] = []
     for i in sorted(indices, key=lambda i: -len(examples[i].ids)):
-        if groups and (len(groups[-1]) + 1) * padded_width([examples[groups[-1][0]]]) <= budget:
+        first = groups[-1][0] if groups else i
+        rows = len(groups[-1]) + 1 if groups else 1
+        if groups and beyond(i) == beyond(first) and rows * padded_width([examples[first]], switch) <= budget:
             groups[-1].append(i)
         else:
             groups.append([i])
     return groups
 
 
-def padded_width(examples: Sequence[TokenisedExample]) -> int:
-    """Return the longest example's length, rounded up to a multiple of WIDTH_STEP."""
-    return -(-max(len(e.ids) for e in examples) // WIDTH_STEP) * WIDTH_STEP
+def padded_width(examples: Sequence[TokenisedExample], switch: int | None = None) -> int:
+    """Return the longest example's length, rounded up to a multiple of WIDTH_STEP but not beyond `switch`."""
+    longest = max(len(e.ids) for e in examples)
+    width = -(-longest // WIDTH_STEP) * WIDTH_STEP
+    return width if switch is None or longest > switch else min(width, switch)
 
 
-def pad(examples: Sequence[TokenisedExample], device: Any) -> tuple[Any, Any, Any, Any]:
+def pad(examples: Sequence[TokenisedExample], device: Any, switch: int | None = None) -> tuple[Any, Any, Any, Any]:
     """Return `(ids, mask, positions, targets)`: right-padded `(rows, width)` int64 ids and mask, then the flat
     positions `(supervised,)` whose next token is supervised, and those next tokens.
     """  # noqa: D205
     import torch
 
-    width = padded_width(examples)
+    width = padded_width(examples, switch)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
     mask = torch.zeros(len(examples), width, dtype=torch.long)
     positions: list[int] = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from doyen.finetuning.data import TokenisedExample, micro_batches, pad
+from doyen.models.engine import rope_switch
 
 
 def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, int]:
@@ -17,7 +18,7 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, 
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = next(inner.parameters()).device
-    ids, mask, positions, targets = pad(examples, device)
+    ids, mask, positions, targets = pad(examples, device, rope_switch(inner.config))
     hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[positions])
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
@@ -29,9 +30,10 @@ def mean_loss(model: Any, examples: Sequence[TokenisedExample], micro_batch_toke
 
     if not examples:
         return None
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     total, count = 0.0, 0
     with torch.inference_mode():
-        for group in micro_batches(examples, range(len(examples)), micro_batch_tokens):
+        for group in micro_batches(examples, range(len(examples)), micro_batch_tokens, rope_switch(inner.config)):
             loss, tokens = answer_loss(model, [examples[i] for i in group])
             total, count = total + float(loss), count + tokens
     return total / count

@@ -39,6 +39,7 @@ from doyen.models.engine import (
     load_tokenizer,
     quiet_peft,
     quiet_transformers,
+    rope_switch,
     stop_token_ids,
     template_hash,
     working_dtype,
@@ -369,6 +370,7 @@ def _train(
         batch_size=settings.batch_size,
         micro_batch_tokens=settings.micro_batch_tokens,
         seed=settings.seed,
+        switch=rope_switch(model.get_base_model().config),
     )
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)

@@ -1,9 +1,10 @@
 """The answer-only loss against transformers' own loss over the whole vocabulary of every position."""
 
 import pytest
+import tiny_models
 import torch
 
-from doyen.finetuning.data import tokenise
+from doyen.finetuning.data import WIDTH_STEP, micro_batches, tokenise
 from doyen.finetuning.loss import answer_loss, mean_loss
 from doyen.models.engine import load_causal_model, load_tokenizer, stop_token_ids
 
@@ -67,3 +68,19 @@ def test_the_mean_does_not_depend_on_the_micro_batches(case):
     for budget in (1, 200, 10_000):
         assert mean_loss(model, rows, budget) == pytest.approx(expected, rel=1e-4)
     assert mean_loss(model, [], 100) is None
+
+
+def test_examples_on_both_sides_of_the_longrope_switch_keep_their_own_loss(examples, tmp_path):
+    tokenizer = load_tokenizer(tiny_models.longrope_phi_folder(tmp_path / "probe", switch=64))
+    rows, _ = tokenise(examples, tokenizer, stop_token_ids(tokenizer, tmp_path / "probe"), 512)
+    lengths = sorted(len(row.ids) for row in rows)
+    switch = lengths[len(lengths) // 2]
+    model = load_causal_model(tiny_models.longrope_phi_folder(tmp_path / "phi", switch=switch)).eval()
+    assert min(lengths) <= switch < max(lengths) and switch % WIDTH_STEP
+    expected = sum(reference(model, row) for row in rows) / sum(row.supervised for row in rows)
+    assert mean_loss(model, rows, 100_000) == pytest.approx(expected, rel=1e-4)
+    groups = micro_batches(rows, range(len(rows)), 100_000, switch)
+    assert sorted(max(len(rows[i].ids) for i in g) > switch for g in groups) == [False, True]
+    with torch.inference_mode():
+        mixed, count = answer_loss(model, rows)
+    assert float(mixed) / count != pytest.approx(expected, rel=1e-4)  # what sharing a micro-batch would do
