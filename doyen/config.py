@@ -102,7 +102,7 @@ class FinetuneSettings:
     micro_batch_tokens: int = setting(1024, "Padded tokens computed at once: bounds the memory.", low=64)
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
-        0.15, "Share of documents whose examples are held out for validation.", low=0.0, high=0.5
+        0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5
     )
     false_refusals: float = setting(
         0.1, "Share of answerable questions that may be refused: bounds the refusal threshold.", low=0.01, high=0.9

@@ -106,8 +106,10 @@ class Expert:
             return self._answers(questions, [()] * len(questions), prompts, progress)
         count = self.settings.answer.passages
         found = hits if hits is not None else self.retriever.search_many(questions, max(count, _PASSAGE_SEARCH))
+        decides = self.refusal_rule is not None  # a calibrated rule weighs nearness itself
         shown = [
-            tuple(h[:count]) if self._has_evidence(q, h[:count]) else () for q, h in zip(questions, found, strict=True)
+            tuple(h[:count]) if decides or self._has_evidence(q, h[:count]) else ()
+            for q, h in zip(questions, found, strict=True)
         ]
         prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, shown, strict=True)]
         return self._answers(questions, shown, prompts, progress)

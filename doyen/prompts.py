@@ -22,6 +22,9 @@ _SHORT = (
 SYSTEM_CLOSED_BOOK = f"You are an expert of this organisation. {_SHORT}"
 SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of the passage used, like [1]. {_SHORT}"
 
+_PREAMBLE = re.compile(
+    r"^(?:the |my )?(?:correct |short |final )?answer(?: to (?:the|this|your) question)? is:?\s+", re.IGNORECASE
+)
 _CITATION = re.compile(r"\[(\d{1,2}(?:\s*,\s*\d{1,2})*)\]")
 _REFUSALS = re.compile(
     r"^\W*(not in the (documents|passages)"
@@ -86,8 +89,14 @@ def answer_text(answer: str, passage: int | None) -> str:
 
 
 def parse_answer(text: str, passages: int) -> ParsedAnswer:
-    """Take the citation marks out of a model's text; numbers beyond the passages shown are dropped."""
+    """Take the citation marks out of a model's text; numbers beyond the passages shown are dropped.
+
+    Short answers were asked for: a preamble ("The answer is: …") and all paragraphs after the first go too, but what
+    a first paragraph announces with a colon stays.
+    """
     numbers = (int(n) for mark in _CITATION.findall(text) for n in mark.split(","))
     cited = tuple(dict.fromkeys(n for n in numbers if 1 <= n <= passages))
-    clean = re.sub(r"\s+([.,;:])", r"\1", _CITATION.sub("", text)).strip()
+    clean = _PREAMBLE.sub("", re.sub(r"\s+([.,;:])", r"\1", _CITATION.sub("", text)).strip())
+    first = clean.split("\n\n")[0].rstrip()
+    clean = clean if first.endswith(":") else first
     return ParsedAnswer(clean, cited, refused=not clean or _REFUSALS.match(clean) is not None)

@@ -104,3 +104,18 @@ def test_answers_that_begin_like_a_refusal_are_answers(text):
     parsed = parse_answer(text, 3)
     assert not parsed.refused
     assert parsed.text
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is: 6.3 How we settle\n\nThe answer is: 6.3", "6.3 How we settle"),
+        ("The correct answer is 14 days.", "14 days."),
+        ("Paid are:\n\n- towing\n\n- salvage", "Paid are:\n\n- towing\n\n- salvage"),
+        ("Two lines\nof one paragraph [1]\n\n\n[2] More", "Two lines\nof one paragraph"),
+        ("The answer is:", "The answer is:"),
+        ("The answer isn't known", "The answer isn't known"),
+    ],
+)
+def test_the_first_paragraph_without_a_preamble_is_the_answer(text, answer):
+    assert parse_answer(text, 3).text == answer

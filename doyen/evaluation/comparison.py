@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def compare(
     manifest = _manifest(folder, settings, chosen, adapter, asked, shots, retriever, engine, seed)
     identity = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:12]
     target = out or folder / "comparisons" / identity
-    _begin(target, identity)
+    taken = _begin(target, {arm: _arm_identity(manifest, arm) for arm in chosen})
     hits = retriever.search_many([q.question for q in asked], HITS_DEPTH)
     answers: dict[Arm, list[Answer]] = {}
     for arm in chosen:
@@ -76,6 +77,7 @@ def compare(
             shots=shots if "rag" in arm else (),
         )
         answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
+    manifest |= {"taken_over": taken} if taken else {}
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
     report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed)
     write_report(report, target)
@@ -156,16 +158,52 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
 
 
-def _begin(target: Path, identity: str) -> None:
-    """Make the folder; answers of a comparison with other inputs are cleared away."""
+_TRAINING_TABLES = ("finetune", "examples")
+_OF_TUNED_ARMS = ("adapter",)
+_OF_RAG_ARMS = ("index", "embedder", "shots")
+
+
+def _arm_identity(manifest: dict[str, Any], arm: str) -> str:
+    """Hash what one arm's answers depend on."""
+    apart = {"arms", "seed"}
+    apart |= set() if "finetuned" in arm else set(_OF_TUNED_ARMS)
+    apart |= set() if "rag" in arm else set(_OF_RAG_ARMS)
+    settings = {table: value for table, value in manifest["settings"].items() if table not in _TRAINING_TABLES}
+    return _hash([arm, {k: v for k, v in manifest.items() if k not in apart} | {"settings": settings}])
+
+
+def _begin(target: Path, identities: dict[Arm, str]) -> dict[Arm, str]:
+    """Make the folder; answers with other inputs are cleared away.
+
+    Answers of the same arm with the same inputs, which another comparison beside this one has, are taken over;
+    returns arm → that comparison's name.
+    """
     target.mkdir(parents=True, exist_ok=True)
     marker = target / "inputs"
     if not marker.exists() and any(target.glob("answers.*.jsonl")):
         raise UsageError(f"{target} holds answers that no comparison wrote", hint="--out another folder")
-    if not marker.exists() or marker.read_text() != identity:
-        for old in target.glob("answers.*.jsonl"):
-            old.unlink()
-        write_atomic(marker, identity)
+    before = _inputs(marker)
+    taken: dict[Arm, str] = {}
+    for arm, identity in identities.items():
+        path = target / f"answers.{arm}.jsonl"
+        if before.get(arm) != identity:
+            path.unlink(missing_ok=True)
+        others = (p.parent for p in sorted(target.parent.glob("*/inputs")) if _inputs(p).get(arm) == identity)
+        other = next((o for o in others if o != target and (o / "report.json").exists()), None)
+        if other and not path.exists():
+            shutil.copyfile(other / path.name, path)
+            taken[arm] = other.name
+    write_atomic(marker, json.dumps(identities, indent=1))
+    return taken
+
+
+def _inputs(marker: Path) -> dict[str, str]:
+    """Return what the answers of a comparison's arms were made from; nothing where that is unknown."""
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_test_questions(path: Path, split: str | None = None) -> list[Question]:

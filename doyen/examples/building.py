@@ -129,7 +129,11 @@ def _mix(
     validation: list[Example] = []
     if usable:
         split = split_by_document(
-            usable, share=settings.finetune.validation_share, seed=settings.finetune.seed, name="validation"
+            usable,
+            share=settings.finetune.validation_share,
+            seed=settings.finetune.seed,
+            name="validation",
+            pages=True,  # of a few long documents, whole ones would make a validation set of two or three topics
         )
         parts = {name: [q for q in split if q.split == name] for name in ("train", "validation")}
         mix = build_mix(

@@ -7,32 +7,41 @@ import random
 import re
 from collections.abc import Sequence
 
-from doyen.records import Question
+from doyen.records import GoldSource, Question
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 NEAR_DUPLICATE = 0.85
 
 
 def split_by_document(
-    questions: Sequence[Question], *, share: float, seed: int, name: str = "test", rest: str = "train"
+    questions: Sequence[Question],
+    *,
+    share: float,
+    seed: int,
+    name: str = "test",
+    rest: str = "train",
+    pages: bool = False,
 ) -> list[Question]:
     """Mark about `share` of the questions as `name` and the others as `rest`, so that no gold document is on both sides.
 
-    Documents that share a question go together; questions without gold are drawn one by one.
+    Documents that share a question go together; with `pages`, pages do, and one document may be on both sides.
+    Questions without gold are drawn one by one, the same share of them.
     """
-    groups = _groups(questions)
     rng = random.Random(seed)
-    rng.shuffle(groups)
     chosen: set[str] = set()
-    wanted = share * len(questions)
-    for group in groups:
-        if len(chosen) + len(group) / 2 <= wanted:
-            chosen |= {q.id for q in group}
+    for stratum in ([q for q in questions if q.gold], [q for q in questions if not q.gold]):
+        groups = _groups(stratum, pages)
+        rng.shuffle(groups)
+        wanted, taken = share * len(stratum), 0
+        for group in groups:
+            if taken + len(group) / 2 <= wanted:
+                chosen |= {q.id for q in group}
+                taken += len(group)
     return [dataclasses.replace(q, split=name if q.id in chosen else rest) for q in questions]
 
 
-def _groups(questions: Sequence[Question]) -> list[list[Question]]:
-    """Group questions whose gold documents are connected (union-find)."""
+def _groups(questions: Sequence[Question], pages: bool) -> list[list[Question]]:
+    """Group questions whose gold documents, or pages, are connected (union-find)."""
     parent: dict[str, str] = {}
 
     def find(x: str) -> str:
@@ -40,12 +49,15 @@ def _groups(questions: Sequence[Question]) -> list[list[Question]]:
             x = parent[x]
         return x
 
+    def place(gold: GoldSource) -> str:
+        return f"{gold.document}\0{gold.page}" if pages and gold.page else gold.document
+
     for q in questions:
         for g in q.gold[1:]:
-            parent[find(g.document)] = find(q.gold[0].document)
+            parent[find(place(g))] = find(place(q.gold[0]))
     groups: dict[str, list[Question]] = {}
     for q in questions:
-        key = find(q.gold[0].document) if q.gold else f"\0{q.id}"
+        key = find(place(q.gold[0])) if q.gold else f"\0{q.id}"
         groups.setdefault(key, []).append(q)
     return [groups[key] for key in sorted(groups)]
 

@@ -65,6 +65,12 @@ def expert(engine, tmp_path):
     return expert
 
 
+def write_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
 def test_the_report_is_written_with_an_answers_file_an_arm(expert, engine):
     counting = CountingEngine(engine)
     report = doyen.compare(expert, QUESTIONS, arms=["rag", "base"], engine=counting)
@@ -118,11 +124,11 @@ def test_an_interrupted_comparison_goes_on_without_asking_twice(expert, engine):
 
 def test_changed_settings_questions_or_documents_are_asked_anew(expert, engine, tmp_path):
     out = expert / "out"
-    doyen.compare(expert, QUESTIONS, arms=["base"], engine=engine, out=out)
+    doyen.compare(expert, QUESTIONS, arms=["rag"], engine=engine, out=out)
 
     def asked(questions=QUESTIONS):
         counting = CountingEngine(engine)
-        doyen.compare(expert, questions, arms=["base"], engine=counting, out=out)
+        doyen.compare(expert, questions, arms=["rag"], engine=counting, out=out)
         return len(counting.asked)
 
     assert asked() == 0
@@ -148,7 +154,7 @@ def test_another_adapter_of_the_same_name_is_asked_anew(expert, engine):
     finetune(expert, **options | {"epochs": 2.0}, replace=True)
     counting = CountingEngine(TransformersEngine(engine.folder, dtype=torch.float32))
     second = doyen.compare(expert, QUESTIONS[:1], arms=["base", "finetuned"], engine=counting)
-    assert [bool(adapter) for adapter, _ in counting.asked] == [False, True]
+    assert [bool(adapter) for adapter, _ in counting.asked] == [True]
     assert first["folder"] != second["folder"]
 
 
@@ -203,3 +209,16 @@ def test_questions_that_the_adapter_was_trained_on_are_refused(expert, engine):
     with pytest.raises(UsageError, match="1 of 3 questions were trained on"):
         doyen.compare(expert, QUESTIONS, engine=engine, adapter="a")
     assert doyen.compare(expert, QUESTIONS[1:], arms=["base"], engine=engine)["arms"]
+
+
+def test_answers_with_the_same_inputs_are_taken_over_from_another_comparison(expert, engine):
+    first = doyen.compare(expert, QUESTIONS, arms=["base"], engine=engine)
+    counting = CountingEngine(engine)
+    second = doyen.compare(expert, QUESTIONS, arms=["base", "rag"], engine=counting)
+    assert len(counting.asked) == 3 and all("Orrel lock opens" in p or "guild grants" in p for _, p in counting.asked)
+    assert second["manifest"]["taken_over"] == {"base": Path(first["folder"]).name}
+    assert without_times(second["arms"]["base"]["metrics"]) == without_times(first["arms"]["base"]["metrics"])
+    counting.asked.clear()
+    doyen.ingest(expert, [write_text(expert.parent / "more" / "quay.md", "# Quay\n\nThe quay is 40 m long.\n").parent])
+    doyen.compare(expert, QUESTIONS, arms=["base", "rag"], engine=counting)
+    assert len(counting.asked) == 3  # rag sees another index, base does not
