@@ -68,6 +68,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     before = files_state(expert)
     second = doyen.ingest(expert, [arguments.data / "docs"])
+    written = sum(before.get(k) != v for k, v in files_state(expert).items())
     questions = read_questions(arguments.data / "questions.jsonl")
     one = doyen.Expert.open(expert, arm="rag")
     assert one.retriever is not None
@@ -88,7 +89,7 @@ def main() -> None:
         "second_ingest": {
             "unchanged": len(second.unchanged),
             "seconds": round(second.seconds, 2),
-            "files_written": sum(before.get(k) != v for k, v in files_state(expert).items()),
+            "files_written": written,
         },
         "document_hits": hits,
         "citations": check_citations(one, expert / "answers.jsonl"),
