@@ -34,7 +34,10 @@ def files_state(folder: Path) -> dict[str, tuple[int, int]]:
 
 def one_hit_a_document(hits: list[Hit]) -> list[Hit]:
     """Keep each document's best hit."""
-    return list({h.chunk.document: h for h in reversed(hits)}.values())[::-1]
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        best.setdefault(hit.chunk.document, hit)
+    return list(best.values())
 
 
 def document_hits(questions: list[Question], found: list[list[Hit]]) -> dict[str, Any]:
