@@ -24,7 +24,7 @@ class Signs:
     """What speaks for and against an answer.
 
     `refusal` is the model's probability of the refusal's first token as its own first token; `log_probability` the
-    mean natural logarithm of the probability of each token of its answer; `similarity` the largest cosine of the
+    mean natural logarithm of the probabilities of its answer's first tokens; `similarity` the largest cosine of the
     passages shown.
     """
 

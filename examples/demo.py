@@ -1,7 +1,7 @@
 """`make demo`: the whole way on the sample company, with the commands a user would type.
 
-ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: an eighth of an epoch
-of training and a sample of 30 of the 258 held-out questions. benchmarks/company.py runs all of it.
+ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: a fifth of an epoch
+of training and a sample of 20 of the 258 held-out questions. benchmarks/company.py runs all of it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ STEPS: list[tuple[str, list[str]]] = [
     ("Ask, with passages: the untuned model, and where its answer stands", ["ask", QUESTION, "--arm", "rag"]),
     ("Import questions with known answers", ["examples", "import", str(COMPANY / "questions.jsonl")]),
     ("Make training examples with the passages that the expert's own search finds", ["examples", "build"]),
-    ("Fine-tune with LoRA: an eighth of an epoch, a few minutes", ["finetune", "--name", "demo", "--epochs", "0.125"]),
+    (
+        "Fine-tune with LoRA: a fifth of an epoch, a few minutes",
+        ["finetune", "--name", "demo", "--epochs", "0.19", "--learning-rate", "0.001"],
+    ),
     ("Ask the fine-tuned expert the same", ["ask", QUESTION, "--arm", "rag+finetuned"]),
     (
-        "Compare the four arms on 30 of the held-out questions",
-        ["compare", "--limit", "30", "--out", str(EXPERT / "comparisons" / "demo")],
+        "Compare the four arms on 20 of the held-out questions",
+        ["compare", "--limit", "20", "--out", str(EXPERT / "comparisons" / "demo")],
     ),
     ("Which one to use?", ["advise"]),
 ]

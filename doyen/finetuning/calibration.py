@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.models.engine import Engine
+from doyen.models.engine import CERTAINTY_TOKENS, Engine
 from doyen.prompts import parse_answer
 from doyen.records import Example
 from doyen.refusing import RefusalRule, Signs, answer_anyway, logit
@@ -45,7 +45,7 @@ class Calibration:
 
 
 def calibrate_refusal(
-    engine: Engine, adapter: Path, validation: Sequence[Example], *, false_refusals: float, max_tokens: int
+    engine: Engine, adapter: Path, validation: Sequence[Example], *, false_refusals: float
 ) -> Calibration:
     """Fit the rule on validation examples with passages; too few of either kind leave refusing to greedy decoding.
 
@@ -61,7 +61,7 @@ def calibrate_refusal(
         engine,
         [e.messages[:-1] for e in both],
         [e.similarity or 0.0 for e in both],
-        max_tokens=max_tokens,
+        max_tokens=CERTAINTY_TOKENS,
         adapter=adapter,
     )
     signs = [signs for _, signs in found]

@@ -173,7 +173,6 @@ def calibrated(
         adapter,
         shown,
         false_refusals=settings.finetune.false_refusals,
-        max_tokens=settings.model.max_answer_tokens,
     )
     return {"refusal_threshold": calibration.threshold, "calibration": dataclasses.asdict(calibration)}
 

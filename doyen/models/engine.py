@@ -21,6 +21,7 @@ from doyen.errors import EngineError, ModelError
 from doyen.prompts import Message
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
+CERTAINTY_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Completion:
 
     `refusal_probability` is the probability that the model gave to the refusal's first token as its own first token,
     None where no refusal was named. `log_probability` is the mean natural logarithm of the probabilities of the
-    tokens that it wrote, the end of its turn included.
+    first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included.
     """
 
     text: str
@@ -395,7 +396,8 @@ class _Signs:
                 scores, wide = scores.clone(), wide.clone()
                 scores[:, self._refusing] = wide[:, self._refusing] = float("-inf")
         # Greedy: the token that is written is the likeliest one.
-        self._steps.append((wide.amax(-1) - torch.logsumexp(wide, -1)).tolist())
+        if len(self._steps) < CERTAINTY_TOKENS:
+            self._steps.append((wide.amax(-1) - torch.logsumexp(wide, -1)).tolist())
         return scores
 
     def refusal(self, row: int) -> float | None:
@@ -403,7 +405,7 @@ class _Signs:
         return self._refusal[row] if self._refusal is not None else None
 
     def log_probability(self, row: int, written: int) -> float:
-        """Return the mean log-probability of one row's written tokens and its end of turn."""
+        """Return the mean log-probability of one row's first written tokens, or all and its end of turn."""
         steps = [step[row] for step in self._steps[: written + 1]]
         return sum(steps) / len(steps) if steps else 0.0
 

@@ -92,5 +92,5 @@ def test_too_few_examples_of_a_kind_give_no_threshold(answerable, unanswerable, 
     few = [e for e in validation if e.variant == "passages"][:answerable] + [
         e for e in validation if e.variant == "abstain"
     ][:unanswerable]
-    chosen = calibrate_refusal(TransformersEngine(phi), tmp_path, few, false_refusals=0.1, max_tokens=8)
+    chosen = calibrate_refusal(TransformersEngine(phi), tmp_path, few, false_refusals=0.1)
     assert (chosen.threshold, chosen.answerable, chosen.unanswerable) == (None, answerable, unanswerable)
