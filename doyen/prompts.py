@@ -88,6 +88,12 @@ def answer_text(answer: str, passage: int | None) -> str:
     return f"{answer} [{passage}]" if passage is not None else answer
 
 
+def is_complete(text: str) -> bool:
+    """Whether a short answer has ended: after its first paragraph, unless that announces more with a colon."""
+    first, blank, _ = text.lstrip().partition("\n\n")
+    return bool(blank) and not first.rstrip().endswith(":")
+
+
 def parse_answer(text: str, passages: int) -> ParsedAnswer:
     """Take the citation marks out of a model's text; numbers beyond the passages shown are dropped.
 
@@ -97,6 +103,6 @@ def parse_answer(text: str, passages: int) -> ParsedAnswer:
     numbers = (int(n) for mark in _CITATION.findall(text) for n in mark.split(","))
     cited = tuple(dict.fromkeys(n for n in numbers if 1 <= n <= passages))
     clean = _PREAMBLE.sub("", re.sub(r"\s+([.,;:])", r"\1", _CITATION.sub("", text)).strip())
-    first = clean.split("\n\n")[0].rstrip()
-    clean = clean if first.endswith(":") else first
+    if is_complete(clean):
+        clean = clean.split("\n\n")[0].rstrip()
     return ParsedAnswer(clean, cited, refused=not clean or _REFUSALS.match(clean) is not None)

@@ -1,6 +1,6 @@
 """`make demo`: the whole way on the sample company, with the commands a user would type.
 
-ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: a fifth of an epoch
+ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: 0.15 of an epoch
 of training and a sample of 20 of the 258 held-out questions. benchmarks/company.py runs all of it.
 """
 
@@ -29,8 +29,8 @@ STEPS: list[tuple[str, list[str]]] = [
     ("Import questions with known answers", ["examples", "import", str(COMPANY / "questions.jsonl")]),
     ("Make training examples with the passages that the expert's own search finds", ["examples", "build"]),
     (
-        "Fine-tune with LoRA: a fifth of an epoch, a few minutes",
-        ["finetune", "--name", "demo", "--epochs", "0.19", "--learning-rate", "0.001"],
+        "Fine-tune with LoRA: 0.15 of an epoch, a few minutes",
+        ["finetune", "--name", "demo", "--epochs", "0.15", "--learning-rate", "0.001"],
     ),
     ("Ask the fine-tuned expert the same", ["ask", QUESTION, "--arm", "rag+finetuned"]),
     (

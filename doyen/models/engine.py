@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from doyen.errors import EngineError, ModelError
-from doyen.prompts import Message
+from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
 CERTAINTY_TOKENS = 16
@@ -183,7 +183,8 @@ def working_dtype() -> Any:
 class TransformersEngine:
     """A causal language model and its adapters in this process. Weights are loaded at the first prompt.
 
-    `dtype` is torch's dtype to compute in, None for what is native here.
+    `dtype` is torch's dtype to compute in, None for what is native here. Writing stops at the end of the turn, or where
+    a text is `finished`.
     """
 
     def __init__(
@@ -194,12 +195,14 @@ class TransformersEngine:
         batch_tokens: int = 8192,
         context_tokens: int | None = None,
         dtype: Any = None,
+        finished: Callable[[str], bool] = is_complete,
     ) -> None:
         self.folder = folder
         self.name = name or folder.name
         self.batch_tokens = batch_tokens
         self._context_tokens = context_tokens
         self._dtype = dtype
+        self._finished = finished
         self._tokenizer: Any = None
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
@@ -345,7 +348,7 @@ class TransformersEngine:
         self, ids: list[list[int]], max_tokens: int, refusing: Sequence[int], may_refuse: bool
     ) -> list[Completion]:
         import torch
-        from transformers import LogitsProcessorList
+        from transformers import LogitsProcessorList, StoppingCriteriaList
 
         started = time.perf_counter()
         width = max(map(len, ids))
@@ -367,6 +370,7 @@ class TransformersEngine:
                 eos_token_id=self._stops,
                 pad_token_id=pad,
                 logits_processor=LogitsProcessorList([signs]),
+                stopping_criteria=StoppingCriteriaList([self._ends(width)]),
             )
         written = [_until_stop(row, self._stops) for row in out[:, width:].tolist()]
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
@@ -375,6 +379,26 @@ class TransformersEngine:
             Completion(text.strip(), len(row), len(new), seconds, signs.refusal(i), signs.log_probability(i, len(new)))
             for i, (text, row, new) in enumerate(zip(texts, ids, written, strict=True))
         ]
+
+    def _ends(self, width: int) -> Callable[..., Any]:
+        """Return a stopping criterion: the rows whose text after `width` prompt tokens is finished."""
+        import torch
+
+        breaks: dict[int, bool] = {}  # token → whether it holds a line break
+
+        def breaks_line(token: int) -> bool:
+            if token not in breaks:
+                breaks[token] = "\n" in self.tokenizer.decode([token])
+            return breaks[token]
+
+        def ended(input_ids: Any, scores: Any, **options: Any) -> Any:
+            rows = input_ids[:, width:].tolist()
+            return torch.tensor(
+                [breaks_line(row[-1]) and self._finished(self.tokenizer.decode(row)) for row in rows],
+                device=input_ids.device,
+            )
+
+        return ended
 
 
 class _Signs:

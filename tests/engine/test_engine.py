@@ -292,3 +292,36 @@ def test_an_answer_that_crosses_the_switch_is_computed_anew(longrope):
     new = [i for i in ids[start:] if i not in stops]
     assert written.completion_tokens == len(new) > 4
     assert written.text == engine.tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
+def test_writing_stops_where_the_text_is_finished_and_its_neighbours_go_on(phi):
+    free = engine_of(phi, finished=lambda text: False)
+    whole = free.generate(PROMPTS, max_tokens=12)
+    tokenizer = load_tokenizer(phi)
+
+    def third_token_of_the_first(text):
+        return text == tokenizer.decode(ids[:3])
+
+    ids = tokenizer(whole[0].text, add_special_tokens=False)["input_ids"]
+    stopping = engine_of(phi, finished=third_token_of_the_first)
+    stopping._tokenizer = Breaking(tokenizer)
+    stopping._stops = stop_token_ids(tokenizer, phi)
+    found = stopping.generate(PROMPTS, max_tokens=12)
+    assert whole[0].text.startswith(found[0].text) and found[0].completion_tokens < whole[0].completion_tokens
+    assert texts(found[1:]) == texts(whole[1:])
+
+
+class Breaking:
+    """A tokenizer of which each token holds a line break, so that every step asks whether the text is finished."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, *arguments, **options):
+        return self.tokenizer(*arguments, **options)
+
+    def decode(self, ids):
+        return "\n" if len(ids) == 1 else self.tokenizer.decode(ids)
