@@ -63,6 +63,7 @@ class Document:
     labels: tuple[str, ...] = ()
     version: int = 1
     modified_at: float = 0.0
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

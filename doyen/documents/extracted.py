@@ -17,14 +17,28 @@ MAX_TITLE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A file within a file: an attachment of a mail, a member of an archive. `name` is its path in there."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Extracted:
-    """The text of one file and the map of its characters; an empty `title` means that the file names none."""
+    """The text of one file and the map of its characters; an empty `title` means that the file names none.
+
+    `parts` are documents of their own; `warnings` say what of the file could not be read (a page without text).
+    """
 
     text: str
     title: str = ""
     pages: tuple[Page, ...] = ()
     headings: tuple[Heading, ...] = ()
     records: tuple[Record, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    parts: tuple[Part, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def join_pages(texts: Sequence[str]) -> tuple[str, tuple[Page, ...]]:

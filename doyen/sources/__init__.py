@@ -1,0 +1,8 @@
+"""Where documents come from: folders, remote file systems, web sites, databases → items, each read when it is needed.
+
+Leaves: items with stable ids. Knows no format and no store.
+"""
+
+from doyen.sources.item import Item, Source
+
+__all__ = ["Item", "Source"]
