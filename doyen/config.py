@@ -57,6 +57,18 @@ class ChunkingSettings:
 
 
 @dataclass(frozen=True)
+class IngestSettings:
+    """What reading one file may take. A file beyond it is listed as failed; the others go on."""
+
+    workers: int = setting(0, "Processes that read files; 0: one a core, at most 4.", low=0, high=64)
+    file_timeout_s: float = setting(
+        30.0, "Longest time for one file; each MiB beyond 8 MiB adds 2 s.", low=1.0, high=86400.0
+    )
+    file_memory_gib: float = setting(2.0, "Most memory for one file.", low=0.25, high=1024.0)
+    file_max_characters: int = setting(50_000_000, "Most text out of one file.", low=1000)
+
+
+@dataclass(frozen=True)
 class RetrievalSettings:
     """How passages are found."""
 
@@ -131,6 +143,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
     chunking: ChunkingSettings = field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     answer: AnswerSettings = field(default_factory=AnswerSettings)

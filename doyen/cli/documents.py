@@ -1,4 +1,4 @@
-"""`doyen ingest`, `doyen documents`, `doyen remove`, `doyen search`."""
+"""`doyen documents`, `doyen remove`, `doyen search`."""
 
 from __future__ import annotations
 
@@ -11,60 +11,17 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.config import load_settings
-from doyen.errors import Interrupted, UsageError
+from doyen.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(ingest)
     listing = typer.Typer(invoke_without_command=True, help="List the indexed documents, or show one.")
     listing.callback()(documents)
     listing.command("show")(show_document)
     app.add_typer(listing, name="documents")
     app.command()(remove)
     app.command()(search)
-
-
-def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Folders and files.")],
-    name: Annotated[str | None, typer.Option(help="Put NAME/ before the documents' ids.", show_default=False)] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Take out every document that is not in these sources.")
-    ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make the index anew (after a change of embedder or chunk size).")
-    ] = False,
-    expert: ExpertOption = None,
-    json_: JsonOption = False,
-) -> None:
-    """Bring documents into the index: new and changed ones are read, missing ones taken out."""
-    import doyen
-
-    folder = expert_folder(expert)
-    with Bar("documents") as bar:
-        report = doyen.ingest(folder, sources, name=name, prune=prune, rebuild=rebuild, progress=bar)
-    counts = {key: len(getattr(report, key)) for key in ("new", "changed", "unchanged", "removed", "failed")}
-    read = counts["new"] + counts["changed"]
-    lines = ["  ".join(f"{key} {n}" for key, n in counts.items())]
-    if read:
-        lines.append(
-            f"{report.chunks} chunks in {report.seconds:.1f} s "
-            f"({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s)"
-        )
-    lines += [f"failed: {file}: {reason}" for file, reason in report.failed]
-    if report.unsupported:
-        suffixes = sorted({Path(p).suffix.lower() or "(none)" for p in report.unsupported})
-        lines.append(f"skipped {len(report.unsupported)} files of other formats: {' '.join(suffixes)}")
-    failed = [{"file": file, "reason": reason} for file, reason in report.failed]
-    row: dict[str, Any] = counts | {
-        "chunks": report.chunks,
-        "seconds": round(report.seconds, 2),
-        "failures": failed,
-        "skipped": report.unsupported,
-    }
-    show(row, "\n".join(lines), json_)
-    if report.interrupted:
-        raise Interrupted("stopped; what was written is whole", hint="run the same doyen ingest again: it goes on")
 
 
 def documents(context: typer.Context, expert: ExpertOption = None, json_: JsonOption = False) -> None:

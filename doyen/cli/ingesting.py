@@ -1,0 +1,175 @@
+"""`doyen ingest`: once, or again and again with `--watch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.errors import DoyenError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from doyen.ingesting import IngestReport
+
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(ingest)
+
+
+def ingest(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Folders, files, https://… sites, sqlite:///…, postgresql://… and mysql://… databases, s3://… and "
+            "other remote folders. Without any: all that were ingested before.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Put NAME/ before the documents' ids.", show_default=False)] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Take out every document that is not in these sources.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the index anew (after a change of embedder or chunk size).")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read again what failed before, though it has not changed.")
+    ] = False,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="A file of passwords for encrypted files, one a line, tried in turn.", show_default=False),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on: ingest again whenever a folder changes, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=1, help="With --watch: seconds after which sites and databases are asked again.")
+    ] = 300.0,
+    depth: Annotated[int, typer.Option(min=0, help="Site: how many links away from the start page.")] = 5,
+    max_pages: Annotated[int, typer.Option(min=1, help="Site: most pages.")] = 1000,
+    delay: Annotated[float, typer.Option(min=0, help="Site: seconds between two requests.")] = 0.5,
+    whole_site: Annotated[
+        bool, typer.Option("--whole-site", help="Site: also what is not below the start page's folder.")
+    ] = False,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Database: a table to read (may be given again).", show_default=False)
+    ] = None,
+    query: Annotated[str, typer.Option(help="Database: a SELECT to read in place of tables.")] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Database: a column that names a row (may be given again).", show_default=False),
+    ] = None,
+    updated_at: Annotated[str, typer.Option(help="Database: a column that changes with its row.")] = "",
+    labels_column: Annotated[str, typer.Option(help="Database: a column that says who may see its row.")] = "",
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Bring documents into the index: new and changed ones are read, missing ones taken out."""
+    from doyen.sources import SourceOptions
+
+    folder = expert_folder(expert)
+    given: dict[str, Any] = {
+        "name": name,
+        "prune": prune,
+        "rebuild": rebuild,
+        "retry_failed": retry_failed,
+        "passwords": _passwords(password_file),
+        "options": SourceOptions(
+            depth=depth,
+            max_pages=max_pages,
+            delay_s=delay,
+            whole_site=whole_site,
+            tables=tuple(table or ()),
+            query=query,
+            key=tuple(key or ()),
+            updated_at=updated_at,
+            labels_column=labels_column,
+        ),
+    }
+    if watch:
+        _watch(folder, sources or [], interval, given, json_)
+        return
+    import doyen
+
+    with Bar("documents") as bar:
+        report = doyen.ingest(folder, sources or [], progress=bar, **given)
+    _show(report, json_)
+    if report.interrupted:
+        raise Interrupted("stopped; what was written is whole", hint="run the same doyen ingest again: it goes on")
+
+
+def _watch(folder: Path, sources: list[str], interval: float, given: dict[str, Any], as_json: bool) -> None:
+    from doyen.ingesting.watching import watch
+
+    try:
+        first = True
+        for report in watch(folder, sources, interval_s=interval, failed=_tell, **given):
+            if report.interrupted:
+                break
+            if first or report.written or report.failed:
+                _show(report, as_json)
+            if first:
+                note("watching; Ctrl-C ends")
+            first = False
+    except KeyboardInterrupt:
+        pass
+    note("stopped watching")
+
+
+def _tell(error: DoyenError) -> None:
+    note(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))
+
+
+def _passwords(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a list of passwords ({error})", hint="UTF-8, one a line") from error
+    return tuple(line for line in lines if line)
+
+
+def _show(report: IngestReport, as_json: bool) -> None:
+    counts = {key: len(getattr(report, key)) for key in ("new", "changed", "unchanged", "removed", "failed")}
+    row: dict[str, Any] = counts | {
+        "moved": len(report.moved),
+        "chunks": report.chunks,
+        "reused_chunks": report.reused,
+        "seconds": round(report.seconds, 2),
+        "failures": [{"file": file, "reason": reason} for file, reason in report.failed],
+        "warnings": [{"document": document, "remark": remark} for document, remark in report.warnings],
+        "near_duplicates": [{"document": document, "of": other} for document, other in report.duplicates],
+        "skipped": report.unsupported,
+    }
+    moved = f"  moved {len(report.moved)}" if report.moved else ""
+    lines = ["  ".join(f"{key} {n}" for key, n in counts.items()) + moved]
+    read = counts["new"] + counts["changed"]
+    if read:
+        reused = f", {report.reused} of them with vectors at hand" if report.reused else ""
+        lines.append(
+            f"{report.chunks} chunks in {report.seconds:.1f} s "
+            f"({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s){reused}"
+        )
+    lines += [f"failed: {_line(file)}: {reason}" for file, reason in report.failed]
+    lines += _some([f"warning: {_line(document)}: {remark}" for document, remark in report.warnings])
+    lines += _some([f"nearly the same: {_line(a)} and {_line(b)}" for a, b in report.duplicates])
+    if report.unsupported:
+        suffixes = sorted({Path(p).suffix.lower() or "(none)" for p in report.unsupported})
+        lines.append(f"skipped {len(report.unsupported)} files of other formats: {' '.join(suffixes)}")
+    show(row, "\n".join(lines), as_json)
+
+
+def _line(name: str) -> str:
+    """Show a name on one line: a file's name may hold line ends and control characters."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in name)
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return lines if more <= 0 else [*lines[:_SHOWN], f"… and {more} more (doyen status --json lists them)"]
