@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import ExpertOption, JsonOption, expert_folder, note, show
 from doyen.config import load_settings
 from doyen.errors import UsageError
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from doyen.index.lance import IndexedDocument, LanceIndex
+from doyen.index.lance import LanceIndex
 from doyen.sources import Source
 
 

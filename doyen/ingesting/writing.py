@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.embedding import Embedder
-from doyen.index.lance import IndexEntry, IndexedItem, LanceIndex
+from doyen.index.lance import IndexedItem, IndexEntry, LanceIndex
 from doyen.index.rows import indexed_text
 from doyen.ingesting.opening import writing_store
 from doyen.ingesting.report import IngestReport
