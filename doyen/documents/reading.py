@@ -17,6 +17,7 @@ from doyen.documents.language import detect_language
 from doyen.documents.markdown import read_markdown
 from doyen.documents.pdf import read_pdf
 from doyen.documents.plain import read_plain
+from doyen.documents.record import read_record
 from doyen.errors import DocumentError
 from doyen.records import Document
 
@@ -32,6 +33,7 @@ READERS: dict[str, Callable[[bytes, Path], Extracted]] = {
     ".docx": read_docx,
     ".csv": read_table,
     ".tsv": read_table,
+    ".record": read_record,
 }
 MEDIA_TYPES = {
     ".txt": "text/plain",
@@ -45,6 +47,7 @@ MEDIA_TYPES = {
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     ".csv": "text/csv",
     ".tsv": "text/tab-separated-values",
+    ".record": "application/json",
 }
 SUFFIXES: frozenset[str] = frozenset(READERS)
 

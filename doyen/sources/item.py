@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +31,32 @@ class Item:
 
 
 class Source(Protocol):
-    """A folder, a file, a web site or a database."""
+    """A folder, a file, a web site or a database. `items` is called once and consumed as a stream."""
 
     root: str
     """What identifies the source: the folder's absolute path, or the URI without credentials."""
     complete: bool
-    """Whether `items` lists all there is, so that what it does not list is gone; known after the iteration."""
+    """Whether `items` ran to its end and listed all there is, so that what `covers` and was not listed is gone."""
     skipped: list[str]
     """What was passed over because no reader takes it; known after the iteration."""
+    warnings: list[str]
+    """What the user should know of the source (a table without a key, a limit reached); known after the iteration."""
 
     def items(self) -> Iterator[Item]:
         """Yield the items in a stable order.
 
         Raises:
-            DocumentError: the source does not exist, cannot be reached, or holds nothing that can be read.
+            DocumentError: the source does not exist, cannot be reached, or holds nothing that can be read; or, later,
+                it can be reached no more (what was yielded stays valid, `complete` stays False).
+            UsageError: an option names what the source does not have (a table, a column).
         """
         ...
+
+    def covers(self, source: str) -> bool:
+        """Return whether the thing with this `Item.source` is one that `items` would list if it still exists."""
+        ...
+
+
+def printable(name: str) -> str:
+    """Return a path for use in an id: control characters and bytes that are no UTF-8 become `%XX`."""
+    return _UNPRINTABLE.sub(lambda m: quote(m[0].encode("utf-8", "surrogateescape"), safe=""), name)
