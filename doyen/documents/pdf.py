@@ -6,10 +6,12 @@ PDFium is not thread-safe: read PDFs in parallel from processes, not from thread
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doyen.documents.extracted import Extracted, join_pages, one_line
+from doyen.documents.office_lock import needs_password
 from doyen.documents.pdf_layout import drop_furniture, find_headings, join_lines
 from doyen.errors import DocumentError
 
@@ -25,12 +27,12 @@ _MEANINGLESS_TITLE = re.compile(
 )
 
 
-def read_pdf(data: bytes, path: Path) -> Extracted:
+def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = ()) -> Extracted:
     """Read a PDF; every page becomes a Page, one without text an empty one.
 
-    Raises DocumentError for a broken file, one that needs a password, and one without any text layer.
+    Raises DocumentError for a broken file, one that none of the passwords opens, and one without any text layer.
     """
-    raw_pages, named = _extract(data, path.name)
+    raw_pages, named = _extract(data, path.name, passwords)
     if not any(page.strip() for page in raw_pages):
         raise DocumentError(
             f"{path.name} has no text layer in its {len(raw_pages)} pages; scanned pages need OCR, "
@@ -43,23 +45,26 @@ def read_pdf(data: bytes, path: Path) -> Extracted:
     return Extracted(text, _title(named, text), pages, headings)
 
 
-def _extract(data: bytes, name: str) -> tuple[list[str], str]:
-    import pypdfium2
-
-    try:
-        pdf = pypdfium2.PdfDocument(data)  # PDFium tries the empty password by itself
-    except pypdfium2.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise DocumentError(
-                f"{name} is encrypted and needs a password", hint="save a copy without the password and ingest that"
-            ) from error
-        raise DocumentError(
-            f"{name} is not a readable PDF (damaged or cut off)", hint="fetch the file again"
-        ) from error
+def _extract(data: bytes, name: str, passwords: Sequence[str]) -> tuple[list[str], str]:
+    pdf = _open(data, name, passwords)
     try:
         return [_page_text(pdf, index) for index in range(len(pdf))], pdf.get_metadata_value("Title") or ""
     finally:
         pdf.close()
+
+
+def _open(data: bytes, name: str, passwords: Sequence[str]) -> pypdfium2.PdfDocument:
+    import pypdfium2
+
+    for password in (None, *passwords):  # PDFium tries the empty password by itself
+        try:
+            return pypdfium2.PdfDocument(data, password=password)
+        except pypdfium2.PdfiumError as error:
+            if "password" not in str(error).lower():
+                raise DocumentError(
+                    f"{name} is not a readable PDF (damaged or cut off)", hint="fetch the file again"
+                ) from error
+    raise needs_password(name, passwords)
 
 
 def _page_text(pdf: pypdfium2.PdfDocument, index: int) -> str:
