@@ -226,12 +226,13 @@ def _header(head: Sequence[Line], rows: Sequence[Line]) -> str:
 
 
 def _columns(rows: Sequence[Line]) -> list[tuple[float, float]]:
-    """Return left and right of the columns of numbers, from the rows with the usual count of numbers."""
+    """Return left and right of the columns of numbers, from the rows with most numbers."""
     values = [_numbers(row) for row in rows if _is_data(row)]
     counts = Counter(len(cells) for cells in values if cells)
     if not counts:
         return []
-    usual = [cells for cells in values if len(cells) == counts.most_common(1)[0][0]]
+    most = max((n for n, rows in counts.items() if rows > 1), default=max(counts))
+    usual = [cells for cells in values if len(cells) == most]
     return [(min(c.left for c in column), max(c.right for c in column)) for column in zip(*usual, strict=True)]
 
 
