@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from doyen.records import Heading, Page, Record
+from doyen.records import Heading, Page, Record, Table
 
 PAGE_SEPARATOR = "\n\n"
 MAX_TITLE_CHARS = 200
@@ -42,6 +42,7 @@ class Extracted:
     headings: tuple[Heading, ...] = ()
     records: tuple[Record, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
     parts: tuple[Part, ...] = ()
     warnings: tuple[str, ...] = ()
 

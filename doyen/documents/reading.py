@@ -297,6 +297,7 @@ def _read_one(
         pages=extracted.pages,
         headings=extracted.headings,
         records=extracted.records,
+        tables=extracted.tables,
         labels=labels,
         modified_at=modified_at,
         metadata=(*extracted.metadata, ("part_of", document_id.rpartition("/")[0])) if is_part else extracted.metadata,
