@@ -21,7 +21,7 @@ from doyen.config import Settings, load_settings, write_atomic
 from doyen.documents import SUFFIXES, list_files, read_document
 from doyen.embedding import Embedder, load_embedder
 from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
-from doyen.index.lance import IndexedDocument, IndexManifest, LanceIndex, is_index
+from doyen.index.lance import IndexedDocument, IndexManifest, LanceIndex, is_index, recorded_fingerprint
 from doyen.records import Chunk, Document
 
 Progress = Callable[[str, int, int], None]
@@ -105,9 +105,16 @@ def ingest(
     settings = load_settings(expert)
     report = IngestReport()
     files, roots = _collect([Path(s) for s in sources], name, report)
-    embedder = embedder or load_embedder(settings.embedder.name)
-    manifest = IndexManifest(settings.embedder.name, embedder.fingerprint, embedder.dim, settings.chunking.max_tokens)
     folder = index_folder(expert, settings)
+    recorded = None if rebuild else recorded_fingerprint(folder)
+    embedder = embedder or load_embedder(settings.embedder.name, recorded=recorded)
+    manifest = IndexManifest(
+        settings.embedder.name,
+        embedder.fingerprint,
+        embedder.dim,
+        settings.chunking.max_tokens,
+        counter=embedder.counter.fingerprint,
+    )
     if rebuild and folder.exists():
         _refuse_collisions(files, {}, prune)
         if not is_index(folder):
@@ -236,7 +243,7 @@ def _bring_in(
         document = _read(file, known.get(file.id), report)
         if document is None:
             continue
-        chunks = chunk_document(document, max_tokens=settings.chunking.max_tokens)
+        chunks = chunk_document(document, embedder.counter, max_tokens=settings.chunking.max_tokens)
         batch.append((document, file.root, chunks))
         waiting += len(chunks)
         if waiting >= BATCH_CHUNKS:
@@ -273,7 +280,7 @@ def _flush(
 ) -> None:
     if not batch:
         return
-    texts = [f"{c.context}\n{c.text}" if c.context else c.text for _, _, chunks in batch for c in chunks]
+    texts = [c.indexed for _, _, chunks in batch for c in chunks]
     vectors = embedder.embed(texts)
     with _writing():
         index.write(batch, vectors)

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 from doyen.documents.extracted import Extracted, one_line, table_row
 from doyen.errors import DocumentError
-from doyen.records import Heading
+from doyen.records import Heading, Table
 
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # the container of .doc files and of encrypted .docx files
 _HEADING_STYLE = re.compile(r"heading (\d)", re.IGNORECASE)
@@ -25,6 +25,7 @@ def read_docx(data: bytes, path: Path) -> Extracted:
     document = _open(data, path.name)
     parts: list[str] = []
     headings: list[Heading] = []
+    tables: list[Table] = []
     title = ""
     length = 0
     tight = False  # list items follow each other without a blank line
@@ -35,12 +36,15 @@ def read_docx(data: bytes, path: Path) -> Extracted:
             title = title or one_line(text)
         elif match := _HEADING_STYLE.match(style):
             headings.append(Heading(length + len(separator), int(match.group(1)), one_line(text)))
+        elif style == "table":
+            start = length + len(separator)
+            tables.append(Table(start, start + len(text), text.partition("\n")[0]))
         parts.append(separator + text)
         length += len(separator) + len(text)
         tight = is_item
     title = title or one_line(document.core_properties.title or "")
     title = title or next((h.title for h in headings if h.level == 1), "")
-    return Extracted("".join(parts), title, headings=tuple(headings))
+    return Extracted("".join(parts), title, headings=tuple(headings), tables=tuple(tables))
 
 
 def _open(data: bytes, name: str) -> Any:
