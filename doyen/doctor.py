@@ -132,7 +132,7 @@ def _index(expert: Path) -> Check:
     if is_fetched(entry):
         from doyen.embedding import load_embedder
 
-        fingerprint = load_embedder(settings.embedder.name).fingerprint
+        fingerprint = load_embedder(settings.embedder.name, recorded=index.manifest.fingerprint).fingerprint
         if not same_vectors(fingerprint, index.manifest.fingerprint):
             return Check(
                 "index",

@@ -201,7 +201,9 @@ def _similarity(hits: Sequence[Hit]) -> float:
 def open_retriever(folder: Path, settings: Settings) -> Retriever:
     """Open the expert's index with its embedder. A missing index is a StoreError that names the command."""
     index = open_index(folder, settings)
-    return Retriever(index, load_embedder(settings.embedder.name), settings.retrieval)
+    return Retriever(
+        index, load_embedder(settings.embedder.name, recorded=index.manifest.fingerprint), settings.retrieval
+    )
 
 
 def open_tuning(folder: Path, adapter: str) -> Tuning:

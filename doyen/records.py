@@ -98,6 +98,11 @@ class Chunk:
     labels: tuple[str, ...] = ()
 
     @property
+    def indexed(self) -> str:
+        """Context and text, as embedded and searched."""
+        return f"{self.context}\n{self.text}" if self.context else self.text
+
+    @property
     def page(self) -> int | None:
         """The page on which the chunk starts, or None."""
         return self.pages[0] if self.pages else None

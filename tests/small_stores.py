@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from doyen.config import Settings, StoreSettings, settings_toml
+from doyen.embedding import ByteCounter
 from doyen.index.lance import IndexManifest
 from doyen.records import Chunk, Document
 
@@ -20,6 +21,7 @@ class HashEmbedder:
     """
 
     max_tokens = 10**6
+    counter = ByteCounter(10**6)
 
     def __init__(self, name="hashing", dim=256, version=1):
         self.name = name

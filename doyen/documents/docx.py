@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 from doyen.documents.extracted import Extracted, clean_block, named_values, one_line, table_row
 from doyen.documents.zipped import check_expansion
 from doyen.errors import DocumentError
-from doyen.records import Heading
+from doyen.records import Heading, Table
 
 _HEADING_STYLE = re.compile(r"heading (\d)", re.IGNORECASE)
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -26,6 +26,7 @@ def read_docx(data: bytes, path: Path) -> Extracted:
     document = _open(data, path.name)
     parts: list[str] = []
     headings: list[Heading] = []
+    tables: list[Table] = []
     title = ""
     length = 0
     tight = False  # list items follow each other without a blank line
@@ -36,6 +37,9 @@ def read_docx(data: bytes, path: Path) -> Extracted:
             title = title or one_line(text)
         elif match := _HEADING_STYLE.match(style):
             headings.append(Heading(length + len(separator), int(match.group(1)), one_line(text)))
+        elif style == "table":
+            start = length + len(separator)
+            tables.append(Table(start, start + len(text), text.partition("\n")[0]))
         parts.append(separator + text)
         length += len(separator) + len(text)
         tight = is_item
@@ -44,7 +48,7 @@ def read_docx(data: bytes, path: Path) -> Extracted:
     title = title or next((h.title for h in headings if h.level == 1), "")
     dates = ("created", properties.created), ("modified", properties.modified)
     metadata = named_values(("author", properties.author), *dates)
-    return Extracted("".join(parts), title, headings=tuple(headings), metadata=metadata)
+    return Extracted("".join(parts), title, headings=tuple(headings), tables=tuple(tables), metadata=metadata)
 
 
 def _open(data: bytes, name: str) -> Any:

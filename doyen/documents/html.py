@@ -1,4 +1,4 @@
-"""HTML → visible text, one block a line, with headings and table rows. Runs no script and fetches nothing."""
+"""HTML → visible text, one block a line, with headings and tables. Runs no script and fetches nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from doyen.documents.extracted import Extracted, clean_block, one_line, table_row
 from doyen.documents.plain import clean_text, decode_text, refuse_binary
-from doyen.records import Heading
+from doyen.records import Heading, Table
 
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 # The WHATWG encoding standard reads these labels as their supersets.
@@ -49,7 +49,7 @@ def extract_html(markup: str) -> Extracted:
     writer.end_line()
     title = one_line(clean_block(named.text())) if named is not None else ""
     title = title or next((h.title for h in writer.headings if h.level == 1), "")
-    return Extracted("".join(writer.parts), title, headings=tuple(writer.headings))
+    return Extracted("".join(writer.parts), title, headings=tuple(writer.headings), tables=tuple(writer.tables))
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -70,9 +70,13 @@ class _Writer:
     def __init__(self) -> None:
         self.parts: list[str] = []
         self.headings: list[Heading] = []
+        self.tables: list[Table] = []
         self.length = 0
         self.line: list[str] = []
         self.cells: list[list[str]] | None = None  # the open table row
+        self.cell_tags: list[str] = []
+        self.table: tuple[int, list[str]] | None = None  # the open table's start and header rows, from its first row on
+        self.in_head = False
         self.bullet = False
         self.paragraph = False  # a blank line is due before the next line
         self.preformatted = 0
@@ -103,18 +107,32 @@ class _Writer:
         cells, self.cells = self.cells or [], None
         row = table_row(["".join(cell) for cell in cells])
         if row.strip("| "):
-            self._emit(row, 0)
+            start = self._emit(row, 0)
+            # the first row is the header even in td cells, unless it begins with a row header: th, td, …
+            if self.table is None:
+                self.table = (start, [] if self.cell_tags[:2] == ["th", "td"] and not self.in_head else [row])
+            elif self.in_head:
+                self.table[1].append(row)
 
-    def _emit(self, text: str, level: int) -> None:
+    def end_table(self) -> None:
+        if self.table is not None:
+            start, header = self.table
+            self.tables.append(Table(start, self.length, "\n".join(header)))
+        self.table = None
+
+    def _emit(self, text: str, level: int) -> int:
+        """Write a block; return where it begins (where it would, if nothing of it is left)."""
         text = clean_block(text)  # a character reference such as &#1; may name any character
         if not text:
-            return
+            return self.length
         separator = ("\n\n" if self.paragraph else "\n") if self.parts else ""
+        start = self.length + len(separator)
         if level:
-            self.headings.append(Heading(self.length + len(separator), level, one_line(text)))
+            self.headings.append(Heading(start, level, one_line(text)))
         self.parts.append(separator + text)
-        self.length += len(separator) + len(text)
+        self.length = start + len(text)
         self.paragraph = False
+        return start
 
 
 def _walk(root: Any, writer: _Writer, layout: set[int]) -> None:
@@ -130,6 +148,9 @@ def _walk(root: Any, writer: _Writer, layout: set[int]) -> None:
                 tables.append(node.mem_id not in layout)
             else:
                 tables.pop()
+                writer.end_table()
+        elif tables and tables[-1] and tag == "thead":
+            writer.in_head = entering
         elif tables and tables[-1] and (tag == "tr" or tag in _CELLS):
             _row(tag, writer, entering)
         else:
@@ -139,11 +160,12 @@ def _walk(root: Any, writer: _Writer, layout: set[int]) -> None:
 def _row(tag: str, writer: _Writer, entering: bool) -> None:
     if tag == "tr" and entering:
         writer.end_line()
-        writer.cells = []
+        writer.cells, writer.cell_tags = [], []
     elif tag == "tr":
         writer.end_row()
     elif entering and writer.cells is not None:
         writer.cells.append([])
+        writer.cell_tags.append(tag)
 
 
 def _block(tag: str, writer: _Writer, entering: bool) -> None:

@@ -67,18 +67,29 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class IndexManifest:
-    """What the index was made with; an index never mixes two embedders or chunk sizes."""
+    """What the index was made with; an index never mixes two embedders, backends, precisions or chunk sizes."""
 
     embedder: str
     fingerprint: str
     dim: int
     chunk_tokens: int
     format: int = FORMAT_VERSION
+    counter: str = ""
+    """Fingerprint of the token counter that sized the chunks."""
 
 
 def same_vectors(a: str, b: str) -> bool:
     """Whether two embedder fingerprints give vectors that compare: the same weights, on whatever backend."""
     return a.split("/")[0] == b.split("/")[0]
+
+
+def recorded_fingerprint(folder: Path) -> str | None:
+    """Return the embedder fingerprint of the index in a folder, None where there is none."""
+    try:
+        found: Any = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _quote(value: str) -> str:
@@ -91,10 +102,7 @@ def _in(column: str, values: Iterable[str]) -> str:
 
 def is_index(folder: Path) -> bool:
     """Whether a folder is an index that doyen made, of whatever format."""
-    try:
-        return "fingerprint" in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
+    return recorded_fingerprint(folder) is not None
 
 
 class LanceIndex:
@@ -143,11 +151,16 @@ class LanceIndex:
     def require(self, manifest: IndexManifest) -> None:
         """Refuse to go on with an embedder or chunk size that this index was not made with."""
         old = self.manifest
-        if not same_vectors(old.fingerprint, manifest.fingerprint) or old.dim != manifest.dim:
+        if old.fingerprint != manifest.fingerprint or old.dim != manifest.dim:
             raise StoreError(
                 f"this index was made with embedder '{old.embedder}' ({old.fingerprint}); "
                 f"doyen.toml now says '{manifest.embedder}' ({manifest.fingerprint})",
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
+            )
+        if old.counter != manifest.counter:
+            raise StoreError(
+                f"the chunks of this index were sized by {old.counter or 'an older doyen'}, not {manifest.counter}",
+                hint="doyen ingest --rebuild SOURCE… makes it anew",
             )
         if old.chunk_tokens != manifest.chunk_tokens:
             raise StoreError(

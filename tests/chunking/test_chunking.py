@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doyen.chunking import chunk_document, estimate_tokens, sentence_spans
+from doyen.chunking import sentence_spans
 from doyen.documents.extracted import join_pages
 from doyen.records import Document, Heading, Record
 

@@ -1,0 +1,118 @@
+"""Texts → how many of the embedder's tokens they are and where each begins, for the chunker.
+
+A counter is small and picklable: a worker process opens it in milliseconds, without the network's weights or
+OpenVINO. Knows no chunks and no vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+BYTES_PER_TOKEN = 4
+
+
+class TokenCounter(Protocol):
+    """What measures texts in an embedder's tokens."""
+
+    limit: int
+    """Tokens of a text that the embedder reads, special ones included."""
+    special: int
+    """Special tokens that the embedder adds to a text."""
+    fingerprint: str
+    """What the counts depend on; chunks of one index are sized by one counter."""
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text, without special ones."""
+        ...
+
+    def starts(self, text: str) -> Sequence[int]:
+        """Return the character at which each token of the text begins, ascending, without special ones."""
+        ...
+
+
+class TokenizerCounter:
+    """A `TokenCounter` from a tokenizer.json file. Only the path is pickled; the file is read at the first use."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        self._tokenizer: Any = open_tokenizer(path)
+        self.special: int = self._tokenizer.num_special_tokens_to_add(False)
+        self.fingerprint = f"tokenizer@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}/{limit}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tokenizer": None}
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text, without special ones."""
+        return len(self._encode(text))
+
+    def starts(self, text: str) -> Sequence[int]:
+        """Return the character at which each token of the text begins, ascending, without special ones."""
+        return sorted(start for start, _ in self._encode(text).offsets)
+
+    def _encode(self, text: str) -> Any:
+        if self._tokenizer is None:
+            self._tokenizer = open_tokenizer(self.path)
+        return self._tokenizer.encode(encodable(text), add_special_tokens=False)
+
+
+class ByteCounter:
+    """A `TokenCounter` for embedders whose tokenizer is not here: a token is four bytes of UTF-8.
+
+    English has about 4 bytes a token; a character of a 3-byte script (Chinese, Hindi) counts 3/4 token.
+    """
+
+    special = 2
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.fingerprint = f"bytes{BYTES_PER_TOKEN}/{limit}"
+
+    def count(self, text: str) -> int:
+        """Return the UTF-8 bytes / 4, rounded up."""
+        size = len(text) if text.isascii() else len(encodable(text).encode())
+        return -(-size // BYTES_PER_TOKEN)
+
+    def starts(self, text: str) -> Sequence[int]:
+        """Return the character in which every fourth byte lies."""
+        if text.isascii():
+            return range(0, len(text), BYTES_PER_TOKEN)
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        ends = np.cumsum(1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF))
+        found: list[int] = np.searchsorted(ends, np.arange(0, ends[-1], BYTES_PER_TOKEN), side="right").tolist()
+        return found
+
+
+def open_tokenizer(path: Path) -> Any:
+    """Open a tokenizer.json without its padding and truncation (all-MiniLM-L6-v2's cuts at 128 tokens)."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def read_limit(folder: Path) -> int:
+    """Return how many tokens the model in a folder reads: sentence-transformers' limit within the positions."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    positions = int(config["max_position_embeddings"])
+    path = folder / "sentence_bert_config.json"
+    sentence = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length") if path.is_file() else None
+    return min(int(sentence or positions), positions)
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which no tokenizer takes, by U+FFFD: the text keeps its length."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text
