@@ -112,7 +112,9 @@ def _table_end(lines: Sequence[Line], at: int) -> int:
             left, right, end, labels = min(left, line.left), max(right, line.right), n + 1, 0
             continue
         labels += 1
-        is_prose = line.right - left > _LABEL_SHARE * (right - left) or (line.text.endswith(".") and len(line.text) > 60)
+        is_prose = line.right - left > _LABEL_SHARE * (right - left) or (
+            line.text.endswith(".") and len(line.text) > 60
+        )
         if labels > _MAX_LABEL_LINES or (len(line.cells) < 2 and is_prose):
             break
     return end
@@ -181,7 +183,12 @@ def _continues_label(above: Line, line: Line) -> bool:
 
 def _ends_label(above: Line, line: Line, following: Line | None) -> bool:
     """Return whether a label's last words stand below its numbers."""
-    if _is_row(line) or not line.text[0].islower() or len(line.cells) > 1 or is_numeric(above.cells[0].text if above.cells else ""):
+    if (
+        _is_row(line)
+        or not line.text[0].islower()
+        or len(line.cells) > 1
+        or is_numeric(above.cells[0].text if above.cells else "")
+    ):
         return False
     # Lower case followed by lower case is the first of two lines that belong to the row below.
     return following is None or not (_is_row(following) and following.text[0].islower())

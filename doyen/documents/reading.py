@@ -30,8 +30,8 @@ from doyen.documents.outlook import read_msg
 from doyen.documents.parquet import read_parquet
 from doyen.documents.pdf import read_pdf
 from doyen.documents.plain import read_plain
-from doyen.documents.record import read_record
 from doyen.documents.presentation import read_pptx
+from doyen.documents.record import read_record
 from doyen.documents.rtf import read_rtf
 from doyen.documents.signature import check_kind
 from doyen.documents.spreadsheet import read_spreadsheet

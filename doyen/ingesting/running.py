@@ -14,9 +14,9 @@ from pathlib import Path
 
 from doyen.config import Settings, load_settings
 from doyen.documents import SUFFIXES
-from doyen.embedding import Embedder, load_embedder
+from doyen.embedding import Embedder, TokenCounter, load_counter, load_embedder
 from doyen.errors import StoreError, UsageError
-from doyen.index.lance import IndexManifest, LanceIndex, is_index
+from doyen.index.lance import IndexManifest, LanceIndex, is_index, recorded_fingerprint
 from doyen.ingesting.faults import WARNINGS_FILE, Fault, FaultBook, load_faults
 from doyen.ingesting.known_sources import (
     KnownSource,
@@ -64,12 +64,8 @@ def ingest(
     settings = load_settings(expert)
     folder = index_folder(expert, settings)
     named = _named(expert, folder, sources, name, options, only_failed=retry_failed)
-    background = BackgroundEmbedder(lambda: embedder or load_embedder(settings.embedder.name))
-    run = Run(expert, settings, background, progress, retry=retry_failed or bool(passwords), prune=prune)
-    try:
-        run.bring_in(named, passwords, rebuild=rebuild, given=embedder)
-    finally:
-        background.stop()
+    run = Run(expert, settings, embedder, progress, retry=retry_failed or bool(passwords), prune=prune)
+    run.bring_in(named, passwords, rebuild=rebuild)
     run.report.seconds = time.perf_counter() - started
     return run.report
 
@@ -116,19 +112,20 @@ class Run:
         self,
         expert: Path,
         settings: Settings,
-        embedder: BackgroundEmbedder,
+        embedder: Embedder | None,
         progress: Progress | None,
         *,
         retry: bool,
         prune: bool,
     ) -> None:
         self.report = IngestReport()
-        self._expert, self._settings, self._embedder, self._progress = expert, settings, embedder, progress
+        self._expert, self._settings, self._given, self._progress = expert, settings, embedder, progress
         self._retry, self._prune = retry, prune
         self._folder = index_folder(expert, settings)
         self._done = 0
+        self._index: LanceIndex | None = None
 
-    def bring_in(self, named: Named, passwords: Sequence[str], *, rebuild: bool, given: Embedder | None) -> None:
+    def bring_in(self, named: Named, passwords: Sequence[str], *, rebuild: bool) -> None:
         """Do all of it."""
         if not named:
             return
@@ -137,13 +134,17 @@ class Run:
         refuse_claims(item for listing in listings if listing.local for item in listing.items)
         if rebuild:
             self._clear([known for known, _ in named])
-        with writing_store():
-            index = self._open(given)
-        with only_writer(self._folder):
-            self._faults = FaultBook(self._folder)
-            self._warnings = FaultBook(self._folder, WARNINGS_FILE)
-            self._work(index, listings, passwords)
-            self._close(index, listings)
+        self._embedder = BackgroundEmbedder(self._load)
+        try:
+            with writing_store():
+                index = self._index = self._open()
+            with only_writer(self._folder):
+                self._faults = FaultBook(self._folder)
+                self._warnings = FaultBook(self._folder, WARNINGS_FILE)
+                self._work(index, listings, passwords)
+                self._close(index, listings)
+        finally:
+            self._embedder.stop()
         specs = [known.spec for known in load_sources(self._expert)] if self._prune else []
         remember_sources(self._expert, [known for known, _ in named], forget=specs)
 
@@ -163,16 +164,32 @@ class Run:
                 raise StoreError(f"{self._folder} is not an index of doyen: not removed")
             shutil.rmtree(self._folder)
 
-    def _open(self, given: Embedder | None) -> LanceIndex:
+    def _open(self) -> LanceIndex:
         """Open or make the index; the embedder is waited for only where the index does not know it yet."""
-        name, tokens = self._settings.embedder.name, self._settings.chunking.max_tokens
-        if given is None and (self._folder / "manifest.json").exists():
+        settings = self._settings
+        if self._given is None and (self._folder / "manifest.json").exists():
             index = LanceIndex.open(self._folder)
-            if index.manifest.embedder == name:
-                index.require(dataclasses.replace(index.manifest, chunk_tokens=tokens))
+            if index.manifest.embedder == settings.embedder.name:
+                tokens, counter = settings.chunking.max_tokens, self._counter().fingerprint
+                index.require(dataclasses.replace(index.manifest, chunk_tokens=tokens, counter=counter))
                 return index
-        embedder = self._embedder.loaded()
-        return LanceIndex.open_or_create(self._folder, IndexManifest(name, embedder.fingerprint, embedder.dim, tokens))
+        return LanceIndex.open_or_create(self._folder, self._manifest(self._embedder.loaded()))
+
+    def _counter(self) -> TokenCounter:
+        return self._given.counter if self._given else load_counter(self._settings.embedder.name)
+
+    def _load(self) -> Embedder:
+        """Load the embedder, in the precision that the index has, and hold it against the index."""
+        name = self._settings.embedder.name
+        embedder = self._given or load_embedder(name, recorded=recorded_fingerprint(self._folder))
+        if self._index is not None:
+            self._index.require(self._manifest(embedder))
+        return embedder
+
+    def _manifest(self, embedder: Embedder) -> IndexManifest:
+        name, tokens = self._settings.embedder.name, self._settings.chunking.max_tokens
+        counter = embedder.counter.fingerprint
+        return IndexManifest(name, embedder.fingerprint, embedder.dim, tokens, counter=counter)
 
     # ---- the work
 
