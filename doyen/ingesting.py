@@ -20,8 +20,8 @@ from doyen.chunking import chunk_document
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.documents import SUFFIXES, list_files, read_document
 from doyen.embedding import Embedder, load_embedder
-from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
-from doyen.index.lance import IndexedDocument, IndexManifest, LanceIndex, is_index
+from doyen.errors import DocumentError, StoreError, UsageError
+from doyen.index.lance import IndexedDocument, IndexEntry, IndexManifest, LanceIndex, is_index
 from doyen.records import Chunk, Document
 
 Progress = Callable[[str, int, int], None]
@@ -113,7 +113,7 @@ def ingest(
         if not is_index(folder):
             raise StoreError(f"{folder} is not an index of doyen: not removed")
         shutil.rmtree(folder)
-    with _writing():
+    with writing():
         index = LanceIndex.open_or_create(folder, manifest)
         unfinished = index.unfinished
         index.recover()
@@ -122,13 +122,15 @@ def ingest(
     _refuse_collisions(files, known, prune)
     try:
         _bring_in(index, files, known, settings, embedder, report, progress)
-        with _writing():
+        with writing():
             _take_out(index, files, roots, known, prune, report)
     except KeyboardInterrupt:
         report.interrupted = True
     if report.written or unfinished:
-        with _writing():
-            index.finish(whole=not report.interrupted)
+        with writing():
+            index.finish(
+                whole=not report.interrupted, keep_versions_days=settings.documents.keep_versions_days
+            )
     _remember_failures(folder, files, report, prune)
     report.seconds = time.perf_counter() - started
     return report
@@ -194,7 +196,7 @@ def _same_place(document: IndexedDocument, file: _File) -> bool:
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
     """Turn what LanceDB raises where it cannot write (OSError, RuntimeError) into a StoreError."""
     try:
         yield
@@ -275,8 +277,8 @@ def _flush(
         return
     texts = [f"{c.context}\n{c.text}" if c.context else c.text for _, _, chunks in batch for c in chunks]
     vectors = embedder.embed(texts)
-    with _writing():
-        index.write(batch, vectors)
+    with writing():
+        index.write([IndexEntry(document, root, chunks) for document, root, chunks in batch], vectors)
     report.chunks += len(texts)
     for document, _, _ in batch:
         (report.changed if document.id in known else report.new).append(document.id)
@@ -296,7 +298,7 @@ def _take_out(
         for d in known.values()
         if d.id not in present and (prune or any(Path(d.source).is_relative_to(root) for root in roots))
     )
-    index.remove(gone)
+    index.retire(gone)
     report.removed = gone
 
 
@@ -309,22 +311,3 @@ def _remember_failures(folder: Path, files: Sequence[_File], report: IngestRepor
     rows = others + [{"file": file, "reason": reason} for file, reason in report.failed]
     if rows != old:
         write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False))
-
-
-def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
-    """Take documents out of the index; return their ids.
-
-    Raises:
-        ExpertError: one of them is not indexed (nothing is removed then).
-    """
-    expert = Path(expert)
-    index = open_index(expert, load_settings(expert))
-    known = {d.id for d in index.documents()}
-    missing = [d for d in documents if d not in known]
-    if missing:
-        raise ExpertError(f"not indexed: {', '.join(missing)}", hint="doyen documents lists the ids")
-    with _writing():
-        index.recover()
-        index.remove(list(documents))
-        index.finish()
-    return list(documents)
