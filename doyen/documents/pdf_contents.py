@@ -74,7 +74,9 @@ def _without(page: Sequence[Line], entries: dict[int, int]) -> list[Line]:
         if len(between) <= _MAX_GAP_LINES and all(_is_title(page[n].text) for n in between):
             dropped.update(between)
     head = places[0] - 1
-    while head >= max(0, places[0] - 2 * _MAX_GAP_LINES) and (_is_title(page[head].text) or _HEAD.match(page[head].text)):
+    while head >= max(0, places[0] - 2 * _MAX_GAP_LINES) and (
+        _is_title(page[head].text) or _HEAD.match(page[head].text)
+    ):
         if _HEAD.match(page[head].text):
             dropped.update(range(head, places[0]))
         head -= 1

@@ -107,7 +107,7 @@ def _is_title(text: str) -> bool:
     letters = sum(map(str.isalpha, text))
     if letters < 3 or 2 * letters < len(text) or text.endswith((";", ",", ":")):
         return False
-    return (text[0].isalnum() and not text[0].islower()) or text[0] in "“\"("
+    return (text[0].isalnum() and not text[0].islower()) or text[0] in '“"('
 
 
 def _drop_runs(styles: list[Style | None], numbered: Sequence[int]) -> None:

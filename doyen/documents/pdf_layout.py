@@ -81,9 +81,15 @@ def _repeated(pages: Sequence[Sequence[Line]], edges: Sequence[Sequence[int]]) -
         lines = [page[n].text for n in (*order[:_EDGE_LINES], *order[-_EDGE_LINES:])]
         counts[number % 2].update({key for line in lines for key in _keys(line, number)})
     both = counts[0] + counts[1]
-    everywhere = {key for key, count in both.items() if count >= max(_FURNITURE_SHARE * sum(filled), MIN_FURNITURE_PAGES)}
+    everywhere = {
+        key for key, count in both.items() if count >= max(_FURNITURE_SHARE * sum(filled), MIN_FURNITURE_PAGES)
+    }
     sides = [
-        {key for key, count in counts[side].items() if count >= max(_FURNITURE_SHARE * filled[side], MIN_FURNITURE_PAGES)}
+        {
+            key
+            for key, count in counts[side].items()
+            if count >= max(_FURNITURE_SHARE * filled[side], MIN_FURNITURE_PAGES)
+        }
         for side in (0, 1)
     ]
     return everywhere | sides[0], everywhere | sides[1]
@@ -146,7 +152,9 @@ def compounds(pages: Sequence[Sequence[Line]]) -> frozenset[str]:
     return frozenset(word.lower() for word in words)
 
 
-def join_lines(lines: Sequence[Line], tables: Sequence[TableLines] = (), hyphened: frozenset[str] = frozenset()) -> list[Block]:
+def join_lines(
+    lines: Sequence[Line], tables: Sequence[TableLines] = (), hyphened: frozenset[str] = frozenset()
+) -> list[Block]:
     """Rejoin the lines of one page into paragraphs, and words that were hyphenated at a line end; rows stay alone."""
     inside = {n: table for table in tables for n in range(table.first, table.last)}
     step = _usual_step(lines)
@@ -212,7 +220,7 @@ def _continues(lines: Sequence[Line], n: int, step: float) -> bool:
         return False
     if heading_level(last.text) and not last.bold:
         return False
-    return line.text[0].isalpha() or line.text[0] in "“\"$€£" or (line.text[0].isdigit() and last.text[-1].islower())
+    return line.text[0].isalpha() or line.text[0] in '“"$€£' or (line.text[0].isdigit() and last.text[-1].islower())
 
 
 def _is_near(last: Line, line: Line, step: float) -> bool:
