@@ -43,6 +43,15 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """Characters [start, end) of a table; header is its column-header text, repeated in the context of each chunk of it."""
+
+    start: int
+    end: int
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One source document with its extracted text and the map from characters to pages, headings and rows.
 
@@ -64,6 +73,7 @@ class Document:
     version: int = 1
     modified_at: float = 0.0
     metadata: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

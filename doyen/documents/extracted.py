@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from doyen.records import Heading, Page, Record
+from doyen.records import Heading, Page, Record, Table
 
 PAGE_SEPARATOR = "\n\n"
 MAX_TITLE_CHARS = 200
@@ -37,6 +37,7 @@ class Extracted:
     headings: tuple[Heading, ...] = ()
     records: tuple[Record, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
     parts: tuple[Part, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -1,6 +1,6 @@
-"""Lines of PDF pages → reading text: drops running heads and feet, rejoins paragraphs, finds headings.
+"""Lines of PDF pages → reading text: drops running heads and feet, rejoins paragraphs and hyphenated words.
 
-Works on text lines alone: knows no fonts, no coordinates and no PDF library.
+Knows no PDF library; where lines have no place on the page their lengths must do.
 """
 
 from __future__ import annotations
@@ -8,46 +8,91 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 
-from doyen.records import Heading
+from doyen.documents.pdf_headings import heading_level
+from doyen.documents.pdf_lines import HYPHEN, Line
+from doyen.documents.pdf_tables import TableLines
 
 MIN_FURNITURE_PAGES = 4
 _FURNITURE_SHARE = 0.6
 _EDGE_LINES = 3
 _LONG_LINE_SHARE = 0.6
-_FULL_LINE_SHARE = 0.8
-_MIN_FULL_LINE_CHARS = 40
-_MAX_HEADING_CHARS = 80
+_MIN_FULL_LINE_CHARS = 25
+_AROUND = 4  # lines above and below that show how wide a column is
+_SAME_COLUMN_EM = 3.0
+_PARAGRAPH_GAP = 1.4  # a larger step than this share of the usual one starts a paragraph
+_MIN_RUN_PAGES = 3
+_SAME_PLACE = 3.0  # points
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _NUMBER = re.compile(r"\d+")
-_BARE_NUMBER = re.compile(r"[\W_]*(?:page\s+)?\d{1,4}(?:\s*(?:of|/)\s*\d{1,4})?[\W_]*$", re.IGNORECASE)
-_NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})\.?[ \t]+(?=[^\W\d_])")
-_NAMED = re.compile(
-    r"(part|chapter|article|section|clause|item|note|appendix|annex|schedule|exhibit)[ \t]+"
-    r"(\d{1,3}(?:\.\d{1,2}){0,4}[A-Za-z]?|[IVX]{1,6}|[A-Z])\b[ \t]*[.:–—-]?[ \t]*(.*)$",
+_PAGE_NUMBER = re.compile(
+    r"[-–—|•\s]*(?:(?:page|p\.|seite|página|pagina|पृष्ठ|第)\s*|[A-Z]-)?(\d{1,5})\s*(?:(?:of|von|de|di|sur|/)\s*\d{1,5}|页)?[-–—|•\s]*$",
     re.IGNORECASE,
 )
-_TOP_WORDS = frozenset(("part", "chapter", "appendix", "annex", "schedule", "exhibit"))
-_SENTENCE_END = (".", ";", ",", ":", "!", "?")
+_COMPOUND = re.compile(r"\w+(?:-\w+)+")
 
 
-def drop_furniture(pages: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Drop lines that repeat at the top or bottom of most pages, page numbers masked; empty lines go too.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A paragraph, heading or table row as one line of text; `line` is its first printed line, `table` its table."""
 
-    A page is never emptied by it.
+    text: str
+    line: Line
+    table: TableLines | None = None
+
+
+def drop_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
+    """Drop lines that repeat at the top or bottom of most pages, page numbers masked.
+
+    Left and right pages may have heads of their own, and so may chapters: their first page keeps them. A page is never
+    emptied by it.
     """
-    kept = [[line for line in page if line] for page in pages]
-    filled = sum(bool(page) for page in kept)
-    if filled < MIN_FURNITURE_PAGES:
-        return kept
-    counts = Counter(key for n, page in enumerate(kept) for key in _edge_keys(page, n))
-    repeated = {key for key, count in counts.items() if count >= _FURNITURE_SHARE * filled}
-    return [_trim(_trim(page, n, repeated), n, repeated, from_top=False) for n, page in enumerate(kept)]
+    edges = [_by_height(page) for page in pages]
+    repeated = _repeated(pages, edges)
+    runs = _runs(pages, edges)
+    for run, numbers in zip(runs, _page_numbers(pages, edges), strict=True):
+        run |= numbers
+    kept = []
+    for number, (page, order) in enumerate(zip(pages, edges, strict=True)):
+        known = repeated[number % 2]
+        dropped = {
+            *_trimmed(page, order, number, known, runs[number]),
+            *_trimmed(page, order[::-1], number, known, runs[number]),
+        }
+        kept.append([line for n, line in enumerate(page) if n not in dropped] or list(page))
+    return kept
 
 
-def _edge_keys(page: list[str], number: int) -> set[str]:
-    """Return the forms of the first and last lines; PDFs often store the running head after the body."""
-    edge = [*page[:_EDGE_LINES], *page[-_EDGE_LINES:]]
-    return {key for line in edge for key in _keys(line, number)}
+def _by_height(page: Sequence[Line]) -> list[int]:
+    """Return the order of the lines from top to bottom; PDFs often draw the running head after the body."""
+    if not all(line.size for line in page):
+        return list(range(len(page)))
+    return sorted(range(len(page)), key=lambda n: (-round(page[n].base), page[n].left))
+
+
+def _repeated(pages: Sequence[Sequence[Line]], edges: Sequence[Sequence[int]]) -> tuple[set[str], set[str]]:
+    """Return the forms of the edge lines that repeat, for odd and for even pages."""
+    counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    filled = [0, 0]
+    for number, (page, order) in enumerate(zip(pages, edges, strict=True)):
+        filled[number % 2] += bool(page)
+        lines = [page[n].text for n in (*order[:_EDGE_LINES], *order[-_EDGE_LINES:])]
+        counts[number % 2].update({key for line in lines for key in _keys(line, number)})
+    both = counts[0] + counts[1]
+    everywhere = {
+        key for key, count in both.items() if count >= max(_FURNITURE_SHARE * sum(filled), MIN_FURNITURE_PAGES)
+    }
+    sides = [
+        {
+            key
+            for key, count in counts[side].items()
+            if count >= max(_FURNITURE_SHARE * filled[side], MIN_FURNITURE_PAGES)
+        }
+        for side in (0, 1)
+    ]
+    return everywhere | sides[0], everywhere | sides[1]
 
 
 def _keys(line: str, page: int) -> set[str]:
@@ -55,91 +100,147 @@ def _keys(line: str, page: int) -> set[str]:
 
     Masking only numbers that grow with the pages keeps "the limit is 400" and "the limit is 500" apart.
     """
-    if _BARE_NUMBER.match(line):
-        return {"#"}
     numbers = list(_NUMBER.finditer(line))
     ends = [*numbers[:2], *numbers[2:][-2:]]
     return {line} | {f"{line[: m.start()]}\0{int(m[0][:9]) - page}\0{line[m.end() :]}" for m in ends}
 
 
-def _trim(page: list[str], number: int, repeated: set[str], from_top: bool = True) -> list[str]:
-    lines = page if from_top else page[::-1]
-    count = 0
-    while count < min(_EDGE_LINES, len(lines)) and not repeated.isdisjoint(_keys(lines[count], number)):
-        count += 1
-    if count == len(lines):
-        return page
-    return lines[count:] if from_top else lines[count:][::-1]
+def _runs(pages: Sequence[Sequence[Line]], edges: Sequence[Sequence[int]]) -> list[set[str]]:
+    """Return for every page the edge lines that the pages before it have in the same place: the heads of a chapter."""
+    dropped: list[set[str]] = [set() for _ in pages]
+    lengths: dict[str, tuple[int, float]] = {}
+    for number, (page, order) in enumerate(zip(pages, edges, strict=True)):
+        lines = [page[n] for n in {*order[:_EDGE_LINES], *order[-_EDGE_LINES:]}]
+        now: dict[str, tuple[int, float]] = {}
+        for line in lines:
+            if not line.size or _YEAR.search(line.text):
+                continue
+            length, base = lengths.get(line.text, (0, line.base))
+            now[line.text] = (length + 1 if abs(base - line.base) < _SAME_PLACE else 1, line.base)
+            if now[line.text][0] >= _MIN_RUN_PAGES:
+                for earlier in range(number - now[line.text][0] + 2, number + 1):
+                    dropped[earlier].add(line.text)
+        lengths = now
+    return dropped
 
 
-def join_lines(lines: Sequence[str]) -> str:
-    """Rejoin the lines of one page into paragraphs, one a line, and words that were hyphenated at a line end."""
-    width = _width(lines)
-    joined: list[str] = []
-    last = ""  # the line, as printed, that ends what is joined so far
-    for line in lines:
-        if joined and _is_hyphenated(last, line):
-            joined[-1] = joined[-1][:-1] + line
-        elif joined and _continues(last, line, width):
-            joined[-1] += " " + line
+def _page_numbers(pages: Sequence[Sequence[Line]], edges: Sequence[Sequence[int]]) -> list[set[str]]:
+    """Return for every page the edge lines that are a number which the page before or after counts on."""
+    found: list[dict[int, str]] = [{}]
+    for page, order in zip(pages, edges, strict=True):
+        texts = [page[n].text for n in (*order[:_EDGE_LINES], *order[-_EDGE_LINES:])]
+        found.append({int(m[1]): text for text in texts if (m := _PAGE_NUMBER.match(text))})
+    found.append({})
+    if sum(map(bool, found)) < MIN_FURNITURE_PAGES:
+        return [set() for _ in pages]
+    around = zip(found, found[1:], found[2:], strict=False)
+    return [{text for n, text in here.items() if n - 1 in before or n + 1 in after} for before, here, after in around]
+
+
+def _trimmed(
+    page: Sequence[Line], order: Sequence[int], number: int, repeated: set[str], known: set[str]
+) -> Iterator[int]:
+    for n in order[:_EDGE_LINES]:
+        if page[n].text not in known and repeated.isdisjoint(_keys(page[n].text, number)):
+            return
+        yield n
+
+
+def compounds(pages: Sequence[Sequence[Line]]) -> frozenset[str]:
+    """Return the document's words with a hyphen within a line, in lower case: these keep it at a line's end."""
+    words = (word for page in pages for line in page if "-" in line.text for word in _COMPOUND.findall(line.text))
+    return frozenset(word.lower() for word in words)
+
+
+def join_lines(
+    lines: Sequence[Line], tables: Sequence[TableLines] = (), hyphened: frozenset[str] = frozenset()
+) -> list[Block]:
+    """Rejoin the lines of one page into paragraphs, and words that were hyphenated at a line end; rows stay alone."""
+    inside = {n: table for table in tables for n in range(table.first, table.last)}
+    step = _usual_step(lines)
+    blocks: list[Block] = []
+    for n, line in enumerate(lines):
+        last = lines[n - 1] if n else line
+        follows = bool(blocks) and n not in inside and n - 1 not in inside
+        if follows and (word := _rejoined(blocks[-1].text, last.text, line.text, hyphened)) is not None:
+            blocks[-1] = replace(blocks[-1], text=word)
+        elif follows and _continues(lines, n, step):
+            blocks[-1] = replace(blocks[-1], text=f"{blocks[-1].text} {line.text}")
         else:
-            joined.append(line)
-        last = line
-    return "\n".join(joined)
+            blocks.append(Block(line.text, line, inside.get(n)))
+    return [replace(block, text=_without_marks(block.text, hyphened)) for block in blocks]
 
 
-def _width(lines: Sequence[str]) -> int:
-    """Return the page's usual full line length: the 90th percentile, since one footnote line may be far longer."""
-    lengths = sorted(map(len, lines))
-    return lengths[len(lengths) * 9 // 10] if lengths else 0
+def _usual_step(lines: Sequence[Line]) -> float:
+    steps = [a.base - b.base for a, b in zip(lines, lines[1:], strict=False) if 0 < a.base - b.base < 3 * a.size]
+    return median(steps) if steps else 0.0
 
 
-def _is_hyphenated(line: str, following: str) -> bool:
-    return len(line) > 2 and line[-1] in "-‐" and line[-2].islower() and following[:1].islower()
+def _rejoined(text: str, last: str, following: str, hyphened: frozenset[str]) -> str | None:
+    """Return the text with the following line where a hyphen at its end asks for that."""
+    if last.endswith(HYPHEN):
+        return text[:-1] + _hyphen(text[:-1], following, hyphened) + following
+    if len(last) > 2 and last[-1] in "-‐" and last[-2].islower() and following[:1].islower():
+        return text[:-1] + _hyphen(text[:-1], following, hyphened) + following
+    return None
 
 
-def _continues(line: str, following: str, width: int) -> bool:
-    if len(line) < _LONG_LINE_SHARE * width or line[-1] in ".:;?!。！？।":
+def _hyphen(before: str, after: str, hyphened: frozenset[str]) -> str:
+    """Return the hyphen of a compound that is broken at it, or nothing for a word that is broken."""
+    head = re.search(r"[\w-]*$", before)
+    tail = re.match(r"\w*", after)
+    if head is None or tail is None or not tail[0] or not head[0]:
+        return "-"
+    is_compound = f"{head[0]}-{tail[0]}".lower() in hyphened or not tail[0][0].islower() and not head[0].isupper()
+    return "-" if is_compound or head[0][-1].isdigit() else ""
+
+
+def _without_marks(text: str, hyphened: frozenset[str]) -> str:
+    """Resolve marks that are left: within a row's label that was wrapped, or before nothing."""
+    while (at := text.find(HYPHEN)) >= 0:
+        text = text[:at] + _hyphen(text[:at], text[at + 1 :], hyphened) + text[at + 1 :]
+    return text
+
+
+def _continues(lines: Sequence[Line], n: int, step: float) -> bool:
+    """Return whether line `n` goes on with the paragraph of the line before it."""
+    last, line = lines[n - 1], lines[n]
+    if last.text[-1] in ".:;?!。！？।" or abs(last.size - line.size) > 0.15 * line.size:
         return False
-    if following[0].islower() or following[0] == "(":
+    width, room = _width_and_room(lines, n - 1)
+    if len(last.text) < _LONG_LINE_SHARE * width or not _is_near(last, line, step):
+        return False
+    if line.text[0].islower() or line.text[0] == "(":
         return True
     # A full line that ends within a phrase goes on even before a capital or a number: "filed with the / SEC".
-    within_phrase = line[-1].isalpha() or line[-1] in ",–—"
-    is_full = len(line) >= max(_FULL_LINE_SHARE * width, _MIN_FULL_LINE_CHARS)
-    if not is_full or not within_phrase or heading_level(line) or heading_level(following):
+    word = len(line.text.split(" ", 1)[0])
+    is_full = room <= word + 2 and len(last.text) >= _MIN_FULL_LINE_CHARS
+    within_phrase = last.text[-1].isalpha() or last.text[-1] in ",–—’”)"
+    if not is_full or not within_phrase or last.bold != line.bold or heading_level(line.text):
         return False
-    return following[0].isalpha() or (following[0].isdigit() and line[-1].islower())
+    if heading_level(last.text) and not last.bold:
+        return False
+    return line.text[0].isalpha() or line.text[0] in '“"$€£' or (line.text[0].isdigit() and last.text[-1].islower())
 
 
-def find_headings(text: str, start: int, end: int) -> Iterator[Heading]:
-    """Yield numbered headings that stand on a line of their own in `text[start:end]`.
-
-    Runs of candidates of one level are lists, tables or a table of contents and yield nothing.
-    """
-    candidates: list[tuple[int, int, str]] = []
-    position = start
-    for line in text[start:end].split("\n"):
-        candidates.append((position, heading_level(line), line))
-        position += len(line) + 1
-    levels = [0, *(level for _, level, _ in candidates), 0]
-    for index, (at, level, line) in enumerate(candidates, start=1):
-        if level and level not in (levels[index - 1], levels[index + 1]):
-            yield Heading(at, level, " ".join(line.split()))
+def _is_near(last: Line, line: Line, step: float) -> bool:
+    """Return whether the step down is that between lines of a paragraph; text may also go on in the next column."""
+    if not line.size or not step:
+        return True
+    down = last.base - line.base
+    return down < 0 or down <= max(_PARAGRAPH_GAP * step, 1.6 * line.size)
 
 
-def heading_level(line: str) -> int:
-    """Return the level of a numbered heading such as `3.2 Water damage` or `Section 4 – Claims`, else 0."""
-    if not 3 < len(line) < _MAX_HEADING_CHARS or line.endswith(_SENTENCE_END) or re.search(r"\.{4}|(\. ){3}", line):
-        return 0
-    if re.search(r"[a-z)]\s+\d{1,3}$", line):  # a table of contents: the title and its page
-        return 0
-    if match := _NUMBERED.match(line):
-        title = line[match.end() :]
-        is_title = title[0].isupper() or not title[0].islower()
-        return match.group(1).count(".") + 1 if is_title and not re.search(r"\d.*\d{3}|[%$€£]", title) else 0
-    if match := _NAMED.match(line):
-        word, number, title = match.groups()
-        if not word[0].isupper() or (title and not (title[0].isupper() or title[0] in '"“(')):
-            return 0
-        return 1 if word.lower() in _TOP_WORDS else number.count(".") + 2
-    return 0
+def _width_and_room(lines: Sequence[Line], n: int) -> tuple[float, float]:
+    """Return the width of the line's column and what is left of it after the line, both in the line's letters."""
+    line = lines[n]
+    around = lines[max(0, n - _AROUND) : n + _AROUND + 1]
+    if not line.size:
+        # The 90th percentile of all lengths, since one footnote line may be far longer.
+        lengths = sorted(len(other.text) for other in lines)
+        width = lengths[len(lengths) * 9 // 10]
+        return width, 0.8 * width - len(line.text)
+    near = _SAME_COLUMN_EM * line.size
+    right = max(o.right for o in around if abs(o.left - line.left) <= near and o.size <= 1.2 * line.size)
+    letter = max((line.right - line.left) / len(line.text), 0.01)
+    return (right - line.left) / letter, (right - line.right) / letter

@@ -76,6 +76,7 @@ def read_document(path: Path, document_id: str, data: bytes | None = None) -> Do
         pages=extracted.pages,
         headings=extracted.headings,
         records=extracted.records,
+        tables=extracted.tables,
         modified_at=path.stat().st_mtime if path.is_file() else 0.0,
     )
 
