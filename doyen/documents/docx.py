@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from doyen.documents.extracted import Extracted, one_line, table_row
+from doyen.documents.extracted import Extracted, clean_block, named_values, one_line, table_row
+from doyen.documents.zipped import check_expansion
 from doyen.errors import DocumentError
 from doyen.records import Heading
 
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # the container of .doc files and of encrypted .docx files
 _HEADING_STYLE = re.compile(r"heading (\d)", re.IGNORECASE)
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
+_NOT_TEXT = frozenset((_FALLBACK, f"{_W}pPr", f"{_W}del", f"{_W}moveFrom"))
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
 
 
@@ -38,20 +39,19 @@ def read_docx(data: bytes, path: Path) -> Extracted:
         parts.append(separator + text)
         length += len(separator) + len(text)
         tight = is_item
-    title = title or one_line(document.core_properties.title or "")
+    properties = document.core_properties
+    title = title or one_line(clean_block(properties.title or ""))
     title = title or next((h.title for h in headings if h.level == 1), "")
-    return Extracted("".join(parts), title, headings=tuple(headings))
+    dates = ("created", properties.created), ("modified", properties.modified)
+    metadata = named_values(("author", properties.author), *dates)
+    return Extracted("".join(parts), title, headings=tuple(headings), metadata=metadata)
 
 
 def _open(data: bytes, name: str) -> Any:
     import docx
     from docx.opc.exceptions import OpcError
 
-    if data.startswith(_OLE_MAGIC):
-        raise DocumentError(
-            f"{name} is encrypted with a password, or an old .doc file under a new name",
-            hint="open it in a word processor and save it as .docx without a password",
-        )
+    check_expansion(data, name)
     try:
         return docx.Document(io.BytesIO(data))
     except (BadZipFile, OpcError, SyntaxError, KeyError, ValueError, EOFError) as error:
@@ -83,7 +83,7 @@ def _block_elements(parent: Any) -> Iterator[Any]:
 
 
 def _paragraph_text(element: Any) -> str:
-    r"""Return the visible text: runs, hyperlinks, insertions; not deletions (`w:delText`) nor fallback drawings."""
+    r"""Return the visible text: runs, hyperlinks, insertions; no deletions, no hidden runs, no fallback drawings."""
     pieces: list[str] = []
     stack = [element]
     while stack:
@@ -92,10 +92,16 @@ def _paragraph_text(element: Any) -> str:
             pieces.append(node.text or "")
         elif node.tag in _BREAKS:
             pieces.append(_BREAKS[node.tag])
-        elif node.tag not in (_FALLBACK, f"{_W}pPr", f"{_W}del"):
+        elif node.tag not in _NOT_TEXT and not _is_hidden(node):
             stack.extend(reversed(node))
     lines = (" ".join(line.split()) for line in "".join(pieces).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _is_hidden(run: Any) -> bool:
+    """Tell whether a run is formatted as hidden (`w:vanish`); what follows a style is not looked up."""
+    mark = run.find(f"{_W}rPr/{_W}vanish") if run.tag == f"{_W}r" else None
+    return mark is not None and mark.get(f"{_W}val", "1") not in ("0", "false", "off")
 
 
 def _paragraph_kind(element: Any, document: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doyen.documents.extracted import Extracted, one_line, table_row
+from doyen.documents.extracted import Extracted, clean_block, one_line, table_row
 from doyen.documents.plain import clean_text, decode_text, refuse_binary
 from doyen.records import Heading
 
@@ -21,20 +21,33 @@ _PARAGRAPHS = frozenset(
 _LINES = frozenset("div li tr dt dd br caption legend address figcaption details summary body option".split())
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _CELLS = frozenset(("td", "th"))
+# XHTML lets any element be empty; in HTML `<title/>` would open a title that takes in the whole page.
+_XHTML_EMPTY = re.compile(
+    r"<(title|script|style|a|p|div|span|i|b|em|strong|u|td|th|tr|li|h[1-6]|iframe|textarea|section)\b([^<>]*)/>",
+    re.IGNORECASE,
+)
 _DISPLAY_NONE = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 
 
 def read_html(data: bytes, path: Path) -> Extracted:
     """Read an HTML file; the title is that of the head, else the first h1."""
+    return extract_html(_decode(data, path.name))
+
+
+def extract_html(markup: str) -> Extracted:
+    """Extract what a browser would show of the markup."""
     from selectolax.lexbor import LexborHTMLParser
 
-    tree = LexborHTMLParser(clean_text(_decode(data, path.name)).replace("\f", " "))
+    markup = clean_text(markup).replace("\f", " ")
+    if markup.lstrip().startswith("<?xml"):
+        markup = _XHTML_EMPTY.sub(r"<\1\2></\1>", markup)
+    tree = LexborHTMLParser(markup)
     named = tree.css_first("head > title")
     writer = _Writer()
     if tree.root is not None:
         _walk(tree.root, writer, _layout_tables(tree.root))
     writer.end_line()
-    title = one_line(named.text()) if named is not None else ""
+    title = one_line(clean_block(named.text())) if named is not None else ""
     title = title or next((h.title for h in writer.headings if h.level == 1), "")
     return Extracted("".join(writer.parts), title, headings=tuple(writer.headings))
 
@@ -93,6 +106,9 @@ class _Writer:
             self._emit(row, 0)
 
     def _emit(self, text: str, level: int) -> None:
+        text = clean_block(text)  # a character reference such as &#1; may name any character
+        if not text:
+            return
         separator = ("\n\n" if self.paragraph else "\n") if self.parts else ""
         if level:
             self.headings.append(Heading(self.length + len(separator), level, one_line(text)))

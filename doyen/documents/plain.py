@@ -21,7 +21,7 @@ _PROBE_BYTES = 65_536
 _MAX_CONTROL_SHARE = 0.02
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 _ANSI_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _MAX_TITLE_LINE = 120
 
 
@@ -52,7 +52,7 @@ def decode_text(data: bytes, name: str) -> str:
 
 def clean_text(text: str) -> str:
     r"""Normalise newlines to `\n`; drop terminal colours and control characters other than tab and form feed."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n").replace("\ufeff", "")
     return _CONTROL.sub("", _ANSI_ESCAPE.sub("", text))
 
 
