@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from doyen.adapters import list_adapters
+    from doyen.erasing import remove_documents
     from doyen.errors import DoyenError
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from doyen.expert import Expert
     from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
-    from doyen.ingesting import ingest, remove_documents
+    from doyen.ingesting import ingest
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
 
 _HOME = {
@@ -39,7 +40,7 @@ _HOME = {
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
     "recalibrate": "doyen.finetuning.running",
-    "remove_documents": "doyen.ingesting",
+    "remove_documents": "doyen.erasing",
     "status": "doyen.folder",
 }
 

@@ -50,6 +50,20 @@ class StoreSettings:
 
 
 @dataclass(frozen=True)
+class DocumentsSettings:
+    """What is kept of documents beside their current text."""
+
+    keep_versions_days: int = setting(
+        30, "Days for which the text of a changed or vanished document stays resolvable; 0: not at all.", low=0
+    )
+    keep_originals: str = setting(
+        "paged",
+        "Files to keep a copy of, so that a page can be shown, of an older version too: those with pages, all, none.",
+        one_of=("paged", "all", "none"),
+    )
+
+
+@dataclass(frozen=True)
 class ChunkingSettings:
     """How documents are cut into passages."""
 
@@ -143,6 +157,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     embedder: EmbedderSettings = field(default_factory=EmbedderSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    documents: DocumentsSettings = field(default_factory=DocumentsSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     chunking: ChunkingSettings = field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)

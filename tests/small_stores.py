@@ -10,7 +10,7 @@ import numpy as np
 
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import ByteCounter
-from doyen.index.lance import IndexManifest
+from doyen.index.lance import IndexEntry, IndexManifest
 from doyen.records import Chunk, Document
 
 
@@ -61,15 +61,16 @@ def store_state(folder: Path) -> dict[str, tuple[int, str]]:
     return {str(p): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
 
 
-def one_chunk_document(name, text, *, sha256="a", version=1):
-    """Return (document, root, chunks) as `LanceIndex.write` takes it, with the whole text as one chunk."""
-    document = Document(name, text, name, "text/plain", sha256, f"/files/{name}", version=version)
-    return document, "/files", [Chunk(name, 0, len(text), text, sha256=sha256, version=version)]
+def one_chunk_document(name, text, *, sha256="a", **item):
+    """Return an entry as `LanceIndex.write` takes it, with the whole text as one chunk."""
+    document = Document(name, text, name, "text/plain", sha256, f"/files/{name}")
+    return IndexEntry(document, "/files", [Chunk(name, 0, len(text), text, sha256=sha256)], **item)
 
 
-def write_texts(index, embedder, texts, **changes):
+def write_texts(index, embedder, texts, *, keep=(), **changes):
     """Write name → text into the index, one chunk a document, without finishing."""
-    index.write([one_chunk_document(n, t, **changes) for n, t in texts.items()], embedder.embed(list(texts.values())))
+    entries = [one_chunk_document(n, t, **changes) for n, t in texts.items()]
+    index.write(entries, embedder.embed(list(texts.values())), keep=keep)
 
 
 def make_expert(folder: Path, settings: Settings | None = None) -> Path:
@@ -78,7 +79,9 @@ def make_expert(folder: Path, settings: Settings | None = None) -> Path:
 
 
 def manifest_of(embedder, chunk_tokens=200):
-    return IndexManifest(embedder.name, embedder.fingerprint, embedder.dim, chunk_tokens)
+    return IndexManifest(
+        embedder.name, embedder.fingerprint, embedder.dim, chunk_tokens, counter=embedder.counter.fingerprint
+    )
 
 
 def words_bert(folder: Path, texts: list[str]) -> Path:

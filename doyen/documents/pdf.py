@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from doyen.documents.pdf_headings import Styled, heading_levels
 from doyen.documents.pdf_layout import Block, compounds, drop_furniture, join_lines
 from doyen.documents.pdf_lines import Line, LineReader, plain_lines
 from doyen.documents.pdf_scans import ScanReader, scan_reader
-from doyen.documents.pdf_tables import find_tables
+from doyen.documents.pdf_tables import TableLines, find_tables
 from doyen.errors import DocumentError
 from doyen.records import Heading, Page, Table
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_PAGES = 10_000
 MAX_PAGE_CHARS = 500_000
+_EDGE_LINES = 2  # may stand between the end of a page and the table that goes on over it
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\uffff]")
 _MEANINGLESS_TITLE = re.compile(
     r"untitled|microsoft (word|powerpoint|excel)\b|powerpoint presentation|slide \d|document\d*$"
@@ -136,6 +137,7 @@ class _Written:
         self.pages: list[Page] = []
         self.tables: list[Table] = []
         self.blocks: list[tuple[int, Block]] = []
+        self.open_table: TableLines | None = None  # the one at the end of the last page
         self.length = 0
 
     def add_page(self, lines: Sequence[Line]) -> None:
@@ -143,6 +145,7 @@ class _Written:
             self._write(PAGE_SEPARATOR)
         start = self.length
         rows, tables = find_tables(lines)
+        tables = self._with_header(tables, len(rows))
         for table, run in groupby(join_lines(rows, tables, self.hyphened), key=lambda block: block.table):
             first = self.length + (self.length > start)
             for block in run:
@@ -152,6 +155,14 @@ class _Written:
             if table is not None:
                 self.tables.append(Table(first, self.length, table.header))
         self.pages.append(Page(len(self.pages) + 1, start, self.length))
+
+    def _with_header(self, tables: list[TableLines], lines: int) -> list[TableLines]:
+        """Give a table that goes on from the page before that page's header."""
+        above = self.open_table
+        if above and tables and tables[0].first <= _EDGE_LINES and above.goes_on_as(tables[0]):
+            tables[0] = replace(tables[0], header=above.header)
+        self.open_table = tables[-1] if tables and lines - tables[-1].last <= _EDGE_LINES else None
+        return tables
 
     def _write(self, text: str) -> None:
         self.parts.append(text)

@@ -13,6 +13,7 @@ from math import hypot
 from typing import Any
 
 HYPHEN = "\ufffe"  # ends a line whose last word goes on in the next line
+_SAME_LINE_EM = 0.7  # a superscript may end a line
 _WIDE_GAP_EM = 1.0  # a space wider than this parts two cells
 _PLAIN_CHARS = 60  # longer lines without digits are prose; their spaces are measured only on suspicion
 _PROSE_EM = 0.56  # the average advance of a letter that hints at wide gaps in a line
@@ -88,15 +89,42 @@ class LineReader:
 
     def lines(self) -> list[Line]:
         """Return the page's lines; without places where the text does not run from left to right."""
-        spans = list(_spans(self.text))
-        measured = [(span, self._line(*span)) for span in spans]
-        rotated = sum(line is None for _, line in measured)
-        if rotated > len(measured) // 4:
+        kept: list[tuple[tuple[int, int], Line]] = []
+        odd = 0
+        for whole in _spans(self.text):
+            line = self._line(*whole)
+            for span in [whole] if line else self._printed(*whole):
+                line = line or self._line(*span)
+                odd += line is None
+                kept.append((span, line or self._unmeasured(span, kept)))
+                line = None
+        if odd > len(kept) // 4:
             return plain_lines(self.text.replace(HYPHEN, HYPHEN + "\n"))
-        kept = [(span, line) for span, line in measured if line]
         if self._hides_gaps(kept):
             kept = [(span, self._split(span, line)) for span, line in kept]
         return [line for _, line in kept if line.text]
+
+    def _printed(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the printed lines of what PDFium took for one line."""
+        begun, (left, base), size = start, self._origin(start), self._size(start)
+        at = self.text.find(" ", start, end)
+        while at >= 0:
+            if self.text[at + 1] != " ":
+                x, y = self._origin(at + 1)
+                if abs(y - base) > _SAME_LINE_EM * size or x < left:
+                    yield from _stripped(self.text, begun, at)
+                    begun, base, size = at + 1, y, self._size(at + 1)
+                left = x
+            at = self.text.find(" ", at + 1, end)
+        yield from _stripped(self.text, begun, end)
+
+    def _unmeasured(self, span: tuple[int, int], above: Sequence[tuple[tuple[int, int], Line]]) -> Line:
+        """Return a line that has no place of its own where the one above it has: text is never lost."""
+        text = _clean(self.text[span[0] : span[1]])
+        if not above or not above[-1][1].size:
+            return Line(text)
+        last = above[-1][1]
+        return replace(last, text=text, base=last.base - last.size, cells=(), bold=False, led=False)
 
     def _hides_gaps(self, measured: Sequence[tuple[tuple[int, int], Line]]) -> bool:
         """Look at a sample of the long lines: does a gutter run through them?"""
@@ -108,7 +136,11 @@ class LineReader:
         size = self._size(start)
         left, base = self._origin(start)
         right = self._box(end - 1)[1]
-        if size <= 0 or (end - start > 2 and right <= left) or abs(self._origin(end - 1)[1] - base) > 2 * size:
+        if (
+            size <= 0
+            or (end - start > 2 and right <= left)
+            or abs(self._origin(end - 1)[1] - base) > _SAME_LINE_EM * size
+        ):
             return None
         raw = self.text[start:end]
         bold = len(raw) < 150 and self._is_bold(start) and self._is_bold(end - 1)

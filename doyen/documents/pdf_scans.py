@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from doyen.errors import DocumentError
+
 ScanReader = Callable[[Any], str]
 _DPI = 300
 _MAX_PIXELS = 30_000_000
@@ -17,6 +19,8 @@ _POINTS_PER_INCH = 72
 
 def scan_reader() -> ScanReader | None:
     """Return the function that reads a drawn page, or None where OCR is not installed."""
+    import pypdfium2
+
     try:
         ocr = importlib.import_module("doyen.documents.ocr")
     except ImportError:
@@ -27,7 +31,11 @@ def scan_reader() -> ScanReader | None:
     def read(page: Any) -> str:
         if not any(True for _ in page.get_objects(max_depth=1)):
             return ""  # an empty page costs no OCR
-        return str(ocr.ocr_image(page.render(scale=bounded_scale(page, _DPI / _POINTS_PER_INCH)).to_pil()))
+        try:
+            picture = page.render(scale=bounded_scale(page, _DPI / _POINTS_PER_INCH)).to_pil()
+            return str(ocr.ocr_image(picture))
+        except (DocumentError, pypdfium2.PdfiumError):
+            return ""  # one page that cannot be read is reported and does not cost the document
 
     return read
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from doyen.documents.pdf_columns import is_numeric
 from doyen.documents.pdf_lines import Cell, Line, line_of
 
-_MAX_LABEL_LINES = 4  # between two rows of a table
+_MAX_LABEL_LINES = 6  # between two rows of a table
 _MAX_HEADER_LINES = 16  # cells of a header may be drawn one by one, each over several lines
 _MAX_HEADER_LABELS = 3
 _MAX_HEADER_EM = 12.0
@@ -31,11 +31,21 @@ _OPEN_END = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TableLines:
-    """Lines `[first, last)` of a page are a table; `header` is the text of its columns' heads."""
+    """Lines `[first, last)` of a page are a table; `header` is the text of its columns' heads.
+
+    `columns` are left and right of its columns of numbers, in points.
+    """
 
     first: int
     last: int
     header: str
+    columns: tuple[tuple[float, float], ...] = ()
+
+    def goes_on_as(self, other: TableLines) -> bool:
+        """Return whether another table without a header of its own has its numbers below this one's."""
+        if other.header or len(other.columns) != len(self.columns):
+            return False
+        return all(a < d and c < b for (a, b), (c, d) in zip(self.columns, other.columns, strict=True))
 
 
 def find_tables(lines: Sequence[Line]) -> tuple[list[Line], list[TableLines]]:
@@ -48,7 +58,11 @@ def find_tables(lines: Sequence[Line]) -> tuple[list[Line], list[TableLines]]:
         kept += lines[position:first]
         rows = _whole_rows(lines[data:last])
         head = [line for line in lines[first:data] if not _is_label(line, rows)]
-        tables.append(TableLines(len(kept), len(kept) + data - first + len(rows), _header(head, rows)))
+        columns = tuple(_columns(rows))
+        table = TableLines(len(kept), len(kept) + data - first + len(rows), _header(head, columns), columns)
+        if tables and table.first - tables[-1].last <= _MAX_LABEL_LINES and tables[-1].goes_on_as(table):
+            table = replace(table, header=tables[-1].header)
+        tables.append(table)
         kept += [*lines[first:data], *rows]
         position = last
     return [*kept, *lines[position:]], tables
@@ -196,7 +210,7 @@ def _ends_label(above: Line, line: Line, following: Line | None) -> bool:
 
 def _appended(above: Line, line: Line) -> Line:
     text = _continued(above.text, line.text)
-    cells = line.cells or (Cell(line.text, line.left, line.right),)
+    cells: tuple[Cell, ...] = line.cells or (Cell(line.text, line.left, line.right),)
     first = Cell(above.text, above.left, above.right)
     if not is_numeric(cells[0].text):
         first = Cell(_continued(above.text, cells[0].text), min(above.left, cells[0].left), cells[0].right)
@@ -217,9 +231,8 @@ def _continued(text: str, following: str) -> str:
     return text + following if text.endswith("\ufffe") else f"{text} {following}"
 
 
-def _header(head: Sequence[Line], rows: Sequence[Line]) -> str:
+def _header(head: Sequence[Line], columns: Sequence[tuple[float, float]]) -> str:
     """Return the heads of the columns from left to right, as `Millions | 2018 | 2017`."""
-    columns = _columns(rows)
     if not head:
         return ""
     if len(columns) < 2:

@@ -1,14 +1,14 @@
-"""Chunks, vectors and document rows in two LanceDB tables (local folder), with vector and full-text search.
+"""The store of one expert: chunks, vectors, documents and their versions in LanceDB tables, searched and kept in step.
 
-Enters: chunks with their vectors, documents. Leaves: candidate chunks with cosine or BM25 scores. Knows no files,
-no models and no fusion. A batch that was interrupted is undone by `recover`.
+Enters: documents and chunks with their vectors. Leaves: candidate chunks with cosine or BM25 scores, texts, versions. This
+class is the front of rows.py, writing.py, maintenance.py, vectors.py; it knows no files, no models and no fusion.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,42 +18,32 @@ from numpy.typing import NDArray
 
 from doyen.config import write_atomic
 from doyen.errors import StoreError
-from doyen.records import Chunk, Document, Page
-
-FORMAT_VERSION = 1
-_CHUNK_COLUMNS = (
-    "document",
-    "start",
-    "end",
-    "text",
-    "context",
-    "pages",
-    "section",
-    "record",
-    "sha256",
-    "version",
-    "language",
-    "labels",
+from doyen.index import maintenance, writing
+from doyen.index.duplicates import BINS, DuplicateGroup, duplicate_groups
+from doyen.index.rows import (
+    CHUNK_COLUMNS,
+    DOCUMENT_COLUMNS,
+    VERSION_COLUMNS,
+    IndexedDocument,
+    IndexedItem,
+    IndexEntry,
+    StoredVersion,
+    chunk_from,
+    document_from,
+    indexed_text,
+    matrix,
+    pages_from,
+    quote,
+    version_from,
 )
+from doyen.index.tables import Tables, rows_of, rows_with
+from doyen.index.vectors import StoredVectors
+from doyen.records import Chunk, Page
+from doyen.sources.item import Item
 
+__all__ = ["Candidate", "IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
 
-@dataclass(frozen=True, slots=True)
-class IndexedDocument:
-    """One row of the documents table, without its text. `root` is the folder that was ingested."""
-
-    id: str
-    root: str
-    source: str
-    sha256: str
-    version: int
-    title: str
-    media_type: str
-    language: str
-    labels: tuple[str, ...]
-    modified_at: float
-    pages: int
-    chunks: int
-    characters: int
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +82,19 @@ def recorded_fingerprint(folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _quote(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _in(column: str, values: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join(_quote(v) for v in values)})"
-
-
 def is_index(folder: Path) -> bool:
     """Whether a folder is an index that doyen made, of whatever format."""
     return recorded_fingerprint(folder) is not None
 
 
 class LanceIndex:
-    """The embedded store of one expert: a folder with `manifest.json` and two LanceDB tables."""
+    """The embedded store of one expert: a folder with `manifest.json` and three LanceDB tables."""
 
     def __init__(self, folder: Path, manifest: IndexManifest) -> None:
-        import lancedb
-
         self.folder = folder
         self.manifest = manifest
-        self._database = lancedb.connect(str(folder))
-        names = self._database.list_tables().tables
-        self._chunks = self._database.open_table("chunks") if "chunks" in names else self._create("chunks")
-        self._documents = self._database.open_table("documents") if "documents" in names else self._create("documents")
+        self.tables = Tables.open(folder, manifest.dim)
+        self._vectors = StoredVectors(self.tables)
 
     @classmethod
     def open(cls, folder: Path) -> LanceIndex:
@@ -133,7 +111,7 @@ class LanceIndex:
         if manifest.format != FORMAT_VERSION:
             raise StoreError(
                 f"the index in {folder} has format {manifest.format}; this doyen reads {FORMAT_VERSION}",
-                hint="doyen ingest --rebuild FOLDER",
+                hint="doyen ingest --rebuild SOURCE… makes it anew",
             )
         return cls(folder, manifest)
 
@@ -168,213 +146,222 @@ class LanceIndex:
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [chunking] max_tokens back",
             )
 
-    def _create(self, name: str) -> Any:
-        import pyarrow as pa
+    # ---- documents and versions
 
-        text = pa.string()
-        common = [("sha256", text), ("version", pa.int32()), ("language", text), ("labels", pa.list_(text))]
-        if name == "chunks":
-            fields = [
-                ("document", text), ("start", pa.int64()), ("end", pa.int64()), ("text", text), ("context", text),
-                ("indexed", text), ("pages", pa.list_(pa.int32())), ("section", text), ("record", text), *common,
-                ("vector", pa.list_(pa.float16(), self.manifest.dim)),
-            ]  # fmt: skip
-        else:
-            fields = [
-                ("id", text), ("root", text), ("source", text), ("title", text), ("media_type", text), *common,
-                ("modified_at", pa.float64()), ("chunks", pa.int32()), ("characters", pa.int64()),
-                ("page_starts", pa.list_(pa.int64())), ("page_ends", pa.list_(pa.int64())), ("text", pa.large_string()),
-            ]  # fmt: skip
-        return self._database.create_table(name, schema=pa.schema(fields), exist_ok=True)
-
-    # ---- reading
+    def iter_documents(self) -> Iterator[IndexedDocument]:
+        """Yield all documents without their texts, in no order."""
+        for batch in rows_of(self.tables.documents, DOCUMENT_COLUMNS):
+            yield from map(document_from, batch.to_pylist())
 
     def documents(self) -> list[IndexedDocument]:
         """Return all documents, sorted by id, without their texts."""
-        columns = [
-            "id",
-            "root",
-            "source",
-            "sha256",
-            "version",
-            "title",
-            "media_type",
-            "language",
-            "labels",
-            "modified_at",
-            "page_starts",
-            "chunks",
-            "characters",
-        ]
-        rows = self._documents.search().select(columns).limit(None).to_list()
-        found = []
-        for row in rows:
-            starts = row.pop("page_starts")
-            found.append(IndexedDocument(**{**row, "labels": tuple(row["labels"] or ()), "pages": len(starts or ())}))
-        return sorted(found, key=lambda d: d.id)
+        return sorted(self.iter_documents(), key=lambda d: d.id)
 
-    def text(self, document: str) -> tuple[str, tuple[Page, ...]]:
-        """Return a document's extracted text and page map. Raises StoreError if it is not indexed."""
-        rows = (
-            self._documents.search()
-            .where(f"id = {_quote(document)}")
-            .select(["text", "page_starts", "page_ends"])
-            .limit(1)
-            .to_list()
+    def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
+        """Return what the store holds of some items; those that it does not know are absent."""
+        columns = ("id", "item", "item_sha256", "stamp", "source", "root")
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for row in rows_with(self.tables.documents, columns, "item", list(ids)):
+            rows.setdefault(row["item"], []).append(row)
+        found = {}
+        for item, own in rows.items():
+            hashes, stamps = ({row[name] for row in own} for name in ("item_sha256", "stamp"))
+            sha256 = hashes.pop() if len(hashes) == 1 else ""
+            stamp = stamps.pop() if len(stamps) == 1 and sha256 else ""
+            documents = tuple(sorted(row["id"] for row in own))
+            found[item] = IndexedItem(item, own[0]["source"], own[0]["root"], sha256, stamp, documents)
+        return found
+
+    def text(self, document: str, sha256: str | None = None) -> tuple[str, tuple[Page, ...]]:
+        """Return a document's extracted text and page map; with `sha256`, those of the version with that content.
+
+        Raises:
+            StoreError: it is not indexed, or that version is not kept any more.
+        """
+        columns = ("id", "sha256", "text", "page_starts", "page_ends")
+        row = self._row(document, columns, "" if sha256 is None else f"sha256 = {quote(sha256)}")
+        if row is None:
+            raise self._missing(document, "" if sha256 is None else f" with hash {sha256[:12]}…")
+        return row["text"], pages_from(row)
+
+    def document_version(
+        self, document: str, *, version: int | None = None, sha256: str | None = None
+    ) -> tuple[StoredVersion, str, tuple[Page, ...]]:
+        """Return one version of a document, its text and its page map; the current one if none is named.
+
+        Raises:
+            StoreError: it is not indexed, or that version is not kept any more.
+        """
+        conditions = [f"version = {version}"] if version is not None else []
+        conditions += [f"sha256 = {quote(sha256)}"] if sha256 is not None else []
+        row = self._row(document, (*VERSION_COLUMNS, "text"), " AND ".join(conditions))
+        if row is None:
+            what = f" in version {version}" if version is not None else f" with hash {(sha256 or '')[:12]}…"
+            raise self._missing(document, what if conditions else "")
+        return version_from(row), row["text"], pages_from(row)
+
+    def versions(self, document: str) -> list[StoredVersion]:
+        """Return the versions of a document that are kept, newest first. Raises StoreError if there is none."""
+        current = rows_with(self.tables.documents, VERSION_COLUMNS, "id", [document])
+        old = rows_with(self.tables.versions, (*VERSION_COLUMNS, "retired_at"), "id", [document])
+        found = {v.version: v for v in (*map(version_from, old), *map(version_from, current))}
+        if not found:
+            raise self._missing(document)
+        return [found[number] for number in sorted(found, reverse=True)]
+
+    def _row(self, document: str, columns: Sequence[str], also: str) -> dict[str, Any] | None:
+        """Return the current row of a document, else (with a further condition) the newest retired one."""
+        condition = f"id = {quote(document)}" + (f" AND {also}" if also else "")
+        for table in (self.tables.documents, self.tables.versions) if also else (self.tables.documents,):
+            names = (*columns, "retired_at") if table is self.tables.versions else columns
+            rows: list[dict[str, Any]] = [r for batch in rows_of(table, names, condition) for r in batch.to_pylist()]
+            if rows:
+                return max(rows, key=lambda row: float(row.get("retired_at", 0.0)))
+        return None
+
+    def _missing(self, document: str, what: str = "") -> StoreError:
+        if not what:
+            return StoreError(f"no document '{document}' is indexed", hint="doyen documents lists them")
+        return StoreError(
+            f"'{document}'{what} is not kept",
+            hint=f"doyen documents versions {document} lists what is; [documents] keep_versions_days says how long",
         )
-        if not rows:
-            raise StoreError(f"no document '{document}' is indexed", hint="doyen documents lists them")
-        pairs = zip(rows[0]["page_starts"] or (), rows[0]["page_ends"] or (), strict=True)
-        return rows[0]["text"], tuple(Page(n, a, b) for n, (a, b) in enumerate(pairs, 1))
+
+    def members(self, ids: Sequence[str]) -> list[StoredVersion]:
+        """Return all kept versions of some documents, and of the documents that the items of these ids hold."""
+        found: dict[tuple[str, int], StoredVersion] = {}
+        for table in (self.tables.versions, self.tables.documents):
+            for column in ("id", "item"):
+                rows = rows_with(table, VERSION_COLUMNS, column, ids)
+                found |= {(v.document, v.version): v for v in map(version_from, rows)}
+        return list(found.values())
+
+    def named(self, hashes: Collection[str], *, items: bool = True, without: Collection[str] = ()) -> set[str]:
+        """Return those hashes that a document has, retired versions included, or (`items`) the item that it comes from.
+
+        Documents `without` do not count.
+        """
+        found: set[str] = set()
+        for table in (self.tables.documents, self.tables.versions) if hashes else ():
+            for batch in rows_of(table, ("id", "sha256", "item_sha256")):
+                for row in batch.to_pylist():
+                    own = (row["sha256"], row["item_sha256"] if items else "") if row["id"] not in without else ()
+                    found.update(h for h in own if h in hashes)
+        return found
+
+    def near_duplicates(self) -> list[DuplicateGroup]:
+        """Return the groups of documents whose content is the same or nearly so, largest first."""
+        ids: list[str] = []
+        hashes: list[str] = []
+        sketches: list[bytes] = []
+        for batch in rows_of(self.tables.documents, ("id", "sha256", "sketch")):
+            ids += batch["id"].to_pylist()
+            hashes += batch["sha256"].to_pylist()
+            sketches += batch["sketch"].to_pylist()
+        matrix_ = np.frombuffer(b"".join(sketches), dtype="<u2").reshape(-1, BINS)
+        return duplicate_groups(ids, hashes, matrix_)
+
+    # ---- chunks and search
 
     def chunk_count(self) -> int:
         """Return the number of chunks."""
-        return int(self._chunks.count_rows())
+        return int(self.tables.chunks.count_rows())
 
     def chunks_of(self, documents: Sequence[str]) -> list[Chunk]:
         """Return the chunks of some documents in order of document and position."""
-        if not documents:
-            return []
-        rows = (
-            self._chunks.search().where(_in("document", documents)).select(list(_CHUNK_COLUMNS)).limit(None).to_list()
-        )
-        return sorted((_chunk(row) for row in rows), key=lambda c: (c.document, c.start))
+        rows = rows_with(self.tables.chunks, (*CHUNK_COLUMNS, "revision"), "document", documents)
+        return sorted((chunk_from(row) for row in self._current(list(rows))), key=lambda c: (c.document, c.start))
 
     def vectors_of(self, document: str) -> NDArray[np.float32]:
         """Return the vectors `(n, dim)` of one document's chunks."""
-        rows = self._chunks.search().where(f"document = {_quote(document)}").select(["vector"]).limit(None).to_arrow()
-        return _matrix(rows["vector"], self.manifest.dim)
+        batches = rows_of(self.tables.chunks, ("vector",), f"document = {quote(document)}")
+        parts = [matrix(batch["vector"], self.manifest.dim) for batch in batches]
+        return np.concatenate([np.empty((0, self.manifest.dim), dtype=np.float32), *parts])
 
     def nearest(self, vector: NDArray[np.float32], limit: int, *, without: str | None = None) -> list[Candidate]:
         """Return the chunks of highest cosine to a unit vector `(dim,)`, exactly (no approximate index)."""
-        query = self._chunks.search(vector, vector_column_name="vector").distance_type("cosine").limit(limit)
+        query = self.tables.chunks.search(vector, vector_column_name="vector").distance_type("cosine").limit(limit)
         if without is not None:
-            query = query.where(f"document != {_quote(without)}", prefilter=True)
-        table = query.select([*_CHUNK_COLUMNS, "vector", "_distance"]).to_arrow()
+            query = query.where(f"document != {quote(without)}", prefilter=True)
+        table = query.select([*CHUNK_COLUMNS, "revision", "vector", "_distance"]).to_arrow()
         return self._candidates(table, [1.0 - d for d in table["_distance"].to_pylist()])
 
     def matching(self, words: str, limit: int) -> list[Candidate]:
         """Return the chunks of highest BM25 score for the words of a question (any of them)."""
         from lancedb.query import MatchQuery
 
-        if not self._chunks.list_indices() or not words.strip():
+        if not self.tables.chunks.list_indices() or not words.strip():
             return []
-        query = self._chunks.search(MatchQuery(words, "indexed"), query_type="fts").limit(limit)
-        table = query.select([*_CHUNK_COLUMNS, "vector", "_score"]).to_arrow()
+        query = self.tables.chunks.search(MatchQuery(words, "indexed"), query_type="fts").limit(limit)
+        table = query.select([*CHUNK_COLUMNS, "revision", "vector", "_score"]).to_arrow()
         return self._candidates(table, table["_score"].to_pylist())
 
     def _candidates(self, table: Any, scores: Sequence[float]) -> list[Candidate]:
-        vectors = _matrix(table["vector"], self.manifest.dim)
-        rows = table.select(list(_CHUNK_COLUMNS)).to_pylist()
-        return [
-            Candidate(_chunk(row), vector, float(score))
-            for row, vector, score in zip(rows, vectors, scores, strict=True)
-        ]
+        vectors = matrix(table["vector"], self.manifest.dim)
+        rows = table.select([*CHUNK_COLUMNS, "revision"]).to_pylist()
+        for row, vector, score in zip(rows, vectors, scores, strict=True):
+            row["candidate"] = (vector, float(score))
+        return [Candidate(chunk_from(row), *row["candidate"]) for row in self._current(rows)]
+
+    def _current(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Drop chunks that are not their document's current ones: during a write, and after an interrupted one."""
+        if not self.unfinished:
+            return rows
+        ids = sorted({row["document"] for row in rows})
+        revisions = {r["id"]: r["revision"] for r in rows_with(self.tables.documents, ("id", "revision"), "id", ids)}
+        return [row for row in rows if revisions.get(row["document"]) == row["revision"]]
 
     # ---- writing
 
     @property
     def unfinished(self) -> bool:
         """Whether writes were begun that no `finish` followed: an interruption, or another process at work."""
-        return (self.folder / "writing").exists()
+        return self.tables.unfinished
 
     def recover(self) -> int:
-        """Take out documents whose row an interrupted batch left without all of its chunks, or the reverse.
+        """Undo what an interrupted write left over; return how many documents it touched.
 
-        Returns how many they were. `finish` must follow where the index was `unfinished`.
+        No document is lost by it: each is as it was before the write, or as the write made it. `finish` must follow
+        where the index was `unfinished`.
         """
-        if not self.unfinished:
-            return 0
-        rows = self._chunks.search().select(["document", "sha256"]).limit(None).to_arrow()
-        stored = Counter(zip(rows["document"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
-        stated = {(d.id, d.sha256): d.chunks for d in self.documents()}
-        broken = sorted({key[0] for key in {*stored, *stated} if stored[key] != stated.get(key)})
-        self.remove(broken)
-        return len(broken)
+        return maintenance.recover(self.tables)
 
-    def write(self, batch: Sequence[tuple[Document, str, Sequence[Chunk]]], vectors: NDArray[np.float32]) -> None:
-        """Replace documents: `batch` of (document, root, chunks) and the vectors `(chunks in all, dim)` in the same order."""
-        if not batch:
-            return
-        write_atomic(self.folder / "writing", "")
-        ids = [document.id for document, _, _ in batch]
-        chunks = [chunk for _, _, chunks in batch for chunk in chunks]
-        self._delete(self._chunks, "document", ids)
-        if chunks:
-            self._chunks.add(_chunk_table(chunks, vectors, self._chunks.schema))
-        rows = [_document_row(document, root, len(chunks)) for document, root, chunks in batch]
-        merge = self._documents.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(_table(rows, self._documents.schema))
+    def vectors_for(self, texts: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Return which indexed texts the store has a vector of `(n,) bool`, and the vectors `(n, dim)`, 0 for the others.
+
+        It sees all chunks of this moment, also of documents that are about to be replaced or retired.
+        """
+        return self._vectors.find(texts)
+
+    def write(self, batch: Sequence[IndexEntry], vectors: NDArray[np.float32], *, keep: Sequence[str] = ()) -> None:
+        """Replace the documents of some items by a batch that has all documents of these items, in one step.
+
+        `vectors` `(chunks in all, dim)` are in the order of the batch. What the store has of these items and the batch
+        lacks is retired, except the ids in `keep`, which stay with the item's new hash and stamp. The store numbers the
+        versions; what the documents and chunks say is ignored.
+        """
+        if batch:
+            writing.write(self.tables, batch, vectors, keep)
+            self._vectors.added([indexed_text(chunk) for entry in batch for chunk in entry.chunks])
+
+    def touch(self, items: Sequence[Item]) -> None:
+        """Take over root, source, stamp and time of items whose content is the same as before."""
+        writing.touch(self.tables, items)
+
+    def retire(self, documents: Sequence[str]) -> None:
+        """Take out documents that their source has no more; their versions stay resolvable for a while."""
+        writing.retire(self.tables, documents)
 
     def remove(self, documents: Sequence[str]) -> None:
-        """Take documents out of both tables."""
-        if not documents:
-            return
-        write_atomic(self.folder / "writing", "")
-        self._delete(self._chunks, "document", documents)
-        self._delete(self._documents, "id", documents)
+        """Erase documents and all their versions; `finish` takes them out of the files too."""
+        writing.erase(self.tables, documents)
 
-    def _delete(self, table: Any, column: str, values: Sequence[str]) -> None:
-        for i in range(0, len(values), 500):
-            table.delete(_in(column, values[i : i + 500]))
+    def finish(self, *, whole: bool = True, keep_versions_days: float = 30, now: float | None = None) -> None:
+        """After a series of writes: bring the full-text index up to date, compact, drop old versions.
 
-    def finish(self, *, whole: bool = True) -> None:
-        """After a series of writes: (re)build the full-text index, compact, drop old table versions.
-
-        `whole=False`: the last write was interrupted (and may still be under way); the next ingest recovers.
+        Versions retired more than `keep_versions_days` before `now` (seconds since the epoch) go. After `remove`, no file
+        of the store holds anything of the documents any more; that rewrites what lay beside them. `whole=False`: the last
+        write was interrupted (and may still be under way); the next ingest recovers.
         """
-        from datetime import timedelta
-
-        from lancedb.index import FTS
-
-        if self.chunk_count():
-            if self._chunks.list_indices():
-                self._chunks.optimize(cleanup_older_than=timedelta(minutes=10))
-            else:
-                config = FTS(
-                    base_tokenizer="icu/split",
-                    language="English",
-                    stem=True,
-                    remove_stop_words=False,
-                    ascii_folding=True,
-                )
-                self._chunks.create_index("indexed", config=config)
-        self._documents.optimize(cleanup_older_than=timedelta(minutes=10))
-        if whole:
-            (self.folder / "writing").unlink(missing_ok=True)
-
-
-def _matrix(column: Any, dim: int) -> NDArray[np.float32]:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(-1, dim)
-
-
-def _chunk(row: dict[str, Any]) -> Chunk:
-    values = {name: row[name] for name in _CHUNK_COLUMNS}
-    return Chunk(**{**values, "pages": tuple(row["pages"] or ()), "labels": tuple(row["labels"] or ())})
-
-
-def _table(rows: Sequence[dict[str, Any]], schema: Any) -> Any:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(list(rows), schema=schema)
-
-
-def _chunk_table(chunks: Sequence[Chunk], vectors: NDArray[np.float32], schema: Any) -> Any:
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {name: [getattr(c, name) for c in chunks] for name in _CHUNK_COLUMNS}
-    columns["indexed"] = [f"{c.context}\n{c.text}" if c.context else c.text for c in chunks]
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    columns["pages"] = [list(p) for p in columns["pages"]]
-    columns["labels"] = [list(v) for v in columns["labels"]]
-    arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, type=f.type) for f in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _document_row(document: Document, root: str, chunks: int) -> dict[str, Any]:
-    names = ("id", "source", "title", "media_type", "sha256", "version", "language", "modified_at", "text")
-    row = {name: getattr(document, name) for name in names}
-    row |= {"root": root, "labels": list(document.labels), "chunks": chunks, "characters": len(document.text)}
-    return row | {"page_starts": [p.start for p in document.pages], "page_ends": [p.end for p in document.pages]}
+        now = time.time() if now is None else now
+        maintenance.finish(self.tables, whole=whole, keep_versions_days=keep_versions_days, now=now)

@@ -1,11 +1,13 @@
 """The two tables: what is written comes back exactly, and an interrupted write is undone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_stores import HashEmbedder, manifest_of, one_chunk_document, write_texts
 
 from doyen.errors import StoreError
-from doyen.index.lance import LanceIndex, same_vectors
+from doyen.index.lance import IndexEntry, LanceIndex, same_vectors
 from doyen.records import Chunk, Document, Page
 
 TEXTS = {
@@ -38,13 +40,13 @@ def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedde
     text = "First page.\n\fSecond page: “ünï”.\n"
     pages = (Page(1, 0, 13), Page(2, 13, len(text)))
     document = Document(
-        "a/b.txt", text, "Title", "text/plain", "abc", "/src/a/b.txt", "en", pages, labels=("staff",), version=4
+        "a/b.txt", text, "Title", "text/plain", "abc", "/src/a/b.txt", "en", pages, labels=("staff",), metadata=(("from", "Ünal"),)
     )
     chunks = [
-        Chunk("a/b.txt", 0, 11, text[0:11], "Title", (1,), "First", None, "abc", 4, "en", ("staff",)),
-        Chunk("a/b.txt", 13, 33, text[13:33], "Title › Second", (1, 2), None, "row 7", "abc", 4, "en", ("staff",)),
+        Chunk("a/b.txt", 0, 11, text[0:11], "Title", (1,), "First", None, "abc", 1, "en", ("staff",)),
+        Chunk("a/b.txt", 13, 33, text[13:33], "Title › Second", (1, 2), None, "row 7", "abc", 1, "en", ("staff",)),
     ]
-    index.write([(document, "/src", chunks)], embedder.embed([c.text for c in chunks]))
+    index.write([IndexEntry(document, "/src", chunks)], embedder.embed([c.text for c in chunks]))
     index.finish()
     again = reopened(index)
     assert again.text("a/b.txt") == (text, pages)
@@ -54,9 +56,10 @@ def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedde
         "a/b.txt",
         "/src",
         "/src/a/b.txt",
-        4,
+        1,
         ("staff",),
     )
+    assert (row.item, row.item_sha256, row.stamp, row.metadata) == ("a/b.txt", "abc", "", (("from", "Ünal"),))
     assert (row.pages, row.chunks, row.characters) == (2, 2, len(text))
 
 
@@ -98,7 +101,7 @@ def test_an_empty_index_finds_nothing(index, embedder):
 
 
 def test_writing_a_document_again_replaces_its_chunks(filled, embedder):
-    write_texts(filled, embedder, {"yard.txt": "Prams stand in the hall."}, sha256="b", version=2)
+    write_texts(filled, embedder, {"yard.txt": "Prams stand in the hall."}, sha256="b")
     filled.finish()
     assert filled.chunk_count() == 3
     assert [c.text for c in filled.chunks_of(["yard.txt"])] == ["Prams stand in the hall."]
@@ -139,8 +142,8 @@ def test_more_documents_than_fit_into_one_condition_are_removed(index, embedder)
 
 
 def test_a_document_without_chunks_is_kept(index, embedder):
-    document, root, _ = one_chunk_document("blank.txt", "")
-    index.write([(document, root, [])], embedder.embed([]))
+    entry = dataclasses.replace(one_chunk_document("blank.txt", ""), chunks=[])
+    index.write([entry], embedder.embed([]))
     index.finish()
     assert index.text("blank.txt") == ("", ())
     assert index.recover() == 0
@@ -187,73 +190,23 @@ def test_a_broken_manifest_is_named(filled, manifest):
 
 def test_another_format_is_refused(filled):
     path = filled.folder / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(StoreError, match="format 2") as caught:
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(StoreError, match="format 1") as caught:
         reopened(filled)
     assert "--rebuild" in (caught.value.hint or "")
 
 
-# ---- interruptions: a second handle on the tables leaves what a crash would leave
+# ---- finishing
 
 
-def crashed(index, embedder, *, delete=(), chunks=None, documents=()):
-    """Do some of the steps of a write, as far as a crash let them."""
-    index.remove([])
-    (index.folder / "writing").touch()
-    tables = LanceIndex.open(index.folder)._database
-    if delete:
-        quoted = ", ".join("'" + d.replace("'", "''") + "'" for d in delete)
-        tables.open_table("chunks").delete(f"document IN ({quoted})")
-    if chunks:
-        other = LanceIndex.open_or_create(index.folder.parent / "donor", manifest_of(embedder))
-        write_texts(other, embedder, chunks, sha256="new")
-        tables.open_table("chunks").add(other._database.open_table("chunks").to_arrow())
-    for document in documents:
-        tables.open_table("documents").delete(f"id = '{document}'")
-    return LanceIndex.open(index.folder)
-
-
-def test_nothing_is_recovered_where_nothing_was_interrupted(filled):
-    assert not filled.unfinished
-    assert filled.recover() == 0
-
-
-def test_new_chunks_without_a_document_are_taken_out(filled, embedder):
-    broken = crashed(filled, embedder, chunks={"late.txt": "Late bicycles", "it's.txt": "Late too"})
-    assert broken.unfinished
-    assert broken.recover() == 2
-    broken.finish()
-    assert not broken.unfinished
-    assert (ids(broken), broken.chunk_count()) == (sorted(TEXTS), 3)
-    assert found(broken.matching("bicycles", 5)) == ["yard.txt"]
-
-
-def test_a_changed_document_that_lost_its_old_chunks_is_taken_out(filled, embedder):
-    broken = crashed(filled, embedder, delete=["yard.txt"])
-    assert broken.recover() == 1
-    assert ids(broken) == ["lease.txt", "o'neil.txt"]
-
-
-def test_a_changed_document_with_new_chunks_and_the_old_row_is_taken_out(filled, embedder):
-    broken = crashed(filled, embedder, delete=["o'neil.txt"], chunks={"o'neil.txt": "O'Neil left."})
-    assert broken.recover() == 1
-    assert (ids(broken), broken.chunk_count()) == (["lease.txt", "yard.txt"], 2)
-
-
-def test_recovering_survives_an_interruption_of_its_own(filled, embedder):
-    broken = crashed(filled, embedder, chunks={"late.txt": "Late bicycles"})
-    broken.recover()
-    assert reopened(broken).unfinished  # until finish has built the full-text index
-
-
-def test_a_failing_write_leaves_the_mark_for_recovery(filled, embedder):
+def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(filled, embedder):
+    entry = one_chunk_document("bad.txt", "text")
     with pytest.raises(ValueError, match="length"):
-        filled.write([one_chunk_document("bad.txt", "text")], np.zeros((2, embedder.dim), np.float32))
-    again = reopened(filled)
-    assert again.unfinished
-    again.recover()
-    again.finish()
-    assert (ids(again), again.chunk_count()) == (sorted(TEXTS), 3)
+        filled.write([entry], np.zeros((2, embedder.dim), np.float32))
+    with pytest.raises(ValueError, match="twice"):
+        filled.write([entry, entry], np.zeros((2, embedder.dim), np.float32))
+    assert not filled.unfinished
+    assert (ids(filled), filled.chunk_count()) == (sorted(TEXTS), 3)
 
 
 def test_finish_that_is_not_whole_indexes_but_keeps_the_mark(index, embedder):
@@ -269,5 +222,5 @@ def test_many_small_writes_are_compacted_by_the_next_finish(index, embedder):
     index.finish()
     write_texts(index, embedder, {"late.txt": "text number 12"})
     index.finish()
-    assert index._chunks.stats()["fragment_stats"]["num_fragments"] <= 2
+    assert index.tables.chunks.stats()["fragment_stats"]["num_fragments"] <= 2
     assert len(index.matching("number", 50)) == 13

@@ -1,0 +1,44 @@
+"""`doyen remove`: a document out of the index, its versions, its original and the files that held them.
+
+Enters: ids. Leaves: an index in whose files nothing of the documents stands. Training examples and adapters made from
+them are listed by `doyen status`, not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from doyen.config import load_settings
+from doyen.errors import ExpertError
+from doyen.ingesting import open_index, writing_store
+from doyen.originals import collect_originals, erase_originals
+
+
+def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
+    """Erase documents, all their versions and originals; return the ids of what was erased.
+
+    With a file that holds files, what is in it goes too. Vanished documents whose versions are still kept can be named.
+
+    Raises:
+        ExpertError: one of them is not indexed (nothing is removed then).
+        StoreError: the store cannot be written (disk full); the next `doyen remove` or `ingest` goes on with it.
+    """
+    expert = Path(expert)
+    settings = load_settings(expert)
+    index = open_index(expert, settings)
+    members = index.members(documents)
+    found = {m.document for m in members} | {m.item for m in members} | set(index.tables.erasing)
+    missing = [d for d in documents if d not in found]
+    if missing:
+        raise ExpertError(f"not indexed: {', '.join(missing)}", hint="doyen documents lists the ids")
+    erased = sorted({m.document for m in members} | (set(documents) & set(index.tables.erasing)))
+    # A container's copy holds what is erased, so it goes although other documents in it stay.
+    hashes = {h for m in members for h in (m.sha256, m.item_sha256)}
+    with writing_store():
+        erase_originals(expert, hashes - index.named(hashes, items=False, without=erased))
+        index.recover()
+        index.remove(erased)
+        index.finish(keep_versions_days=settings.documents.keep_versions_days)
+        collect_originals(expert, index)
+    return erased

@@ -1,0 +1,150 @@
+"""After writes: full-text index, compaction, the end of old versions, erasure; after a crash: recovery.
+
+Knows what holds between the tables (writing.py), nothing of the documents' content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.index.tables import TABLES, Tables, delete_where, rows_of
+from doyen.index.writing import erase, retire
+
+_KEEP_TABLE_STATES = timedelta(minutes=10)
+_KEEP_NO_STATE = timedelta(milliseconds=1)
+_FRAGMENT_ROWS = 2**32  # a row's address is its fragment's number times this, plus its place in there
+_DAY_S = 86400.0
+
+
+def recover(tables: Tables) -> int:
+    """Undo what an interrupted write left over; return how many documents it touched.
+
+    Chunks whose revision is not their document's go, and retired copies of what is still current; an erasure that was
+    begun is done again. A document that lacks chunks is retired, so that the next ingest reads it anew. Takes 24 bytes
+    of memory a document.
+    """
+    if not tables.unfinished:
+        return 0
+    erase(tables, tables.erasing)
+    keys, stated = _current(tables)
+    stored = np.zeros(len(keys), dtype=np.int64)
+    stale: dict[int, set[str]] = defaultdict(set)
+
+    def count(places: NDArray[np.intp], held: NDArray[np.bool_], batch: Any) -> None:
+        np.add.at(stored, places[held], 1)
+        _note(stale, batch, np.flatnonzero(~held), "document")
+
+    _each(tables.chunks, "document", keys, count)
+    _delete_revisions(tables.chunks, "document", stale)
+    copies: dict[int, set[str]] = defaultdict(set)
+    _each(tables.versions, "id", keys, lambda _, held, batch: _note(copies, batch, np.flatnonzero(held), "id"))
+    _delete_revisions(tables.versions, "id", copies)
+    lacking = _ids_of(tables, keys[stored != stated])
+    retire(tables, lacking)
+    return len({*lacking, *(i for ids in stale.values() for i in ids), *(i for ids in copies.values() for i in ids)})
+
+
+def _current(tables: Tables) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a sorted 64-bit key of each document's id and revision, and the number of chunks that it should have."""
+    keys, chunks = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for batch in rows_of(tables.documents, ("id", "revision", "chunks")):
+        keys.append(_keys(batch, "id"))
+        chunks.append(batch["chunks"].to_numpy().astype(np.int64))
+    order = np.argsort(found := np.concatenate(keys))
+    return found[order], np.concatenate(chunks)[order]
+
+
+def _keys(batch: Any, column: str) -> NDArray[np.int64]:
+    pairs = zip(batch[column].to_pylist(), batch["revision"].to_pylist(), strict=True)
+    return np.fromiter((hash(pair) for pair in pairs), dtype=np.int64, count=batch.num_rows)
+
+
+def _each(
+    table: Any,
+    column: str,
+    keys: NDArray[np.int64],
+    take: Callable[[NDArray[np.intp], NDArray[np.bool_], Any], None],
+) -> None:
+    """Call `take(places in keys, whether there, batch)` for the rows of a table, batch by batch."""
+    for batch in rows_of(table, (column, "revision")):
+        own = _keys(batch, column)
+        places = np.searchsorted(keys, own).clip(max=max(len(keys) - 1, 0))
+        held = keys[places] == own if len(keys) else np.zeros(len(own), dtype=np.bool_)
+        take(places, held, batch)
+
+
+def _note(found: dict[int, set[str]], batch: Any, rows: NDArray[np.intp], column: str) -> None:
+    for row in batch.take(rows).to_pylist():
+        found[row["revision"]].add(row[column])
+
+
+def _delete_revisions(table: Any, column: str, found: dict[int, set[str]]) -> None:
+    for revision, ids in found.items():
+        delete_where(table, column, sorted(ids), also=f"revision = {revision}")
+
+
+def _ids_of(tables: Tables, keys: NDArray[np.int64]) -> list[str]:
+    if not len(keys):
+        return []
+    wanted = set(keys.tolist())
+    batches = rows_of(tables.documents, ("id", "revision"))
+    return sorted(
+        row["id"] for batch in batches for row in batch.to_pylist() if hash((row["id"], row["revision"])) in wanted
+    )
+
+
+def finish(tables: Tables, *, whole: bool, keep_versions_days: float, now: float) -> None:
+    """Bring the full-text index up to date, compact, drop what is too old; see `LanceIndex.finish`."""
+    too_old = f"retired_at <= {now - keep_versions_days * _DAY_S!r}"
+    if tables.versions.count_rows(too_old):
+        tables.versions.delete(too_old)
+    erasing = bool(tables.erasing)
+    if erasing:
+        for name in TABLES:
+            _rewrite_thinned_fragments(tables, name)
+    _index_text(tables, anew=erasing)
+    keep = _KEEP_NO_STATE if erasing else _KEEP_TABLE_STATES
+    for name in TABLES:
+        table = getattr(tables, name)
+        if erasing or table.count_rows():
+            table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
+    if whole:
+        tables.end()
+
+
+def _index_text(tables: Tables, *, anew: bool) -> None:
+    """Build the full-text index where there is none, or anew; later rows are taken in when the table is compacted."""
+    from lancedb.index import FTS
+
+    there = list(tables.chunks.list_indices())
+    if not tables.chunks.count_rows():
+        for index in there:
+            tables.chunks.drop_index(index.name)
+    elif anew or not there:
+        config = FTS(
+            base_tokenizer="icu/split", language="English", stem=True, remove_stop_words=False, ascii_folding=True
+        )
+        tables.chunks.create_index("indexed", config=config, replace=True)
+
+
+def _rewrite_thinned_fragments(tables: Tables, name: str) -> None:
+    """Copy the live rows of every fragment that has deleted ones: compaction leaves it as it is below a tenth of them."""
+    table = getattr(tables, name)
+    for fragment in _thinned_fragments(tables, name):
+        first = fragment * _FRAGMENT_ROWS
+        within = f"_rowaddr >= {first} AND _rowaddr < {first + _FRAGMENT_ROWS}"
+        table.update(where=within, values_sql={"revision": "revision"})
+
+
+def _thinned_fragments(tables: Tables, name: str) -> Sequence[int]:
+    """Return the numbers of the fragments with deleted rows: their deletion files begin with them (Lance's format)."""
+    files = (tables.folder / f"{name}.lance" / "_deletions").glob("*")
+    found = {int(match[1]) for file in files if (match := re.match(r"(\d+)-", file.name))}
+    return sorted(found)

@@ -1,0 +1,209 @@
+"""What stands in the store's three tables, and the records ↔ rows.
+
+Enters: documents, chunks, vectors. Leaves: Arrow tables for writing, records from rows. Knows no table handle.
+`revision` is a random number of one write: a chunk counts only where its document's row has the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.index.duplicates import SKETCH_BYTES, sketch
+from doyen.records import Chunk, Document, Page
+
+CHUNK_COLUMNS = (
+    *("document", "start", "end", "text", "context", "pages", "section", "record"),
+    *("sha256", "version", "language", "labels"),
+)
+DOCUMENT_COLUMNS = (
+    *("id", "root", "source", "item", "item_sha256", "stamp", "sha256", "version", "title", "media_type"),
+    *("language", "labels", "modified_at", "metadata", "page_starts", "chunks", "characters"),
+)
+VERSION_COLUMNS = (
+    *("id", "sha256", "version", "title", "source", "media_type", "item", "item_sha256", "page_starts"),
+    *("page_ends", "characters"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One document to be written with its chunks; `root` is the source that it belongs to.
+
+    `item` is the file, page or row that holds it ("": it is one itself), with the hash and stamp of that. `sketch` is
+    `doyen.index.duplicates.sketch` of the text, None where it is still to be computed.
+    """
+
+    document: Document
+    root: str
+    chunks: Sequence[Chunk]
+    item: str = ""
+    item_sha256: str = ""
+    stamp: str = ""
+    sketch: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedDocument:
+    """One row of the documents table, without its text. `root` is the folder or URI that was ingested."""
+
+    id: str
+    root: str
+    source: str
+    item: str
+    item_sha256: str
+    stamp: str
+    sha256: str
+    version: int
+    title: str
+    media_type: str
+    language: str
+    labels: tuple[str, ...]
+    modified_at: float
+    metadata: tuple[tuple[str, str], ...]
+    pages: int
+    chunks: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedItem:
+    """What the store holds of one item; `sha256` and `stamp` are "" where its documents do not agree."""
+
+    id: str
+    source: str
+    root: str
+    sha256: str
+    stamp: str
+    documents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version of a document, without its text; `retired_at` is None for the one that is searched now."""
+
+    document: str
+    version: int
+    sha256: str
+    title: str
+    source: str
+    media_type: str
+    item: str
+    item_sha256: str
+    pages: int
+    characters: int
+    retired_at: float | None = None
+
+
+def schema_of(table: str, dim: int) -> Any:
+    """Return the Arrow schema of `chunks`, `documents` or `versions`; `dim` is the length of a vector."""
+    import pyarrow as pa
+
+    text = pa.string()
+    common = [("sha256", text), ("version", pa.int32()), ("language", text), ("labels", pa.list_(text))]
+    if table == "chunks":
+        fields = [
+            ("document", text), ("start", pa.int64()), ("end", pa.int64()), ("text", text), ("context", text),
+            ("indexed", text), ("pages", pa.list_(pa.int32())), ("section", text), ("record", text), *common,
+            ("revision", pa.int64()), ("hash", pa.int64()), ("vector", pa.list_(pa.float16(), dim)),
+        ]  # fmt: skip
+        return pa.schema(fields)
+    fields = [
+        ("id", text), ("root", text), ("source", text), ("item", text), ("item_sha256", text), ("stamp", text),
+        ("title", text), ("media_type", text), *common, ("modified_at", pa.float64()), ("metadata", text),
+        ("chunks", pa.int32()), ("characters", pa.int64()), ("page_starts", pa.list_(pa.int64())),
+        ("page_ends", pa.list_(pa.int64())), ("text", pa.large_string()), ("revision", pa.int64()),
+    ]  # fmt: skip
+    own = [("sketch", pa.binary(SKETCH_BYTES))] if table == "documents" else [("retired_at", pa.float64())]
+    return pa.schema([*fields, *own])
+
+
+def indexed_text(chunk: Chunk) -> str:
+    """Return what of a chunk is embedded and searched: its context and its text."""
+    return f"{chunk.context}\n{chunk.text}" if chunk.context else chunk.text
+
+
+def chunk_hash(text: str) -> int:
+    """Return a signed 64-bit hash of an indexed text, the same in every process."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def chunk_table(chunks: Sequence[Chunk], revision: int, vectors: NDArray[np.float32], schema: Any) -> Any:
+    """Return rows of the chunks table; `vectors` `(n, dim)` in the order of the chunks."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {name: [getattr(c, name) for c in chunks] for name in CHUNK_COLUMNS}
+    columns["indexed"] = [indexed_text(c) for c in chunks]
+    columns["hash"] = [chunk_hash(text) for text in columns["indexed"]]
+    columns["revision"] = [revision] * len(chunks)
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    columns["pages"] = [list(p) for p in columns["pages"]]
+    columns["labels"] = [list(v) for v in columns["labels"]]
+    arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, type=f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def document_row(entry: IndexEntry, version: int, revision: int) -> dict[str, Any]:
+    """Return the row of one document."""
+    document = entry.document
+    names = ("id", "source", "title", "media_type", "sha256", "language", "modified_at", "text")
+    row = {name: getattr(document, name) for name in names}
+    row |= {"item": entry.item or document.id, "item_sha256": entry.item_sha256 or document.sha256}
+    row |= {"root": entry.root, "stamp": entry.stamp, "version": version, "revision": revision}
+    row |= {"labels": list(document.labels), "metadata": json.dumps(list(document.metadata), ensure_ascii=False)}
+    row |= {"chunks": len(entry.chunks), "characters": len(document.text)}
+    row |= {"page_starts": [p.start for p in document.pages], "page_ends": [p.end for p in document.pages]}
+    return row | {"sketch": sketch(document.text) if entry.sketch is None else entry.sketch}
+
+
+def chunk_from(row: dict[str, Any]) -> Chunk:
+    """Return the chunk of a row."""
+    values = {name: row[name] for name in CHUNK_COLUMNS}
+    return Chunk(**{**values, "pages": tuple(row["pages"] or ()), "labels": tuple(row["labels"] or ())})
+
+
+def document_from(row: dict[str, Any]) -> IndexedDocument:
+    """Return the document of a row of DOCUMENT_COLUMNS."""
+    values = {name: row[name] for name in DOCUMENT_COLUMNS if name != "page_starts"}
+    values |= {"labels": tuple(row["labels"] or ()), "pages": len(row["page_starts"] or ())}
+    return IndexedDocument(**values | {"metadata": tuple((k, v) for k, v in json.loads(row["metadata"] or "[]"))})
+
+
+def version_from(row: dict[str, Any]) -> StoredVersion:
+    """Return the version of a row of VERSION_COLUMNS, `retired_at` being there for an old one."""
+    names = ("version", "sha256", "title", "source", "media_type", "item", "item_sha256", "characters")
+    values = {name: row[name] for name in names}
+    return StoredVersion(
+        document=row["id"], pages=len(row["page_starts"] or ()), retired_at=row.get("retired_at"), **values
+    )
+
+
+def pages_from(row: dict[str, Any]) -> tuple[Page, ...]:
+    """Return the page map of a row."""
+    pairs = zip(row["page_starts"] or (), row["page_ends"] or (), strict=True)
+    return tuple(Page(n, a, b) for n, (a, b) in enumerate(pairs, 1))
+
+
+def matrix(column: Any, dim: int) -> NDArray[np.float32]:
+    """Return a column of vectors as `(n, dim) float32`."""
+    column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, dim)
+
+
+def quote(value: str) -> str:
+    """Return a text as a literal of a condition."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """Return the condition that a text column has one of some values."""
+    return f"{column} IN ({', '.join(quote(v) for v in values)})"

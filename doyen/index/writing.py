@@ -1,0 +1,145 @@
+"""Documents and chunks into the tables, in an order that a crash cannot break.
+
+One write is: old rows copied to `versions`; new chunks added; the documents' rows replaced — the commit, by which alone
+the new state counts —; old chunks deleted. Before the commit the old state is whole, after it the new one; `recover`
+(maintenance.py) takes away what the interruption left over. Knows no model and no file format.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.index.rows import IndexEntry, chunk_table, document_row, one_of
+from doyen.index.tables import Tables, delete_where, rows_with
+from doyen.records import Chunk
+from doyen.sources.item import Item
+
+_RETIRED_AT_ONCE = 200
+_HEAD = ("id", "item", "sha256", "version")
+
+
+def write(tables: Tables, batch: Sequence[IndexEntry], vectors: NDArray[np.float32], keep: Sequence[str]) -> None:
+    """Replace the documents of the batch's items; see `LanceIndex.write`."""
+    import pyarrow as pa
+
+    count = sum(len(entry.chunks) for entry in batch)
+    if len(vectors) != count:
+        raise ValueError(f"{count} chunks, but {len(vectors)} vectors: their length differs")
+    by_id = {entry.document.id: entry for entry in batch}
+    if len(by_id) != len(batch):
+        raise ValueError("a document stands twice in one batch")
+    tables.begin()
+    items = sorted({entry.item or entry.document.id for entry in batch})
+    old = _heads(tables, items, list(by_id))
+    kept = {i for i in keep if i in old and i not in by_id}
+    gone = [i for i in old if i not in by_id and i not in kept]
+    replaced = [i for i in old if i in by_id]
+    changed = [i for i in replaced if old[i]["sha256"] != by_id[i].document.sha256]
+    keep_versions(tables, [*gone, *changed])
+    revision = secrets.randbits(62)
+    versions = _next_versions(tables, by_id, old)
+    rows = [document_row(e, versions[e.document.id], revision) for e in batch]
+    if count:
+        chunks = [chunk for e in batch for chunk in _numbered(e, versions[e.document.id])]
+        tables.chunks.add(chunk_table(chunks, revision, vectors, tables.chunks.schema))
+    rows += _kept_rows(tables, kept, batch)
+    _commit(tables, pa.Table.from_pylist(rows, schema=tables.documents.schema), items, new=not old)
+    delete_where(tables.chunks, "document", [*replaced, *gone], also=f"revision != {revision}")
+
+
+def _heads(tables: Tables, items: Sequence[str], ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the rows that the store has of these items and ids, without texts."""
+    found = {row["id"]: row for row in rows_with(tables.documents, _HEAD, "item", items)}
+    elsewhere = [i for i in ids if i not in found]
+    return found | {row["id"]: row for row in rows_with(tables.documents, _HEAD, "id", elsewhere)}
+
+
+def _next_versions(tables: Tables, batch: dict[str, IndexEntry], old: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Number the batch's documents: the same hash keeps its number, other content gets the next that was never used."""
+    last = {i: int(old[i]["version"]) if i in old else 0 for i in batch}
+    same = {i for i in batch if i in old and old[i]["sha256"] == batch[i].document.sha256}
+    for row in rows_with(tables.versions, ("id", "version"), "id", [i for i in batch if i not in same]):
+        last[row["id"]] = max(last[row["id"]], row["version"])
+    return {i: last[i] + (i not in same) for i in batch}
+
+
+def _numbered(entry: IndexEntry, version: int) -> list[Chunk]:
+    return [c if c.version == version else dataclasses.replace(c, version=version) for c in entry.chunks]
+
+
+def _kept_rows(tables: Tables, kept: Collection[str], batch: Sequence[IndexEntry]) -> list[dict[str, Any]]:
+    """Return the rows of documents that stay, with their item's new hash and stamp."""
+    marks = {e.item or e.document.id: (e.item_sha256 or e.document.sha256, e.stamp) for e in batch}
+    rows = list(rows_with(tables.documents, tables.documents.schema.names, "id", sorted(kept)))
+    for row in rows:
+        row["item_sha256"], row["stamp"] = marks.get(row["item"], (row["item_sha256"], row["stamp"]))
+    return rows
+
+
+def _commit(tables: Tables, rows: Any, items: Sequence[str], *, new: bool) -> None:
+    """Make the rows current, and drop those of the items that are not among them, in one commit."""
+    if new:
+        tables.documents.add(rows)
+        return
+    merge = tables.documents.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+    merge.when_not_matched_by_source_delete(one_of("item", items)).execute(rows)
+
+
+def keep_versions(tables: Tables, documents: Sequence[str]) -> None:
+    """Copy the current rows of documents to `versions`, once each."""
+    import pyarrow as pa
+
+    names = [name for name in tables.versions.schema.names if name != "retired_at"]
+    for i in range(0, len(documents), _RETIRED_AT_ONCE):
+        rows = list(rows_with(tables.documents, names, "id", documents[i : i + _RETIRED_AT_ONCE]))
+        table = pa.Table.from_pylist([row | {"retired_at": time.time()} for row in rows], schema=tables.versions.schema)
+        tables.versions.merge_insert(["id", "revision"]).when_not_matched_insert_all().execute(table)
+
+
+def retire(tables: Tables, documents: Sequence[str]) -> None:
+    """Take documents out of what is searched, keeping their texts in `versions`."""
+    if not documents:
+        return
+    tables.begin()
+    keep_versions(tables, documents)
+    delete_where(tables.documents, "id", documents)
+    delete_where(tables.chunks, "document", documents)
+
+
+def erase(tables: Tables, documents: Sequence[str]) -> None:
+    """Delete documents and all their versions; `finish` then takes them out of the files as well."""
+    if not documents:
+        return
+    tables.begin_erasing(documents)
+    delete_where(tables.documents, "id", documents)
+    delete_where(tables.versions, "id", documents)
+    delete_where(tables.chunks, "document", documents)
+
+
+def touch(tables: Tables, items: Sequence[Item]) -> None:
+    """Give the documents of unchanged items the root, source, stamp and time that the items have now."""
+    import pyarrow as pa
+
+    known = {item.id: item for item in items}
+    rows = [
+        {
+            "id": row["id"],
+            "root": item.root,
+            "source": item.source,
+            "stamp": item.stamp,
+            "modified_at": item.modified_at,
+        }
+        for row in rows_with(tables.documents, ("id", "item"), "item", list(known))
+        if (item := known[row["item"]])
+    ]
+    if rows:
+        schema = pa.schema([tables.documents.schema.field(name) for name in rows[0]])
+        merge = tables.documents.merge_insert("id").when_matched_update_all()
+        merge.execute(pa.Table.from_pylist(rows, schema=schema))
