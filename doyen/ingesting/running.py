@@ -27,11 +27,11 @@ from doyen.ingesting.known_sources import (
 from doyen.ingesting.opening import index_folder, only_writer, writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import Listing, Selector, is_local, list_sources, refuse_claims
-from doyen.ingesting.tasks import Parsed, Parser, ParseTask
 from doyen.ingesting.vanished import take_out
 from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
 from doyen.originals import collect_originals, keep_original, wanted_original
 from doyen.parsing import Limits, Outcome, WorkerPool
+from doyen.parsing.tasks import Parsed, Parser, ParseTask
 from doyen.sources import Source, SourceOptions, open_source, open_sources
 
 

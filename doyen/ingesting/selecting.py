@@ -17,7 +17,7 @@ from doyen.errors import DocumentError, UsageError
 from doyen.index.lance import IndexedDocument, IndexedItem, LanceIndex
 from doyen.ingesting.faults import Fault, FaultBook, reader_version
 from doyen.ingesting.report import IngestReport
-from doyen.ingesting.tasks import ParseTask
+from doyen.parsing.tasks import ParseTask
 from doyen.sources import Item, Source
 
 ITEMS_AT_ONCE = 500

@@ -19,7 +19,7 @@ from doyen.index.lance import IndexedItem, IndexEntry, LanceIndex
 from doyen.index.rows import indexed_text
 from doyen.ingesting.opening import writing_store
 from doyen.ingesting.report import IngestReport
-from doyen.ingesting.tasks import Parsed, ParseTask
+from doyen.parsing.tasks import Parsed, ParseTask
 
 BATCH_CHUNKS = 1024
 _BATCH_CHARACTERS = 8_000_000

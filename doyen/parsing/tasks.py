@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from doyen.chunking import chunk_document
+from doyen.documents.reading import read_documents
+from doyen.embedding.tokens import TokenCounter
+from doyen.errors import DocumentError
+from doyen.index.duplicates import sketch
 from doyen.parsing.limits import Limits
 from doyen.parsing.worker import TaskFailedError
 from doyen.records import Chunk, Document
-
-if TYPE_CHECKING:
-    from doyen.embedding.counting import TokenCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,6 @@ class Parser:
 
     def __call__(self, task: ParseTask) -> Parsed:
         """Read and chunk an item. Raises TaskFailedError with a one-line reason."""
-        from doyen.chunking import chunk_document
-        from doyen.documents import read_documents
-        from doyen.errors import DocumentError
-        from doyen.index.duplicates import sketch
-
         try:
             read = read_documents(
                 task.data,
