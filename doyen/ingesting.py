@@ -128,9 +128,7 @@ def ingest(
         report.interrupted = True
     if report.written or unfinished:
         with writing():
-            index.finish(
-                whole=not report.interrupted, keep_versions_days=settings.documents.keep_versions_days
-            )
+            index.finish(whole=not report.interrupted, keep_versions_days=settings.documents.keep_versions_days)
     _remember_failures(folder, files, report, prune)
     report.seconds = time.perf_counter() - started
     return report

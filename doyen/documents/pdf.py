@@ -6,17 +6,12 @@ Pages without a text layer are read by OCR where that is installed, and named in
 from __future__ import annotations
 
 import re
-<<<<<<< HEAD
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-=======
-from collections.abc import Sequence
->>>>>>> i3-formats
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
 from doyen.documents.extracted import PAGE_SEPARATOR, Extracted, one_line
 from doyen.documents.pdf_columns import reading_order
 from doyen.documents.pdf_contents import drop_contents
@@ -26,11 +21,6 @@ from doyen.documents.pdf_layout import Block, compounds, drop_furniture, join_li
 from doyen.documents.pdf_lines import Line, LineReader, plain_lines
 from doyen.documents.pdf_scans import ScanReader, scan_reader
 from doyen.documents.pdf_tables import TableLines, find_tables
-=======
-from doyen.documents.extracted import Extracted, join_pages, one_line
-from doyen.documents.office_lock import needs_password
-from doyen.documents.pdf_layout import drop_furniture, find_headings, join_lines
->>>>>>> i3-formats
 from doyen.errors import DocumentError
 from doyen.records import Heading, Page, Table
 
@@ -48,7 +38,6 @@ _MEANINGLESS_TITLE = re.compile(
 )
 
 
-<<<<<<< HEAD
 def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = (), *, max_pages: int = MAX_PAGES) -> Extracted:
     """Read a PDF; every page becomes a Page, one without text an empty one that the warnings name.
 
@@ -63,15 +52,6 @@ def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = (), *, max_page
         read = _read_pages(pdf, scan_reader())
         named = str(pdf.get_metadata_value("Title") or "")
     if not any(read.pages):
-=======
-def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = ()) -> Extracted:
-    """Read a PDF; every page becomes a Page, one without text an empty one.
-
-    Raises DocumentError for a broken file, one that none of the passwords opens, and one without any text layer.
-    """
-    raw_pages, named = _extract(data, path.name, passwords)
-    if not any(page.strip() for page in raw_pages):
->>>>>>> i3-formats
         raise DocumentError(
             f"{path.name} has no text layer in its {len(read.pages)} pages; scanned pages need OCR",
             hint="run an OCR tool first (for example `ocrmypdf in.pdf out.pdf`)",
@@ -90,7 +70,6 @@ def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = ()) -> Extracte
     )
 
 
-<<<<<<< HEAD
 @dataclass(slots=True)
 class _Read:
     """The lines of every page; what could not be read, by page number."""
@@ -128,37 +107,6 @@ def _page_lines(page: Any, read: _Read, number: int) -> list[Line]:
     if page is None:
         read.broken.append(number)
         return []
-=======
-def _extract(data: bytes, name: str, passwords: Sequence[str]) -> tuple[list[str], str]:
-    pdf = _open(data, name, passwords)
-    try:
-        return [_page_text(pdf, index) for index in range(len(pdf))], pdf.get_metadata_value("Title") or ""
-    finally:
-        pdf.close()
-
-
-def _open(data: bytes, name: str, passwords: Sequence[str]) -> pypdfium2.PdfDocument:
-    import pypdfium2
-
-    for password in (None, *passwords):  # PDFium tries the empty password by itself
-        try:
-            return pypdfium2.PdfDocument(data, password=password)
-        except pypdfium2.PdfiumError as error:
-            if "password" not in str(error).lower():
-                raise DocumentError(
-                    f"{name} is not a readable PDF (damaged or cut off)", hint="fetch the file again"
-                ) from error
-    raise needs_password(name, passwords)
-
-
-def _page_text(pdf: pypdfium2.PdfDocument, index: int) -> str:
-    import pypdfium2
-
-    try:
-        page = pdf[index]
-    except pypdfium2.PdfiumError:
-        return ""  # one broken page keeps its number and does not cost the document
->>>>>>> i3-formats
     try:
         text_page = page.get_textpage()
     except pypdfium2.PdfiumError:

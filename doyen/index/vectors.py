@@ -38,7 +38,9 @@ class StoredVectors:
             condition = f"hash IN ({', '.join(map(str, wanted[n : n + _MOST_HASHES]))})"
             for batch in rows_of(self._tables.chunks, ("hash", "indexed", "vector"), condition):
                 stored = matrix(batch["vector"], self._tables.dim)
-                for vector, key, text in zip(stored, batch["hash"].to_pylist(), batch["indexed"].to_pylist(), strict=True):
+                for vector, key, text in zip(
+                    stored, batch["hash"].to_pylist(), batch["indexed"].to_pylist(), strict=True
+                ):
                     for i in places[key]:
                         if not found[i] and texts[i] == text:
                             found[i], vectors[i] = True, vector
