@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -21,8 +22,9 @@ from doyen.config import (
 )
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
-from doyen.index.lance import IndexedDocument
+from doyen.index.lance import LanceIndex
 from doyen.ingesting import FAILED_FILE, index_folder, open_index
+from doyen.lineage import LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, find_entry
 from doyen.models.fetching import is_fetched
 
@@ -60,35 +62,34 @@ def _known(name: str) -> str:
 
 
 def status(folder: Path | str) -> dict[str, Any]:
-    """Return what an expert holds: models, documents, examples, adapters (with stale sources), comparisons."""
+    """Return what an expert holds: models, documents, examples, adapters (with stale examples), comparisons."""
     expert = Path(folder)
     settings = load_settings(expert)
     models = {role: getattr(settings, role).name for role in ("model", "embedder")}
     fetched = {role: is_fetched(find_entry(name)) for role, name in models.items()}
-    documents: dict[str, IndexedDocument] = {}
+    index: LanceIndex | None = None
+    known: dict[str, str] = {}
+    pages = 0
     failed: list[dict[str, str]] = []
-    chunks = 0
-    try:
+    with contextlib.suppress(StoreError):
         index = open_index(expert, settings)
-        documents = {d.id: d for d in index.documents()}
-        chunks = index.chunk_count()
+        for document in index.iter_documents():
+            known[document.id] = document.sha256
+            pages += document.pages
         failed_path = index_folder(expert, settings) / FAILED_FILE
         failed = json.loads(failed_path.read_text(encoding="utf-8")) if failed_path.exists() else []
-    except StoreError:
-        pass
-    adapters = [_adapter(path, {d.id: d.sha256 for d in documents.values()}) for path in list_adapters(expert)]
     report = latest_report(expert)
-    examples = expert / "examples" / "manifest.json"
     return {
         "expert": str(expert),
         "format": FORMAT_VERSION,
         "models": {role: {"name": name, "fetched": fetched[role]} for role, name in models.items()},
-        "documents": len(documents),
-        "pages": sum(d.pages for d in documents.values()),
-        "chunks": chunks,
+        "documents": len(known),
+        "pages": pages,
+        "chunks": index.chunk_count() if index else 0,
+        "duplicates": [dataclasses.asdict(group) for group in index.near_duplicates()] if index else [],
         "failed": failed,
-        "examples": json.loads(examples.read_text(encoding="utf-8")) if examples.exists() else None,
-        "adapters": adapters,
+        "examples": _examples(expert / "examples", index, known),
+        "adapters": [_adapter(path, index, known) for path in list_adapters(expert)],
         "interrupted_runs": [
             p.parent.name[1:].removesuffix(".training")
             for p in sorted((expert / "adapters").glob(".*.training/checkpoint.pt"))
@@ -97,7 +98,16 @@ def status(folder: Path | str) -> dict[str, Any]:
     }
 
 
-def _adapter(path: Path, known: dict[str, str]) -> dict[str, Any]:
+def _examples(folder: Path, index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any] | None:
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    rows = read_lineage(folder / "train.jsonl") or []
+    return manifest | _staleness(rows, index, known)
+
+
+def _adapter(path: Path, index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any]:
     try:
         manifest = read_adapter(path)
     except DoyenError as error:
@@ -107,5 +117,18 @@ def _adapter(path: Path, known: dict[str, str]) -> dict[str, Any]:
         for k, v in dataclasses.asdict(manifest).items()
         if k in ("name", "method", "created", "steps", "train_loss", "validation_loss")
     }
-    stale = sorted({s["document"] for s in manifest.sources if known.get(s["document"]) != s["sha256"]})
-    return row | {"stale_documents": stale, "documents": len({s["document"] for s in manifest.sources})}
+    row["documents"] = len({s["document"] for s in manifest.sources})
+    lineage = read_lineage(path / LINEAGE_FILE)
+    if lineage is not None:
+        return row | {"examples": len(lineage)} | _staleness(lineage, index, known)
+    changed = sorted({s["document"] for s in manifest.sources if known.get(s["document"]) != s["sha256"]})
+    return row | {"examples": None, "stale_documents": changed, "stale_examples": None, "stale_share": None}
+
+
+def _staleness(rows: list[dict[str, Any]], index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any]:
+    stale = stale_examples(rows, index, known)
+    return {
+        "stale_documents": sorted({document for row in stale for document in row["documents"]}),
+        "stale_examples": stale,
+        "stale_share": round(len(stale) / len(rows), 4) if rows else 0.0,
+    }

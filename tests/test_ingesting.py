@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from small_stores import HashEmbedder, make_expert, store_state, write_files
 
 from doyen.config import ChunkingSettings, Settings, StoreSettings, load_settings
+from doyen.erasing import remove_documents
 from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
 from doyen.folder import status
-from doyen.erasing import remove_documents
 from doyen.ingesting import ingest, open_index
 from doyen.retrieval.hybrid import Retriever
 
@@ -433,7 +433,9 @@ def _fail_at_the_end(stage, done, total):
 def test_removing_after_a_crash_also_clears_what_the_crash_left(bring, expert, source):
     bring(source)
     index = index_of(expert)
-    index.tables.documents.delete("id = 'lease.txt'")  # what a crash between the tables leaves: chunks without a document
+    index.tables.documents.delete(
+        "id = 'lease.txt'"
+    )  # what a crash between the tables leaves: chunks without a document
     (expert / "index" / "writing").touch()
     remove_documents(expert, ["house/yard.md"])
     assert found(expert, "deposit bicycles boiler") == {"house/o'neil.txt"}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doyen.cli.output import ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import ExpertOption, JsonOption, duplicate_line, expert_folder, note, show
 from doyen.config import load_settings
 from doyen.errors import UsageError
+
+if TYPE_CHECKING:
+    from doyen.index.lance import LanceIndex, StoredVersion
 
 
 def register(app: typer.Typer) -> None:
@@ -19,19 +23,33 @@ def register(app: typer.Typer) -> None:
     listing = typer.Typer(invoke_without_command=True, help="List the indexed documents, or show one.")
     listing.callback()(documents)
     listing.command("show")(show_document)
+    listing.command("versions")(versions)
+    listing.command("page")(page)
     app.add_typer(listing, name="documents")
     app.command()(remove)
     app.command()(search)
 
 
-def documents(context: typer.Context, expert: ExpertOption = None, json_: JsonOption = False) -> None:
+def documents(
+    context: typer.Context,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="List the groups of documents that are the same or nearly so.")
+    ] = False,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
     """List the indexed documents."""
     if context.invoked_subcommand:
         return
-    from doyen.ingesting import open_index
-
-    folder = expert_folder(expert)
-    rows = open_index(folder, load_settings(folder)).documents()
+    index = _index(expert)
+    if duplicates:
+        groups = index.near_duplicates()
+        found = [duplicate_line(g.documents, g.similarity, g.exact, most=None) for g in groups]
+        count = sum(len(g.documents) for g in groups)
+        found.append(f"{count} documents in {len(groups)} groups")
+        show([dataclasses.asdict(g) for g in groups], "\n".join(found), json_)
+        return
+    rows = index.documents()
     lines = [
         f"{d.id}  v{d.version}  {f'{d.pages} pages' if d.pages else d.media_type}  {d.chunks} chunks  {d.language}"
         for d in rows
@@ -39,19 +57,24 @@ def documents(context: typer.Context, expert: ExpertOption = None, json_: JsonOp
     show([dataclasses.asdict(d) for d in rows], "\n".join([*lines, f"{len(rows)} documents"]), json_)
 
 
+VersionOption = Annotated[
+    int | None, typer.Option("--version", min=1, help="The version (default: the current one).", show_default=False)
+]
+
+
 def show_document(
     document: Annotated[str, typer.Argument(metavar="ID")],
     text: Annotated[bool, typer.Option("--text", help="Print the extracted text.")] = False,
+    version: VersionOption = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Show one document, or its extracted text."""
-    from doyen.ingesting import open_index
-
-    folder = expert_folder(expert)
-    index = open_index(folder, load_settings(folder))
-    body, pages = index.text(document)
-    row = next(dataclasses.asdict(d) for d in index.documents() if d.id == document)
+    index = _index(expert)
+    stored, body, pages = index.document_version(document, version=version)
+    row = _version_row(stored)
+    if stored.retired_at is None:
+        row |= dataclasses.asdict(next(d for d in index.iter_documents() if d.id == document))
     row["page_offsets"] = [dataclasses.asdict(p) for p in pages]
     if json_:
         show(row | ({"text": body} if text else {}), "", True)
@@ -61,12 +84,68 @@ def show_document(
         show(row, "\n".join(f"{key:<12} {value}" for key, value in row.items() if key != "page_offsets"), False)
 
 
+def versions(
+    document: Annotated[str, typer.Argument(metavar="ID")], expert: ExpertOption = None, json_: JsonOption = False
+) -> None:
+    """List the versions of a document that are kept, newest first."""
+    rows = _index(expert).versions(document)
+    lines = [
+        f"v{v.version}  {v.sha256[:12]}  {v.characters} characters  "
+        + (f"until {_date(v.retired_at)}" if v.retired_at is not None else "current")
+        for v in rows
+    ]
+    show([_version_row(v) for v in rows], "\n".join(lines), json_)
+
+
+def page(
+    document: Annotated[str, typer.Argument(metavar="ID")],
+    number: Annotated[int, typer.Argument(metavar="PAGE", min=1)],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.", show_default=False)],
+    quote: Annotated[list[str] | None, typer.Option(help="Highlight this text.", show_default=False)] = None,
+    version: VersionOption = None,
+    password: Annotated[
+        list[str] | None, typer.Option(help="What opens the file, if it is encrypted.", show_default=False)
+    ] = None,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Draw a page of a PDF, of an older version too."""
+    from doyen.page_images import page_image
+
+    view = page_image(
+        expert_folder(expert), document, number, version=version, quotes=quote or (), passwords=password or ()
+    )
+    out.write_bytes(view.png)
+    missing = [text for text, boxes in zip(quote or (), view.boxes, strict=True) if not boxes]
+    for text in missing:
+        note(f"not on this page: {text}")
+    row = {"out": str(out), "width": view.width, "height": view.height}
+    boxes = [[dataclasses.asdict(box) for box in found] for found in view.boxes]
+    show(row | {"boxes": boxes}, f"wrote {out}: {view.width} × {view.height} pixels", json_)
+
+
+def _index(expert: Path | None) -> LanceIndex:
+    from doyen.ingesting import open_index
+
+    folder = expert_folder(expert)
+    return open_index(folder, load_settings(folder))
+
+
+def _version_row(stored: StoredVersion) -> dict[str, Any]:
+    row = dataclasses.asdict(stored)
+    return {"id": row.pop("document")} | row
+
+
+def _date(moment: float) -> str:
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(sep=" ", timespec="minutes")
+
+
 def remove(
     names: Annotated[list[str], typer.Argument(metavar="DOCUMENT…", help="Ids as `doyen documents` lists them.")],
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Take documents out of the index."""
+    """Erase documents: from the index, from its files, their older versions and originals."""
     import doyen
 
     removed = doyen.remove_documents(expert_folder(expert), names)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from doyen.cli.output import ExpertOption, JsonOption, expert_folder, show
+from doyen.cli.output import ExpertOption, JsonOption, duplicate_line, expert_folder, show
 
 
 def register(app: typer.Typer) -> None:
@@ -50,28 +50,45 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
         lines.append(f"{role:<10} {model['name']}{missing}")
     lines.append(f"documents  {row['documents']} ({row['pages']} pages with numbers, {row['chunks']} chunks)")
     lines += [f"  failed   {f['file']}: {f['reason']}" for f in row["failed"]]
+    lines += _duplicate_lines(row["duplicates"])
     if row["examples"]:
         lines.append(
             f"examples   {row['examples']['train']} for training, {row['examples']['validation']} for validation"
         )
+        lines += _stale_lines(row["examples"], row["examples"]["train"])
     for adapter in row["adapters"]:
         if "fault" in adapter:
             lines.append(f"adapter    {adapter['name']}: {adapter['fault']}")
             continue
-        stale = adapter["stale_documents"]
         lines.append(
             f"adapter    {adapter['name']} ({adapter['method']}, {adapter['steps']} steps, loss {adapter['train_loss']})"
         )
-        if stale:
-            lines.append(
-                f"  stale    {len(stale)} of its {adapter['documents']} documents changed since: {', '.join(stale[:5])}"
-            )
+        lines += _stale_lines(adapter, adapter["examples"])
     lines += [
         f"stopped    training '{name}': doyen finetune --resume --name {name}" for name in row["interrupted_runs"]
     ]
     if row["comparison"]:
         lines.append(f"comparison {row['comparison']['folder']}: {row['comparison']['advice']['arm']}")
     return lines
+
+
+def _duplicate_lines(groups: list[dict[str, Any]]) -> list[str]:
+    if not groups:
+        return []
+    count = sum(len(g["documents"]) for g in groups)
+    lines = [f"duplicates {count} documents in {len(groups)} groups (doyen documents --duplicates lists them)"]
+    return lines + [f"  {duplicate_line(g['documents'], g['similarity'], g['exact'])}" for g in groups[:3]]
+
+
+def _stale_lines(row: dict[str, Any], examples: int | None) -> list[str]:
+    """Say how much of a training set stands on text that is not in the documents any more."""
+    documents = row["stale_documents"]
+    if not documents:
+        return []
+    named = ", ".join(documents[:5]) + (" …" if len(documents) > 5 else "")
+    if examples is None:  # an adapter of before lineage was kept
+        return [f"  stale    {len(documents)} of its {row['documents']} documents changed since: {named}"]
+    return [f"  stale    {len(row['stale_examples'])} of {examples} examples ({row['stale_share']:.0%}): {named}"]
 
 
 def doctor(expert: ExpertOption = None, json_: JsonOption = False) -> None:

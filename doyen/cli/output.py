@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -36,6 +37,12 @@ def show(value: Any, text: str, as_json: bool) -> None:
 def note(text: str) -> None:
     """Print a remark on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def duplicate_line(documents: Sequence[str], similarity: float, exact: bool, most: int | None = 4) -> str:
+    """Write a group of duplicates on one line, naming `most` of them."""
+    more = f" … {len(documents)} in all" if most is not None and len(documents) > most else ""
+    return (" = " if exact else " ≈ ").join(documents[:most]) + more + ("" if exact else f" ({similarity:.2f})")
 
 
 class Bar:

@@ -22,10 +22,14 @@ WIDTH_STEP = 64
 
 @dataclass(frozen=True, slots=True)
 class TokenisedExample:
-    """Token ids of a conversation; those from `answer_start` on are supervised, the end of the turn included."""
+    """Token ids of a conversation; those from `answer_start` on are supervised, the end of the turn included.
+
+    `number` is the example's place among those that were tokenised.
+    """
 
     ids: tuple[int, ...]
     answer_start: int
+    number: int = 0
 
     @property
     def supervised(self) -> int:
@@ -43,7 +47,7 @@ def tokenise(
     """
     found: list[TokenisedExample] = []
     left_out: Counter[str] = Counter()
-    for example in examples:
+    for number, example in enumerate(examples):
         prompt = render(tokenizer, example.messages[:-1])
         whole = render(tokenizer, example.messages, prompt=False)
         if whole[: len(prompt)] != prompt:
@@ -56,7 +60,7 @@ def tokenise(
         if end > max_tokens:
             left_out[f"longer than {max_tokens} tokens"] += 1
             continue
-        found.append(TokenisedExample(tuple(whole[:end]), len(prompt)))
+        found.append(TokenisedExample(tuple(whole[:end]), len(prompt), number))
     return found, left_out
 
 

@@ -31,6 +31,7 @@ from doyen.finetuning.checkpoint import RunState, discard_checkpoint, load_check
 from doyen.finetuning.data import TokenisedExample, plan_steps, tokenise
 from doyen.finetuning.gates import require_effect, require_end_of_turn, require_supervision, resolve_targets
 from doyen.finetuning.loss import answer_loss, mean_loss
+from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import (
     FINETUNE_EXTRA,
@@ -127,6 +128,7 @@ def finetune(
         discard_checkpoint(work)  # there is nothing in it to go on with
         raise
     manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
+    write_lineage(made, [train[e.number] for e in prepared.train])
     manifest.write(made)
     if final.exists():
         shutil.rmtree(final)

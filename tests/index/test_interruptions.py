@@ -64,7 +64,9 @@ class StoppingTable:
 def stopping(index, steps):
     """Return the same index over tables that stop after some changes."""
     countdown = Countdown(steps)
-    tables = {name: StoppingTable(getattr(index.tables, name), countdown) for name in ("chunks", "documents", "versions")}
+    tables = {
+        name: StoppingTable(getattr(index.tables, name), countdown) for name in ("chunks", "documents", "versions")
+    }
     index.tables = dataclasses.replace(index.tables, **tables)
     return index
 
@@ -80,7 +82,9 @@ def state(index):
 
 
 def replace(index, embedder):
-    write_texts(index, embedder, {"yard.txt": "Prams stand in the hall.", "new.txt": "New."}, sha256="b", item="yard.txt")
+    write_texts(
+        index, embedder, {"yard.txt": "Prams stand in the hall.", "new.txt": "New."}, sha256="b", item="yard.txt"
+    )
 
 
 def lose_a_member(index, embedder):

@@ -40,7 +40,16 @@ def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedde
     text = "First page.\n\fSecond page: “ünï”.\n"
     pages = (Page(1, 0, 13), Page(2, 13, len(text)))
     document = Document(
-        "a/b.txt", text, "Title", "text/plain", "abc", "/src/a/b.txt", "en", pages, labels=("staff",), metadata=(("from", "Ünal"),)
+        "a/b.txt",
+        text,
+        "Title",
+        "text/plain",
+        "abc",
+        "/src/a/b.txt",
+        "en",
+        pages,
+        labels=("staff",),
+        metadata=(("from", "Ünal"),),
     )
     chunks = [
         Chunk("a/b.txt", 0, 11, text[0:11], "Title", (1,), "First", None, "abc", 1, "en", ("staff",)),
