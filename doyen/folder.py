@@ -23,7 +23,8 @@ from doyen.config import (
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
 from doyen.index.lance import LanceIndex
-from doyen.ingesting import FAILED_FILE, index_folder, open_index
+from doyen.ingesting import index_folder, open_index
+from doyen.ingesting.faults import WARNINGS_FILE, load_faults
 from doyen.lineage import LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, find_entry
 from doyen.models.fetching import is_fetched
@@ -71,13 +72,15 @@ def status(folder: Path | str) -> dict[str, Any]:
     known: dict[str, str] = {}
     pages = 0
     failed: list[dict[str, str]] = []
+    warnings: list[dict[str, str]] = []
     with contextlib.suppress(StoreError):
         index = open_index(expert, settings)
         for document in index.iter_documents():
             known[document.id] = document.sha256
             pages += document.pages
-        failed_path = index_folder(expert, settings) / FAILED_FILE
-        failed = json.loads(failed_path.read_text(encoding="utf-8")) if failed_path.exists() else []
+        where = index_folder(expert, settings)
+        failed = [{"file": fault.file, "reason": fault.reason} for fault in load_faults(where)]
+        warnings = [{"document": note.file, "remark": note.reason} for note in load_faults(where, WARNINGS_FILE)]
     report = latest_report(expert)
     return {
         "expert": str(expert),
@@ -88,6 +91,7 @@ def status(folder: Path | str) -> dict[str, Any]:
         "chunks": index.chunk_count() if index else 0,
         "duplicates": [dataclasses.asdict(group) for group in index.near_duplicates()] if index else [],
         "failed": failed,
+        "warnings": warnings,
         "examples": _examples(expert / "examples", index, known),
         "adapters": [_adapter(path, index, known) for path in list_adapters(expert)],
         "interrupted_runs": [

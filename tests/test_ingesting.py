@@ -160,7 +160,8 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_rest_goes_on(bring, expe
     ((file, why),) = report.failed
     assert file == str(source / name)
     assert reason in why
-    assert json.loads((expert / "index" / "failed.json").read_text()) == [{"file": file, "reason": why}]
+    (row,) = json.loads((expert / "index" / "failed.json").read_text())
+    assert (row["file"], row["reason"], row["item"]) == (file, why, name)
     assert status(expert)["failed"] == [{"file": file, "reason": why}]
 
 
@@ -191,9 +192,9 @@ def test_an_indexed_file_that_breaks_keeps_its_last_good_text(bring, expert, sou
 
 
 def test_files_of_other_formats_are_named_as_skipped(bring, source):
-    write_files(source, {"photo.jpg": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
+    write_files(source, {"song.mp3": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
     report = bring(source)
-    assert [Path(p).name for p in report.unsupported] == ["photo.jpg"]
+    assert [Path(p).name for p in report.unsupported] == ["song.mp3"]
     assert counts(report) == [3, 0, 0, 0, 0]
 
 
@@ -234,7 +235,7 @@ def test_two_sources_of_one_run_that_give_one_id_are_refused(bring, expert, sour
     with pytest.raises(UsageError, match=r"would both be 'lease.txt'") as caught:
         bring(source, other)
     assert "--name" in (caught.value.hint or "")
-    assert ids(expert) == []
+    assert not (expert / "index").exists()
 
 
 def test_a_source_that_would_replace_another_ones_document_is_refused(bring, expert, source, tmp_path):
@@ -255,10 +256,13 @@ def test_a_name_stands_before_the_ids_and_keeps_sources_apart(bring, expert, sou
     assert counts(bring(source)) == [0, 0, 3, 0, 0]  # and takes out nothing of the other
 
 
-def test_a_moved_source_takes_the_place_of_the_one_that_is_gone(bring, expert, source, tmp_path):
+def test_a_moved_source_takes_the_place_of_the_one_that_is_gone(bring, expert, source, embedder, tmp_path):
     bring(source)
     moved = source.rename(tmp_path / "moved")
-    assert counts(bring(moved)) == [0, 3, 0, 0, 0]
+    embedded = embedder.embedded
+    report = bring(moved)
+    assert (sorted(report.moved), counts(report)) == (sorted(FILES), [0, 0, 0, 0, 0])
+    assert embedder.embedded == embedded
     assert {d.root for d in index_of(expert).documents()} == {str(moved)}
 
 
@@ -460,8 +464,9 @@ except StoreError as error:
 
 def test_a_store_that_cannot_grow_is_a_clear_error_and_the_next_run_finishes(expert, source, bring):
     bring(source)
-    long = "".join(f"Line {i} tells of matter {i * i}.\n\n" for i in range(12000))
-    write_files(source, {"long.txt": long, "lease.txt": "The deposit has changed."})
+    # Too few letters to tell the language: py3langid unpacks its model into a file, which the limit would stop.
+    long = "".join(f"{i}: {i * i}.\n\n" for i in range(12000))
+    write_files(source, {"long.txt": long, "lease.txt": "It has changed."})
     arguments = [Path(__file__).parent, expert, source, 20_000]
     done = subprocess.run([sys.executable, "-c", FULL_DISK, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr

@@ -9,6 +9,8 @@ import typer
 
 from doyen.cli.output import ExpertOption, JsonOption, duplicate_line, expert_folder, show
 
+_SHOWN = 20
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -50,6 +52,9 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
         lines.append(f"{role:<10} {model['name']}{missing}")
     lines.append(f"documents  {row['documents']} ({row['pages']} pages with numbers, {row['chunks']} chunks)")
     lines += [f"  failed   {f['file']}: {f['reason']}" for f in row["failed"]]
+    lines += [f"  warning  {w['document']}: {w['remark']}" for w in row["warnings"][:_SHOWN]]
+    if len(row["warnings"]) > _SHOWN:
+        lines.append(f"  … and {len(row['warnings']) - _SHOWN} more warnings (--json lists them)")
     lines += _duplicate_lines(row["duplicates"])
     if row["examples"]:
         lines.append(

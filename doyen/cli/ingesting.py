@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, JsonOption, duplicate_line, expert_folder, note, show
 from doyen.errors import DoyenError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _show(report: IngestReport, as_json: bool) -> None:
         "seconds": round(report.seconds, 2),
         "failures": [{"file": file, "reason": reason} for file, reason in report.failed],
         "warnings": [{"document": document, "remark": remark} for document, remark in report.warnings],
-        "near_duplicates": [{"document": document, "of": other} for document, other in report.duplicates],
+        "duplicates": [dataclasses.asdict(group) for group in report.duplicates],
         "skipped": report.unsupported,
     }
     moved = f"  moved {len(report.moved)}" if report.moved else ""
@@ -158,7 +159,9 @@ def _show(report: IngestReport, as_json: bool) -> None:
         )
     lines += [f"failed: {_line(file)}: {reason}" for file, reason in report.failed]
     lines += _some([f"warning: {_line(document)}: {remark}" for document, remark in report.warnings])
-    lines += _some([f"nearly the same: {_line(a)} and {_line(b)}" for a, b in report.duplicates])
+    lines += _some(
+        [f"nearly the same: {_line(duplicate_line(g.documents, g.similarity, g.exact))}" for g in report.duplicates]
+    )
     if report.unsupported:
         suffixes = sorted({Path(p).suffix.lower() or "(none)" for p in report.unsupported})
         lines.append(f"skipped {len(report.unsupported)} files of other formats: {' '.join(suffixes)}")

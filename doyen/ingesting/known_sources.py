@@ -28,7 +28,7 @@ class KnownSource:
 
     def source_options(self, state: Path | None) -> SourceOptions:
         """Return the options for `open_source`; lists of JSON become tuples."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}
         return SourceOptions(**values, state=state)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from doyen.index.duplicates import DuplicateGroup
+
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); `total` grows where a source does not know its size beforehand."""
 
@@ -13,8 +15,9 @@ Progress = Callable[[str, int, int], None]
 class IngestReport:
     """What an ingest did.
 
-    The lists hold document ids; `failed` pairs of (file, reason), `warnings` of (document, remark), `duplicates` of
-    (document, the one that it nearly equals). `reused` of the `chunks` were not embedded again.
+    The lists hold document ids; `failed` pairs of (file, reason), `warnings` of (document, remark),
+    `duplicates` groups of documents that are nearly the same, with a new or changed one among them. `reused` of the
+    `chunks` were not embedded again.
     """
 
     new: list[str] = field(default_factory=list)
@@ -24,7 +27,7 @@ class IngestReport:
     removed: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
-    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    duplicates: list[DuplicateGroup] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
     chunks: int = 0
     reused: int = 0

@@ -232,7 +232,7 @@ class Run:
             faults = parsed.failures if parsed else []
             reasons = [outcome.reason or "holds nothing that can be read"] if not faults else []
             for reason in reasons:
-                self._selector.fail(task.id, task.source, task.root, reason, task.sha256)
+                self._selector.fail(task.id, task.source, task.root, reason, task.sha256 if outcome.own else "")
             self._settled()
         else:
             faults = parsed.failures
@@ -278,6 +278,7 @@ class Run:
                     keep_versions_days=self._settings.documents.keep_versions_days,
                 )
                 collect_originals(self._expert, index)
+            self._note_duplicates(index)
         for listing in listings:
             self.report.unsupported += listing.source.skipped
             self.report.warnings += [(listing.source.root, remark) for remark in listing.source.warnings]
@@ -286,6 +287,11 @@ class Run:
         done = [listing.source for listing in listings if listing.source.complete]
         self._faults.save(lambda fault: self._stands(fault, done))
         self._warnings.save(lambda fault: self._stands(fault, done))
+
+    def _note_duplicates(self, index: LanceIndex) -> None:
+        """Report the groups of near-duplicates that a document of this run belongs to."""
+        read = {*self.report.new, *self.report.changed}
+        self.report.duplicates = [g for g in index.near_duplicates() if not read.isdisjoint(g.documents)]
 
     def _stands(self, fault: Fault, done: Sequence[Source]) -> bool:
         """Whether an item that this run did not see may still be there."""

@@ -95,7 +95,7 @@ class Selector:
         self.taken_over: Counter[str] = Counter()
         self.total = 0
 
-    def __contains__(self, item: str) -> bool:
+    def __contains__(self, item: object) -> bool:
         """Whether a source of this run listed the item."""
         return item in self._claims
 
@@ -187,7 +187,8 @@ class Selector:
     def _select(self, item: Item, before: IndexedItem | None) -> ParseTask | None:
         again = self._retry and bool(self._faults.before(item.id))
         if before and item.stamp and (item.stamp, item.root) == (before.stamp, before.root) and not again:
-            return self._leave(item, before)
+            self._leave(item, before)
+            return None
         try:
             data = item.read()
         except (DocumentError, OSError) as error:
@@ -196,7 +197,8 @@ class Selector:
             return None
         sha256 = hashlib.sha256(data).hexdigest()
         if before and before.sha256 == sha256 and not again:
-            return self._leave(item, before)
+            self._leave(item, before)
+            return None
         failed = [f for f in self._faults.before(item.id) if (f.sha256, f.doyen) == (sha256, self._version)]
         if failed and not again:
             self._note_kept(item.id)

@@ -48,11 +48,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T, R]):
-    """What became of a task: a result, or the reason why there is none."""
+    """What became of a task: a result, or the reason why there is none; `own` if it would fail the same way again."""
 
     task: T
     result: R | None
     reason: str | None = None
+    own: bool = True
 
 
 def worker_count() -> int:
@@ -223,7 +224,7 @@ class _Seat(Generic[T, R]):
         self._overrun = self._limits.too_long(task.size)
         try:
             self._send(task)
-            result, reason, resident = self._receive()
+            result, reason, own, resident = self._receive()
         except (OSError, EOFError):
             reason = self._epitaph()
             self._discard()
@@ -232,7 +233,7 @@ class _Seat(Generic[T, R]):
             self._deadline = float("inf")
         if reason == "MemoryError":
             reason = self._limits.too_big()
-        return Outcome(task, result, reason), resident
+        return Outcome(task, result, reason, own), resident
 
     def _epitaph(self) -> str:
         """Say why the worker died."""

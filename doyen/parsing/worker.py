@@ -1,7 +1,7 @@
 """The child's side of the pool: reads tasks from stdin, writes replies to stdout, dies with its parent.
 
 Enters: length-prefixed pickles, first (function, parent's process id, memory limit in bytes), then one task each.
-Leaves: (result or None, reason or None, resident bytes) for each. Knows nothing of documents; imports little, so that it
+Leaves: (result or None, reason or None, whether the fault is the task's own, resident bytes) for each. Knows nothing of documents; imports little, so that it
 starts fast.
 """
 
@@ -71,24 +71,24 @@ def main() -> None:
         os._exit(0)
 
 
-def _done(function: Any, task: Any) -> tuple[Any, str | None]:
+def _done(function: Any, task: Any) -> tuple[Any, str | None, bool]:
     try:
-        return function(task), None
+        return function(task), None, True
     except TaskFailedError as error:
-        return None, str(error)
+        return None, str(error), True
     except MemoryError:
-        return None, "MemoryError"
+        return None, "MemoryError", True
     except RecursionError:
-        return None, "is nested too deeply"
-    except Exception as error:  # the edge of a worker: whatever a parser raises costs only its file
-        return None, f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"[:300]
+        return None, "is nested too deeply", True
+    except Exception as error:  # the edge of a worker: it may be the machine's fault too (a full disk)
+        return None, f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"[:300], False
 
 
-def _reply(replies: IO[bytes], reply: tuple[Any, str | None]) -> None:
+def _reply(replies: IO[bytes], reply: tuple[Any, str | None, bool]) -> None:
     try:
         send(replies, (*reply, resident_bytes()))
     except MemoryError:
-        send(replies, (None, "MemoryError", resident_bytes()))
+        send(replies, (None, "MemoryError", True, resident_bytes()))
 
 
 def _die_with(parent: int) -> None:
