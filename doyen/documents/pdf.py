@@ -51,6 +51,8 @@ def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = (), *, max_page
             )
         read = _read_pages(pdf, scan_reader())
         named = str(pdf.get_metadata_value("Title") or "")
+    if not any(read.pages) and (read.broken or read.overlong):
+        raise DocumentError(f"{path.name} cannot be read: {'; '.join(read.warnings())}")
     if not any(read.pages):
         raise DocumentError(
             f"{path.name} has no text layer in its {len(read.pages)} pages; scanned pages need OCR",
