@@ -53,6 +53,13 @@ def test_pages_without_text_are_named_in_a_warning():
     assert read_pdf(make_pdf([["Text"]]), Path("a.pdf")).warnings == ()
 
 
+def test_pages_without_text_are_given_to_ocr():
+    data = make_pdf([["Text"], []])
+    read = read_pdf(data, Path("a.pdf"), read_scan=lambda page: f"Scanned at {page.get_width():.0f} points\n\nThe end")
+    assert read.text == "Text\n\nScanned at 595 points\nThe end"
+    assert read.warnings == ()
+
+
 def test_meaningless_metadata_titles_give_way_to_the_first_line():
     assert read([["Annual report"]], title="Microsoft Word - x.doc").title == "Annual report"
     assert read([["Annual report"]], title="untitled").title == "Annual report"
@@ -125,6 +132,12 @@ def test_rows_of_a_table_are_whole_and_its_header_is_known():
     assert document.text.endswith("\nSee the notes.")
     turned = read([["Balance sheet", *table(BALANCE), (60, 600, "See the notes.")]], rotation=90)
     assert (turned.text, turned.tables) == (document.text, document.tables)
+
+
+def test_a_label_with_amounts_of_its_own_is_still_one_row():
+    rows = [("Sales", "1,204", "1,100"), ("Loss on hedges, net of tax of $5, $2 and", None, None)]
+    document = read([table([*rows, ("$6 in the year", "(31)", "(40)")])])
+    assert rows_of(document)[1] == "Loss on hedges, net of tax of $5, $2 and $6 in the year (31) (40)"
 
 
 def test_a_table_drawn_column_by_column_has_its_rows():
