@@ -11,14 +11,23 @@ from doyen.records import Chunk, Hit
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def markdown_corpus(monkeypatch):
+def loaded(name, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("markdown_corpus", FOLDER / "markdown_corpus.py")
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
     sys.modules.pop("measuring", None)
+
+
+@pytest.fixture
+def markdown_corpus(monkeypatch):
+    yield from loaded("markdown_corpus", monkeypatch)
+
+
+@pytest.fixture
+def pdf_pages(monkeypatch):
+    yield from loaded("pdf_pages", monkeypatch)
 
 
 def test_a_document_ranks_by_its_best_passage(markdown_corpus):
@@ -28,3 +37,10 @@ def test_a_document_ranks_by_its_best_passage(markdown_corpus):
         ("b", 8),
         ("c", 7),
     ]
+
+
+def test_words_that_the_evidence_runs_together_are_found_on_the_page(pdf_pages):
+    pages = {"a.pdf": ["Cost of goods sold 29,963", "Cost of the house 12"]}
+    row = pdf_pages.accuracy(pages, [("a.pdf", 1, "Costofgoodssold 29,963"), ("a.pdf", 2, "Costofgoodssold 29,963")])
+    assert (row["held"], row["first"]) == (0.5, 0.5)
+    assert row["missed"] == [{"document": "a.pdf", "page": 2, "share": 0.0}]

@@ -38,9 +38,17 @@ _MEANINGLESS_TITLE = re.compile(
 )
 
 
-def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = (), *, max_pages: int = MAX_PAGES) -> Extracted:
+def read_pdf(
+    data: bytes,
+    path: Path,
+    passwords: Sequence[str] = (),
+    *,
+    max_pages: int = MAX_PAGES,
+    read_scan: ScanReader | None = None,
+) -> Extracted:
     """Read a PDF; every page becomes a Page, one without text an empty one that the warnings name.
 
+    `read_scan` reads pages without a text layer in place of the installed OCR.
     Raises DocumentError for a broken file, one that none of the passwords opens, one of more than `max_pages` pages,
     and one without any text.
     """
@@ -49,8 +57,10 @@ def read_pdf(data: bytes, path: Path, passwords: Sequence[str] = (), *, max_page
             raise DocumentError(
                 f"{path.name} has {len(pdf):,} pages, the limit is {max_pages:,}", hint="split it into smaller files"
             )
-        read = _read_pages(pdf, scan_reader())
+        read = _read_pages(pdf, read_scan or scan_reader())
         named = str(pdf.get_metadata_value("Title") or "")
+    if not any(read.pages) and (read.broken or read.overlong):
+        raise DocumentError(f"{path.name} cannot be read: {'; '.join(read.warnings())}")
     if not any(read.pages):
         raise DocumentError(
             f"{path.name} has no text layer in its {len(read.pages)} pages; scanned pages need OCR",

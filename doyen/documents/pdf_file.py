@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from doyen.documents.pdf_guard import refuse_endless_forms
 from doyen.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def open_pdf(data: bytes, name: str, passwords: Sequence[str] = ()) -> Iterator[
 
     Raises DocumentError for a broken file and one that needs another password.
     """
+    refuse_endless_forms(data, name)
     with _LOCK:
         pdf = _opened(data, name, passwords)
         try:

@@ -191,8 +191,9 @@ def _hyphen(before: str, after: str, hyphened: frozenset[str]) -> str:
     tail = re.match(r"\w*", after)
     if head is None or tail is None or not tail[0] or not head[0]:
         return "-"
-    is_compound = f"{head[0]}-{tail[0]}".lower() in hyphened or not tail[0][0].islower() and not head[0].isupper()
-    return "-" if is_compound or head[0][-1].isdigit() else ""
+    known = f"{head[0]}-{tail[0]}".lower() in hyphened
+    named = tail[0][0].isdigit() or head[0][-1].isdigit() or (tail[0][0].isupper() and not head[0].isupper())
+    return "-" if known or named else ""
 
 
 def _without_marks(text: str, hyphened: frozenset[str]) -> str:

@@ -127,9 +127,11 @@ class LineReader:
         return replace(last, text=text, base=last.base - last.size, cells=(), bold=False, led=False)
 
     def _hides_gaps(self, measured: Sequence[tuple[tuple[int, int], Line]]) -> bool:
-        """Look at a sample of the long lines: does a gutter run through them?"""
-        long = [(span, line) for span, line in measured if not line.cells][2::_SAMPLE]
-        found = [len(self._split(span, line).cells) > 1 for span, line in long if len(line.text) > _PLAIN_CHARS]
+        """Return whether a gutter seems to run through long lines: seen in a sample of them, or in shorter ones."""
+        if sum(len(line.cells) == 2 and all(len(c.text) > 20 for c in line.cells) for _, line in measured) > 1:
+            return True
+        long = [(span, line) for span, line in measured if not line.cells and len(line.text) > _PLAIN_CHARS]
+        found = [len(self._split(span, line).cells) > 1 for span, line in long[::_SAMPLE]]
         return sum(found) * 2 > len(found)
 
     def _line(self, start: int, end: int) -> Line | None:

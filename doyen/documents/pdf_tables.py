@@ -173,7 +173,7 @@ def _whole_rows(lines: Sequence[Line]) -> list[Line]:
         following = lines[n + 1] if n + 1 < len(lines) else None
         if above is None or not _is_near(above, line):
             rows.append(line)
-        elif _is_row(above):
+        elif _is_row(above) and not (len(above.cells) < 2 and _continues_label(above, line)):
             rows[-1:] = [_inserted(above, line)] if _ends_label(above, line, following) else [above, line]
         elif _continues_label(above, line):
             rows[-1] = _appended(above, line)
@@ -191,7 +191,7 @@ def _continues_label(above: Line, line: Line) -> bool:
     if above.text.endswith(":") or len(above.cells) > 1:
         return False
     if all(is_numeric(cell.text) for cell in line.cells) and is_numeric(line.text):
-        return line.left > above.right
+        return line.left > above.right or _OPEN_END.search(above.text) is not None
     return above.hyphenated or line.text[0].islower() or _OPEN_END.search(above.text) is not None
 
 
