@@ -12,7 +12,7 @@ from doyen.documents.ocr import OCR_HINT, ocr_available, ocr_image
 from doyen.errors import DocumentError
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"))
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _MAX_PIXELS = 120_000_000  # A2 at 600 dpi
 _MAX_PAGES = 1_000
 
@@ -58,7 +58,7 @@ def _frame(image: Any, number: int, name: str) -> Any:
         return turned.convert("L") if turned.mode != "1" else turned
     except DocumentError:
         raise
-    except Exception as error:  # noqa: BLE001 - decoders raise anything from OSError to struct.error
+    except Exception as error:  # decoders raise anything from OSError to struct.error
         raise DocumentError(
             f"{name} is not a readable picture (damaged or cut off)", hint="fetch the file again"
         ) from error

@@ -37,7 +37,7 @@ def read_eml(data: bytes, path: Path) -> Extracted:
         return _read(data, email.policy.default)
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
-    except Exception:  # noqa: BLE001 - the parser of structured headers has known failures on malformed values
+    except Exception:  # the parser of structured headers has known failures on malformed values
         return _read(data, email.policy.compat32)
 
 
@@ -78,7 +78,7 @@ def _contents(message: Message) -> tuple[list[Extracted], list[Part]]:
         kind = node.get_content_type()
         if kind == "message/rfc822":
             parts += _forwarded(node)
-        elif _is_body(node, kind):
+        elif _is_body(node, kind, node is message):
             text = _decoded(node)
             bodies.append(html_body(text) if kind == "text/html" else plain_body(text))
         elif part := _attachment(node, kind):
@@ -113,8 +113,11 @@ def _chosen(alternatives: list[Any]) -> list[Any]:
     return [*reversed([child for child in attached if child.get_content_type() not in texts]), plain[0]]
 
 
-def _is_body(node: Message, kind: str) -> bool:
-    return kind in ("text/plain", "text/html") and node.get_content_disposition() != "attachment" and not _name(node)
+def _is_body(node: Message, kind: str, is_whole: bool) -> bool:
+    """Tell whether a part is the mail's text: neither an attachment nor named, unless there is nothing else."""
+    if kind not in ("text/plain", "text/html"):
+        return False
+    return is_whole or (node.get_content_disposition() != "attachment" and not _name(node))
 
 
 def _attachment(node: Message, kind: str) -> Part | None:
@@ -153,14 +156,14 @@ def _as_bytes(message: Message) -> bytes:
 def _name(node: Message) -> str:
     try:
         return _unfolded(node.get_filename() or "")
-    except Exception:  # noqa: BLE001 - see read_eml; a name is not worth the mail
+    except Exception:  # see read_eml; a name is not worth the mail
         return ""
 
 
 def _header(message: Message, name: str) -> str:
     try:
         return _unfolded(str(message.get(name) or ""))
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # as above
         return ""
 
 

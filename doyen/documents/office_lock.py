@@ -33,7 +33,7 @@ def unlock_office(data: bytes, suffix: str, name: str, passwords: Sequence[str])
     try:
         office = msoffcrypto.OfficeFile(io.BytesIO(data))
         encrypted = office.is_encrypted()
-    except Exception as error:  # noqa: BLE001 - an OLE file of any content may stand here
+    except Exception as error:  # an OLE file of any content may stand here
         if suffix not in _ZIPPED and not isinstance(error, FileFormatError):
             return data  # the reader of .xls says what is wrong with it
         raise DocumentError(
@@ -59,6 +59,6 @@ def _decrypt(office: object, password: str) -> bytes:
     try:
         office.load_key(password=password)  # type: ignore[attr-defined]
         office.decrypt(opened)  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - msoffcrypto raises anything from InvalidKeyError to struct.error
+    except Exception:  # msoffcrypto raises anything from InvalidKeyError to struct.error
         return b""
     return opened.getvalue()

@@ -11,7 +11,13 @@ from doyen.documents.mail import attachment_name, html_body, plain_body, write_m
 from doyen.errors import DocumentError
 
 _EMBEDDED = "__substg1.0_3701000D"  # PidTagAttachDataObject ([MS-OXMSG] 2.2.2): a message instead of bytes
-_DISPLAY_TO, _DISPLAY_CC, _SHORT_NAME, _CONTENT_ID = 0x0E04, 0x0E03, 0x3704, 0x3712  # [MS-OXPROPS]
+_SENDER_NAME, _DISPLAY_TO, _DISPLAY_CC, _SHORT_NAME, _CONTENT_ID = (
+    0x0C1A,
+    0x0E04,
+    0x0E03,
+    0x3704,
+    0x3712,
+)  # [MS-OXPROPS]
 _EMBEDDED_HEADER_BYTES = 24
 _MAX_DEPTH = 4
 
@@ -26,7 +32,7 @@ def read_msg(data: bytes, path: Path) -> Extracted:
         parts = _parts(message, depth=1)
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
-    except Exception as error:  # noqa: BLE001 - olefile and oxmsg raise anything on damaged bytes
+    except Exception as error:  # olefile and oxmsg raise anything on damaged bytes
         raise DocumentError(
             f"{path.name} is not a readable Outlook mail (damaged or cut off)", hint="fetch the file again"
         ) from error
@@ -36,7 +42,7 @@ def read_msg(data: bytes, path: Path) -> Extracted:
 def _headers(message: Any) -> list[tuple[str, str]]:
     sent = message.sent_date
     values = {
-        "From": message.sender,
+        "From": message.sender or message.properties.str_prop_value(_SENDER_NAME),
         "To": message.message_headers.get("To") or message.properties.str_prop_value(_DISPLAY_TO),
         "Cc": message.message_headers.get("Cc") or message.properties.str_prop_value(_DISPLAY_CC),
         "Date": sent.isoformat() if sent else message.message_headers.get("Date"),

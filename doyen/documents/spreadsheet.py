@@ -15,7 +15,7 @@ from typing import Any
 
 from doyen.documents.extracted import Extracted, TextWriter, named_values, table_row
 from doyen.documents.tables import column_names, split_header, write_table
-from doyen.documents.zipped import check_expansion
+from doyen.documents.zipped import DAMAGED, check_expansion
 from doyen.errors import DocumentError
 
 _MAX_CELLS = 20_000_000  # of the rectangle around a sheet's cells, which calamine keeps in memory
@@ -116,7 +116,7 @@ def _refuse_sparse(data: bytes, name: str) -> None:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+    except DAMAGED:
         return  # .xls, whose sheets are small, or damaged
     with archive:
         for member in archive.namelist():
@@ -173,7 +173,7 @@ def _column_number(letters: bytes) -> int:
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
-    except Exception:  # noqa: BLE001 - damaged: calamine says so, or reads the other sheets
+    except DAMAGED:  # calamine says so, or reads the other sheets
         return b""
 
 
@@ -181,7 +181,7 @@ def _properties(data: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return the title, and author and dates, from the file's properties (Office or OpenDocument)."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+    except DAMAGED:
         return "", ()
     with archive:
         found = dict(_fields(_member(archive, "docProps/core.xml") or _member(archive, "meta.xml")))
