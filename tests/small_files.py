@@ -83,6 +83,31 @@ def make_xlsx(sheets=None, hidden=(), **properties):
     return buffer.getvalue()
 
 
+def make_xls(rows=(("item", "price"), ("Bike", 300.0), ("Lock", 20.5))):
+    """Return an Excel 97 workbook of one sheet: BIFF8 records in a compound file ([MS-XLS])."""
+
+    def record(kind, body=b""):
+        return struct.pack("<HH", kind, len(body)) + body
+
+    cells = b""
+    for r, row in enumerate(rows):
+        for c, value in enumerate(row):
+            place = struct.pack("<HHH", r, c, 0)
+            if isinstance(value, str):
+                cells += record(0x0204, place + struct.pack("<HB", len(value), 0) + value.encode("latin-1"))
+            else:
+                cells += record(0x0203, place + struct.pack("<d", value))
+    size = struct.pack("<IIHHH", 0, len(rows), 0, max(map(len, rows)), 0)
+    sheet = (
+        record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 6)) + record(0x0200, size) + cells + record(0x0A)
+    )
+    start = record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0005, 0, 0, 0, 6))
+    name = struct.pack("<BBBB", 0, 0, 6, 0) + b"Prices"
+    offset = len(start) + 4 + 4 + len(name) + 4
+    book = start + record(0x0085, struct.pack("<I", offset) + name) + record(0x0A) + sheet
+    return make_cfb({"Workbook": book.ljust(4096, b"\0")})
+
+
 def make_open_document(kind, body, title="", author=""):
     names = ("office", "text", "table", "meta")
     spaces = " ".join(f'xmlns:{name}="{ODF}:{name}:1.0"' for name in names)
@@ -235,6 +260,7 @@ def every_format():
         ".docx": make_docx(),
         ".pptx": make_pptx(),
         ".xlsx": make_xlsx(),
+        ".xls": make_xls(),
         ".ods": make_ods(),
         ".odt": make_odt(),
         ".epub": make_epub(),
@@ -281,7 +307,7 @@ def _property_streams(values, header):
 
 def make_cfb(tree):
     """Return a compound file of nested streams ([MS-CFB], version 3); every stream is padded to a mini sector."""
-    entries, mini, mini_fat = [], bytearray(), []
+    entries, mini, mini_fat, long = [], bytearray(), [], []
 
     def add(name, content):
         index = len(entries)
@@ -292,6 +318,10 @@ def make_cfb(tree):
                 entries[child][3] = children[position + 1] if position + 1 < len(children) else 0xFFFFFFFF
             entries[index] = [name, 1, children[0] if children else 0xFFFFFFFF, 0xFFFFFFFF, 0, 0]
         else:
+            if len(content) >= 4096:  # a stream of its own, placed below
+                entries[index] = [name, 2, 0xFFFFFFFF, 0xFFFFFFFF, len(long), len(content)]
+                long.append((index, content))
+                return index
             start = len(mini) // 64
             sectors = max(1, -(-len(content) // 64))
             mini.extend(content.ljust(sectors * 64, b"\0"))
@@ -303,10 +333,13 @@ def make_cfb(tree):
     sectors = [bytes(mini), struct.pack(f"<{len(mini_fat)}I", *mini_fat)]
     mini_count, fat_count = (max(1, -(-len(part) // 512)) for part in sectors)
     entries[0][1], entries[0][4], entries[0][5] = 5, 0, len(mini)
+    directory_count = -(-len(entries) // 4)
+    long_counts = [-(-len(content) // 512) for _, content in long]
+    for number, (index, _) in enumerate(long):
+        entries[index][4] = mini_count + fat_count + directory_count + sum(long_counts[:number])
     directory = b"".join(_cfb_entry(*entry) for entry in entries)
-    directory_count = -(-len(directory) // 512)
     fat = []
-    for count in (mini_count, fat_count, directory_count):
+    for count in (mini_count, fat_count, directory_count, *long_counts):
         fat += [*range(len(fat) + 1, len(fat) + count), 0xFFFFFFFE]
     used = len(fat)
     tables = -(-(used + 1) // 128)
@@ -318,7 +351,11 @@ def make_cfb(tree):
     header += struct.pack("<109I", *range(used, used + tables), *[0xFFFFFFFF] * (109 - tables))
     padded = [
         part.ljust(count * 512, b"\xff")
-        for part, count in zip((*sectors, directory), (mini_count, fat_count, directory_count), strict=True)
+        for part, count in zip(
+            (*sectors, directory, *(content for _, content in long)),
+            (mini_count, fat_count, directory_count, *long_counts),
+            strict=True,
+        )
     ]
     return header + b"".join(padded) + fat_bytes
 

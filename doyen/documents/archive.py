@@ -55,7 +55,7 @@ def members(
     Raises DocumentError for an archive that is damaged as a whole, and where none of the passwords opens any member.
     """
     with open_zip(data, name) as archive:
-        entries = [(safe_name(_name(entry)), entry) for entry in archive.infolist() if not entry.is_dir()]
+        entries = [(safe_name(_name(entry)), entry) for entry in archive.infolist() if not entry.filename.endswith("/")]
         entries = [(path, entry) for path, entry in entries if wanted(path)]
         locked = [entry for _, entry in entries if entry.flag_bits & 1]
         opened = _with_aes(data, archive, locked)

@@ -6,6 +6,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+from doyen.documents.compound import check_compound
 from doyen.documents.extracted import Extracted, Part
 from doyen.documents.mail import attachment_name, html_body, plain_body, write_mail
 from doyen.errors import DocumentError
@@ -26,6 +27,7 @@ def read_msg(data: bytes, path: Path) -> Extracted:
     """Read an Outlook mail; the title is its subject. Raises DocumentError where it is damaged."""
     from oxmsg import Message
 
+    check_compound(data, path.name)
     try:
         message = Message.load(data)
         headers, body = _headers(message), _body(message)

@@ -114,5 +114,19 @@ def test_msg_is_read_like_eml():
 
 @pytest.mark.parametrize("data", [b"not it", make_msg()[:700], b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 2000])
 def test_a_damaged_msg_is_refused(data):
-    with pytest.raises(DocumentError, match="not a readable Outlook mail"):
+    with pytest.raises(DocumentError, match="a.msg is damaged|a.msg is not a readable Outlook mail"):
         read_msg(data, Path("a.msg"))
+
+
+def test_a_msg_whose_streams_claim_more_than_the_file_is_refused():
+    data = make_msg()
+    entry = data.index("__substg1.0_1000001F".encode("utf-16-le"))
+    huge = data[: entry + 120] + (1 << 31).to_bytes(8, "little") + data[entry + 128 :]
+    with pytest.raises(DocumentError, match="claims to hold 2,147"):
+        read_msg(huge, Path("a.msg"))
+
+
+def test_a_msg_whose_sectors_lead_back_to_themselves_is_refused():
+    data = make_msg()
+    with pytest.raises(DocumentError, match="no end"):
+        read_msg(data[:-512] + bytes(512), Path("a.msg"))

@@ -12,6 +12,7 @@ from small_files import (
     make_odt,
     make_parquet,
     make_pptx,
+    make_xls,
     make_xlsx,
     make_zip,
 )
@@ -75,16 +76,24 @@ def test_ods_is_read_like_xlsx_and_its_repeated_rows_too():
     assert rows(book) == [("1", "item: Bike; price: 300"), ("2", "item: Bike; price: 300")]
 
 
-@pytest.mark.parametrize("data", [make_xlsx({"A": [["x"]], "B": []}) and make_ods(900_000_000)])
-def test_a_sheet_that_would_fill_the_memory_is_refused(data):
-    with pytest.raises(DocumentError, match="cells, more than"):
-        read_spreadsheet(data, Path("a.ods"))
+def test_xls_is_read_like_xlsx():
+    assert rows(read_spreadsheet(make_xls(), Path("a.xls"))) == [
+        ("1", "item: Bike; price: 300"),
+        ("2", "item: Lock; price: 20.5"),
+    ]
 
 
-def test_an_xlsx_with_cells_in_opposite_corners_is_refused():
-    sheet = [[1], *[[]] * 1_999, [*[""] * 16_000, 2]]
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (make_ods(900_000_000), "a.ods"),
+        (make_xls([("a", "b"), ("c", "d")]).replace(b"\1\0\1\0\0\0", b"\xff\xff\xff\xff\0\0"), "a.xls"),
+        (make_xlsx({"A": [[1], *[[]] * 1_999, [*[""] * 16_000, 2]]}), "a.xlsx"),  # cells in opposite corners
+    ],
+)
+def test_a_sheet_that_would_fill_the_memory_is_refused(data, name):
     with pytest.raises(DocumentError, match="cells, more than"):
-        read_spreadsheet(make_xlsx({"A": sheet}), Path("a.xlsx"))
+        read_spreadsheet(data, Path(name))
 
 
 def test_odt_headings_lists_tables_and_no_tracked_deletions():
