@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from doyen.documents.signature import OLE_MAGIC
+from doyen.documents.zipped import DAMAGED
 from doyen.errors import DocumentError
 
+OLE_DAMAGED = (*DAMAGED, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError)
+"""What the libraries for compound files raise on damaged bytes, which none of them documents."""
 _MAX_SHARE = 2  # a short stream's bytes count twice: as its own and within the stream that holds the short ones
 _SLACK_BYTES = 4096
 _LAST_SECTOR = 0xFFFFFFFA
@@ -35,7 +38,7 @@ def check_compound(data: bytes, name: str) -> None:
             entries = [entry for entry in ole.direntries if entry is not None]
             claimed = sum(entry.size for entry in entries)
             endless = _has_endless_chain(data, ole, entries)
-    except Exception as error:  # olefile raises anything on damaged bytes
+    except OLE_DAMAGED as error:
         raise _damaged(name, "its list of contents cannot be read") from error
     if claimed > _MAX_SHARE * len(data) + _SLACK_BYTES:
         raise _damaged(name, f"it claims to hold {claimed:,} bytes")

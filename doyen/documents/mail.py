@@ -10,7 +10,7 @@ import email.policy
 import mimetypes
 import re
 from collections.abc import Iterator, Sequence
-from email.errors import HeaderParseError
+from email.errors import HeaderParseError, MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -24,6 +24,8 @@ from doyen.errors import DocumentError
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _MAX_PARTS = 2_000
+# The parser of structured headers has known failures on malformed values, of these kinds.
+_HEADER_FAULTS = (MessageError, AttributeError, TypeError, ValueError, LookupError, AssertionError)
 _IS_HEADER = re.compile(rb"\s*(?:From [^\n]*\r?\n)?[!-9;-~]{1,76}:")
 _SUFFIX_OF = {"text/plain": ".txt", "text/html": ".html", "message/rfc822": ".eml", "text/markdown": ".md"}
 
@@ -37,7 +39,7 @@ def read_eml(data: bytes, path: Path) -> Extracted:
         return _read(data, email.policy.default)
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
-    except Exception:  # the parser of structured headers has known failures on malformed values
+    except _HEADER_FAULTS:
         return _read(data, email.policy.compat32)
 
 
@@ -156,14 +158,14 @@ def _as_bytes(message: Message) -> bytes:
 def _name(node: Message) -> str:
     try:
         return _unfolded(node.get_filename() or "")
-    except Exception:  # see read_eml; a name is not worth the mail
+    except _HEADER_FAULTS:
         return ""
 
 
 def _header(message: Message, name: str) -> str:
     try:
         return _unfolded(str(message.get(name) or ""))
-    except Exception:  # as above
+    except _HEADER_FAULTS:
         return ""
 
 

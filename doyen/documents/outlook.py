@@ -6,7 +6,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from doyen.documents.compound import check_compound
+from doyen.documents.compound import OLE_DAMAGED, check_compound
 from doyen.documents.extracted import Extracted, Part
 from doyen.documents.mail import attachment_name, html_body, plain_body, write_mail
 from doyen.errors import DocumentError
@@ -34,7 +34,7 @@ def read_msg(data: bytes, path: Path) -> Extracted:
         parts = _parts(message, depth=1)
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
-    except Exception as error:  # olefile and oxmsg raise anything on damaged bytes
+    except OLE_DAMAGED as error:
         raise DocumentError(
             f"{path.name} is not a readable Outlook mail (damaged or cut off)", hint="fetch the file again"
         ) from error

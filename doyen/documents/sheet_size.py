@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from doyen.documents.compound import OLE_DAMAGED
 from doyen.documents.signature import OLE_MAGIC
 from doyen.documents.zipped import DAMAGED
 from doyen.errors import DocumentError
@@ -102,8 +103,8 @@ def _old_workbook(data: bytes) -> Iterator[int]:
         with olefile.OleFileIO(io.BytesIO(data)) as ole:
             name = next((name for name in ("Workbook", "Book") if ole.exists(name)), "")
             stream = ole.openstream(name).read() if name else b""
-    except Exception:  # olefile raises anything on damaged bytes; calamine says what is wrong
-        return
+    except OLE_DAMAGED:
+        return  # calamine says what is wrong
     first_row = first_column = 0x10000
     last_row = last_column = -1
     for kind, place, size in _records(stream):
