@@ -5,17 +5,17 @@ Writes nothing to disk. Knows no format of a member; which members are wanted th
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from doyen.documents.extracted import Part
 from doyen.documents.office_lock import needs_password
-from doyen.documents.zipped import open_zip
+from doyen.documents.zipped import DAMAGED, open_zip
 from doyen.errors import DocumentError
 
 MAX_MEMBERS = 10_000
@@ -55,7 +55,7 @@ def members(
     Raises DocumentError for an archive that is damaged as a whole, and where none of the passwords opens any member.
     """
     with open_zip(data, name) as archive:
-        entries = [(safe_name(_name(entry)), entry) for entry in archive.infolist() if not entry.is_dir()]
+        entries = [(safe_name(_name(entry)), entry) for entry in archive.infolist() if not entry.filename.endswith("/")]
         entries = [(path, entry) for path, entry in entries if wanted(path)]
         locked = [entry for _, entry in entries if entry.flag_bits & 1]
         opened = _with_aes(data, archive, locked)
@@ -106,8 +106,6 @@ def _with_aes(data: bytes, archive: zipfile.ZipFile, locked: Sequence[zipfile.Zi
     """Return the archive, opened by pyzipper where a member is encrypted with AES."""
     if not any(entry.compress_type == _AES for entry in locked):
         return archive
-    import io
-
     import pyzipper
 
     return pyzipper.AESZipFile(io.BytesIO(data))
@@ -125,12 +123,18 @@ def _find_password(archive: Any, locked: Sequence[zipfile.ZipInfo], passwords: S
                     while member.read(1 << 20):
                         pass  # only the checksum at the end tells a wrong password for certain
                 return encoded
-            except (RuntimeError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, OSError):
+            except _faults(archive):
                 continue
-            except Exception as error:  # noqa: BLE001
-                if type(error).__name__ != "BadZipFile":  # pyzipper has its own class of this name
-                    raise
     return None
+
+
+def _faults(archive: Any) -> tuple[type[Exception], ...]:
+    """Return what reading a member may raise; pyzipper has a class of its own for a damaged file."""
+    if isinstance(archive, zipfile.ZipFile):
+        return DAMAGED
+    import pyzipper
+
+    return (*DAMAGED, pyzipper.BadZipFile)
 
 
 def _read(archive: Any, entry: zipfile.ZipInfo, path: str, budget: Budget, password: bytes | None) -> bytes:
@@ -148,7 +152,7 @@ def _read(archive: Any, entry: zipfile.ZipInfo, path: str, budget: Budget, passw
             data: bytes = member.read(size + 1)
     except NotImplementedError as error:
         raise DocumentError(f"{path} is compressed by a method that is not supported") from error
-    except Exception as error:  # noqa: BLE001 - damaged bytes raise anything from zlib.error to struct.error
+    except _faults(archive) as error:
         raise DocumentError(f"{path} cannot be unpacked (damaged or cut off)") from error
     if len(data) > size:
         raise DocumentError(f"{path} is larger than the archive says")

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from doyen.documents.extracted import Extracted, clean_block, named_values, one_line, table_row
-from doyen.documents.zipped import check_expansion
+from doyen.documents.zipped import DAMAGED, check_expansion
 from doyen.errors import DocumentError
 from doyen.records import Heading, Table
 
@@ -58,7 +57,7 @@ def _open(data: bytes, name: str) -> Any:
     check_expansion(data, name)
     try:
         return docx.Document(io.BytesIO(data))
-    except (BadZipFile, OpcError, SyntaxError, KeyError, ValueError, EOFError) as error:
+    except (*DAMAGED, OpcError, SyntaxError) as error:
         raise DocumentError(
             f"{name} is not a readable Word document (damaged or cut off)", hint="fetch the file again"
         ) from error

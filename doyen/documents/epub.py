@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from doyen.documents.extracted import Extracted, TextWriter, named_values, one_line
 from doyen.documents.html import read_html
-from doyen.documents.zipped import check_expansion, open_zip
+from doyen.documents.zipped import DAMAGED, check_expansion, open_zip
 from doyen.errors import DocumentError
 
 _CHAPTERS = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
@@ -30,10 +30,8 @@ def read_epub(data: bytes, path: Path) -> Extracted:
             try:
                 content = archive.read(name)[:_MAX_CHAPTER_BYTES]
                 writer.insert(read_html(content, Path(posixpath.basename(name))))
-            except (KeyError, zipfile.BadZipFile, DocumentError, EOFError, NotImplementedError, RuntimeError):
+            except (*DAMAGED, DocumentError):
                 warnings.append(f"chapter {name} cannot be read")
-            except Exception as error:  # noqa: BLE001 - zlib.error and the like: one chapter does not cost the book
-                warnings.append(f"chapter {name} cannot be read ({type(error).__name__})")
     values = {name: _value(package, name) for name in ("title", "creator", "date", "language", "publisher")}
     metadata = named_values(("author", values["creator"]), *((n, values[n]) for n in ("date", "language", "publisher")))
     return writer.extracted(values["title"], metadata=metadata, warnings=tuple(warnings))
@@ -65,7 +63,7 @@ def _xml(archive: zipfile.ZipFile, name: str) -> Any:
 
     try:
         return etree.fromstring(archive.read(name), etree.XMLParser(resolve_entities=False, no_network=True))
-    except Exception:  # noqa: BLE001 - zipfile and lxml have a dozen errors for damaged bytes
+    except (*DAMAGED, etree.XMLSyntaxError):
         return None
 
 

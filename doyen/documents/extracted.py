@@ -127,6 +127,8 @@ class TextWriter:
 
 def clean_block(text: str) -> str:
     r"""Normalise newlines, drop control characters and what cannot be encoded, and strip the block's outer blanks."""
+    if text.isprintable():  # most lines are, and this is told fast
+        return text.rstrip()
     text = _CONTROL.sub("", text.replace("\r\n", "\n").translate(_NEWLINES))
     return text.strip("\n").rstrip()
 

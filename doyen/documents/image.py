@@ -9,10 +9,11 @@ from typing import Any
 
 from doyen.documents.extracted import Extracted, TextWriter
 from doyen.documents.ocr import OCR_HINT, ocr_available, ocr_image
+from doyen.documents.zipped import DAMAGED
 from doyen.errors import DocumentError
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"))
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 _MAX_PIXELS = 120_000_000  # A2 at 600 dpi
 _MAX_PAGES = 1_000
 
@@ -48,7 +49,7 @@ def _open(data: bytes, name: str) -> Any:
 
 
 def _frame(image: Any, number: int, name: str) -> Any:
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
     try:
         image.seek(number)
@@ -56,9 +57,7 @@ def _frame(image: Any, number: int, name: str) -> Any:
             raise DocumentError(f"{name} has {image.width} × {image.height} pixels, more than {_MAX_PIXELS:,}")
         turned = ImageOps.exif_transpose(image)  # photographs are often stored on their side
         return turned.convert("L") if turned.mode != "1" else turned
-    except DocumentError:
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders raise anything from OSError to struct.error
+    except (*DAMAGED, SyntaxError, TypeError, ArithmeticError, Image.DecompressionBombError) as error:
         raise DocumentError(
             f"{name} is not a readable picture (damaged or cut off)", hint="fetch the file again"
         ) from error

@@ -10,7 +10,7 @@ import email.policy
 import mimetypes
 import re
 from collections.abc import Iterator, Sequence
-from email.errors import HeaderParseError
+from email.errors import HeaderParseError, MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -24,6 +24,8 @@ from doyen.errors import DocumentError
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _MAX_PARTS = 2_000
+# The parser of structured headers has known failures on malformed values, of these kinds.
+_HEADER_FAULTS = (MessageError, AttributeError, TypeError, ValueError, LookupError, AssertionError)
 _IS_HEADER = re.compile(rb"\s*(?:From [^\n]*\r?\n)?[!-9;-~]{1,76}:")
 _SUFFIX_OF = {"text/plain": ".txt", "text/html": ".html", "message/rfc822": ".eml", "text/markdown": ".md"}
 
@@ -37,7 +39,7 @@ def read_eml(data: bytes, path: Path) -> Extracted:
         return _read(data, email.policy.default)
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
-    except Exception:  # noqa: BLE001 - the parser of structured headers has known failures on malformed values
+    except _HEADER_FAULTS:
         return _read(data, email.policy.compat32)
 
 
@@ -78,7 +80,7 @@ def _contents(message: Message) -> tuple[list[Extracted], list[Part]]:
         kind = node.get_content_type()
         if kind == "message/rfc822":
             parts += _forwarded(node)
-        elif _is_body(node, kind):
+        elif _is_body(node, kind, node is message):
             text = _decoded(node)
             bodies.append(html_body(text) if kind == "text/html" else plain_body(text))
         elif part := _attachment(node, kind):
@@ -113,8 +115,11 @@ def _chosen(alternatives: list[Any]) -> list[Any]:
     return [*reversed([child for child in attached if child.get_content_type() not in texts]), plain[0]]
 
 
-def _is_body(node: Message, kind: str) -> bool:
-    return kind in ("text/plain", "text/html") and node.get_content_disposition() != "attachment" and not _name(node)
+def _is_body(node: Message, kind: str, is_whole: bool) -> bool:
+    """Tell whether a part is the mail's text: neither an attachment nor named, unless there is nothing else."""
+    if kind not in ("text/plain", "text/html"):
+        return False
+    return is_whole or (node.get_content_disposition() != "attachment" and not _name(node))
 
 
 def _attachment(node: Message, kind: str) -> Part | None:
@@ -153,14 +158,14 @@ def _as_bytes(message: Message) -> bytes:
 def _name(node: Message) -> str:
     try:
         return _unfolded(node.get_filename() or "")
-    except Exception:  # noqa: BLE001 - see read_eml; a name is not worth the mail
+    except _HEADER_FAULTS:
         return ""
 
 
 def _header(message: Message, name: str) -> str:
     try:
         return _unfolded(str(message.get(name) or ""))
-    except Exception:  # noqa: BLE001 - as above
+    except _HEADER_FAULTS:
         return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from doyen.documents.compound import check_compound
 from doyen.documents.signature import OLE_MAGIC
 from doyen.errors import DocumentError
 
@@ -28,18 +29,20 @@ def unlock_office(data: bytes, suffix: str, name: str, passwords: Sequence[str])
     if not data.startswith(OLE_MAGIC):
         return data
     import msoffcrypto
-    from msoffcrypto.exceptions import FileFormatError
 
     try:
+        check_compound(data, name)
         office = msoffcrypto.OfficeFile(io.BytesIO(data))
         encrypted = office.is_encrypted()
-    except Exception as error:  # noqa: BLE001 - an OLE file of any content may stand here
-        if suffix not in _ZIPPED and not isinstance(error, FileFormatError):
-            return data  # the reader of .xls says what is wrong with it
-        raise DocumentError(
-            f"{name} is encrypted with a password, or an old Office file under a new name",
-            hint="open it in its program and save it in the present format without a password",
-        ) from error
+    except Exception as error:  # an OLE file of any content may stand here
+        if suffix in _ZIPPED:
+            raise DocumentError(
+                f"{name} is encrypted with a password, or an old Office file under a new name",
+                hint="open it in its program and save it in the present format without a password",
+            ) from error
+        if isinstance(error, DocumentError):
+            raise
+        return data  # the reader of .xls says what is wrong with it
     if not encrypted:
         if suffix in _ZIPPED:
             raise DocumentError(
@@ -59,6 +62,6 @@ def _decrypt(office: object, password: str) -> bytes:
     try:
         office.load_key(password=password)  # type: ignore[attr-defined]
         office.decrypt(opened)  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - msoffcrypto raises anything from InvalidKeyError to struct.error
+    except Exception:  # msoffcrypto raises anything from InvalidKeyError to struct.error
         return b""
     return opened.getvalue()

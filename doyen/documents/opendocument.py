@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.documents.extracted import Extracted, TextWriter, named_values, one_line, table_row
-from doyen.documents.zipped import check_expansion, open_zip
+from doyen.documents.zipped import DAMAGED, check_expansion, open_zip
 from doyen.errors import DocumentError
 
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
@@ -54,9 +54,7 @@ def _parts(data: bytes, name: str) -> tuple[Any, Any]:
         try:
             content = etree.fromstring(archive.read("content.xml"), parser).find(f"{_OFFICE}body")
             meta = etree.fromstring(archive.read("meta.xml"), parser) if "meta.xml" in archive.namelist() else None
-        except RuntimeError as error:
-            raise DocumentError(f"{name} is encrypted", hint="save a copy without the password") from error
-        except Exception as error:  # noqa: BLE001 - zipfile and lxml have a dozen errors for damaged bytes
+        except (*DAMAGED, etree.XMLSyntaxError) as error:
             raise DocumentError(
                 f"{name} is not a readable OpenDocument file (damaged, cut off or encrypted)",
                 hint="fetch the file again, or save a copy without a password",

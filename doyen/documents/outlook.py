@@ -6,12 +6,19 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+from doyen.documents.compound import OLE_DAMAGED, check_compound
 from doyen.documents.extracted import Extracted, Part
 from doyen.documents.mail import attachment_name, html_body, plain_body, write_mail
 from doyen.errors import DocumentError
 
 _EMBEDDED = "__substg1.0_3701000D"  # PidTagAttachDataObject ([MS-OXMSG] 2.2.2): a message instead of bytes
-_DISPLAY_TO, _DISPLAY_CC, _SHORT_NAME, _CONTENT_ID = 0x0E04, 0x0E03, 0x3704, 0x3712  # [MS-OXPROPS]
+_SENDER_NAME, _DISPLAY_TO, _DISPLAY_CC, _SHORT_NAME, _CONTENT_ID = (
+    0x0C1A,
+    0x0E04,
+    0x0E03,
+    0x3704,
+    0x3712,
+)  # [MS-OXPROPS]
 _EMBEDDED_HEADER_BYTES = 24
 _MAX_DEPTH = 4
 
@@ -20,13 +27,14 @@ def read_msg(data: bytes, path: Path) -> Extracted:
     """Read an Outlook mail; the title is its subject. Raises DocumentError where it is damaged."""
     from oxmsg import Message
 
+    check_compound(data, path.name)
     try:
         message = Message.load(data)
         headers, body = _headers(message), _body(message)
         parts = _parts(message, depth=1)
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
-    except Exception as error:  # noqa: BLE001 - olefile and oxmsg raise anything on damaged bytes
+    except OLE_DAMAGED as error:
         raise DocumentError(
             f"{path.name} is not a readable Outlook mail (damaged or cut off)", hint="fetch the file again"
         ) from error
@@ -36,7 +44,7 @@ def read_msg(data: bytes, path: Path) -> Extracted:
 def _headers(message: Any) -> list[tuple[str, str]]:
     sent = message.sent_date
     values = {
-        "From": message.sender,
+        "From": message.sender or message.properties.str_prop_value(_SENDER_NAME),
         "To": message.message_headers.get("To") or message.properties.str_prop_value(_DISPLAY_TO),
         "Cc": message.message_headers.get("Cc") or message.properties.str_prop_value(_DISPLAY_CC),
         "Date": sent.isoformat() if sent else message.message_headers.get("Date"),

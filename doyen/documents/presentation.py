@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.documents.extracted import Extracted, TextWriter, named_values, one_line, table_row
-from doyen.documents.zipped import check_expansion
+from doyen.documents.zipped import DAMAGED, check_expansion
 from doyen.errors import DocumentError
 
 _FURNITURE = frozenset(("DATE", "FOOTER", "SLIDE_NUMBER", "HEADER", "SLIDE_IMAGE"))
@@ -48,14 +48,12 @@ def read_pptx(data: bytes, path: Path) -> Extracted:
 
 
 def _open(data: bytes, name: str) -> Any:
-    import zipfile
-
     import pptx
     from pptx.exc import PythonPptxError
 
     try:
         return pptx.Presentation(io.BytesIO(data))
-    except (zipfile.BadZipFile, PythonPptxError, SyntaxError, LookupError, ValueError, EOFError, OSError) as error:
+    except (*DAMAGED, PythonPptxError, SyntaxError) as error:
         raise DocumentError(
             f"{name} is not a readable presentation (damaged or cut off)", hint="fetch the file again"
         ) from error

@@ -180,7 +180,7 @@ class _Reading:
         self.result = ReadResult()
         self.ids: set[str] = set()
 
-    def read(self, data: bytes, name: str, document_id: str, depth: int) -> None:
+    def read(self, data: bytes, name: str, document_id: str, depth: int, parent: str = "") -> None:
         """Read one file and the files within it; raises DocumentError for a fault of this file."""
         path = Path(name)
         _check_suffix(path)
@@ -188,7 +188,7 @@ class _Reading:
             self._read_archive(data, path, document_id, depth)
             return
         document, extracted = _read_one(
-            data, path, document_id, self.passwords, self.source, self.modified_at, self.labels, bool(depth)
+            data, path, document_id, self.passwords, self.source, self.modified_at, self.labels, parent
         )
         self.result.documents.append(document)
         self.result.warnings.extend((document_id, warning) for warning in extracted.warnings)
@@ -228,7 +228,7 @@ class _Reading:
         try:
             if depth >= MAX_DEPTH:
                 raise DocumentError(f"{part.name} lies deeper than {MAX_DEPTH} files within files")
-            self.read(part.data, PurePosixPath(part.name).name, part_id, depth + 1)
+            self.read(part.data, PurePosixPath(part.name).name, part_id, depth + 1, parent)
         except DocumentError as error:
             self._fail(part_id, error)
 
@@ -279,7 +279,7 @@ def _read_one(
     source: str = "",
     modified_at: float = 0.0,
     labels: tuple[str, ...] = (),
-    is_part: bool = False,
+    parent: str = "",
 ) -> tuple[Document, Extracted]:
     if not data:
         raise DocumentError(f"{path.name} is empty (0 bytes)")
@@ -300,7 +300,7 @@ def _read_one(
         tables=extracted.tables,
         labels=labels,
         modified_at=modified_at,
-        metadata=(*extracted.metadata, ("part_of", document_id.rpartition("/")[0])) if is_part else extracted.metadata,
+        metadata=(*extracted.metadata, ("part_of", parent)) if parent else extracted.metadata,
     )
     return document, extracted
 

@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 
+from doyen.documents.zipped import DAMAGED
 from doyen.errors import DocumentError
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # the container of old Office files, of .msg and of encrypted .docx
@@ -47,8 +48,9 @@ _KINDS = {
     ".epub": ("EPUB book",),
     ".msg": ("old or encrypted Office file",),
     ".parquet": ("Parquet file",),
-    ".zip": (),  # any of the kinds in a ZIP will do
+    ".zip": ("ZIP archive",),
 }
+_ZIPPED = frozenset((".docx", ".pptx", ".xlsx", ".xlsm", ".xlsb", ".ods", ".odt", ".epub", ".zip"))
 _MARKUP = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(!doctype html|html|\?xml)\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -71,11 +73,11 @@ def check_kind(data: bytes, suffix: str, name: str) -> None:
     if suffix not in _KINDS:
         return  # a text format: its reader refuses binary bytes itself
     found = seems(data)
-    if not found or found in _KINDS[suffix] or (data.startswith(ZIP_MAGIC) and found == "ZIP archive"):
+    if not found or found in _KINDS[suffix]:
         return
-    if suffix == ".zip" and data.startswith(ZIP_MAGIC):
-        return
-    article = "an" if found[0].lower() in "aeio" or found.startswith("RTF") else "a"
+    if suffix in _ZIPPED and data.startswith(ZIP_MAGIC) and "ZIP archive" in (found, *_KINDS[suffix]):
+        return  # a damaged list of names, or an archive that looks like a document
+    article = "an" if found[0] in "Eo" or found.startswith(("RTF", "HTML", "XML")) else "a"
     raise DocumentError(f"{name} seems to be {article} {found}, not what its suffix says", hint="rename the file")
 
 
@@ -83,7 +85,7 @@ def _zip_kind(data: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-    except Exception:  # noqa: BLE001 - a damaged list of names says nothing about the kind
+    except DAMAGED:
         return "ZIP archive"
     for start, kind in _MEMBERS:
         if any(name.startswith(start) for name in names):

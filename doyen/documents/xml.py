@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from doyen.documents.extracted import Extracted, TextWriter, named_values, one_line
+from doyen.documents.extracted import Extracted, TextWriter, named_values, one_line, table_row
 from doyen.documents.html import extract_html, read_html
 from doyen.errors import DocumentError
 
@@ -29,6 +29,7 @@ _MAX_ROW_CHARS = 1_000
 _MAX_LEVEL = 9
 _LIST_IN_LINE = re.compile(r"[ \t]{3,}(?=[-•*] )")  # a list whose line ends were lost: "text    - one    - two"
 _MARKUP = re.compile(r"</?(p|br|div|li|ul|b|i|a|span|h[1-6]|table)\b[^>]*>", re.IGNORECASE)
+_NAMED_CHARACTER = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]{1,30};")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_.-]+")
 
 
@@ -58,9 +59,19 @@ def _parse(data: bytes, name: str) -> Any:
     )
     try:
         return etree.fromstring(data, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
+    except etree.XMLSyntaxError as error:
+        if "Entity '" not in str(error):
+            raise DocumentError(f"{name} is not well-formed XML: {' '.join(str(error).split())}"[:300]) from error
+    try:  # HTML's names for characters are common where no DTD defines them
+        return etree.fromstring(_NAMED_CHARACTER.sub(_numbered, data), parser)
+    except etree.XMLSyntaxError as error:
         reason = " ".join(str(error).split())
         raise DocumentError(f"{name} is not well-formed XML: {reason}"[:300]) from error
+
+
+def _numbered(match: re.Match[bytes]) -> bytes:
+    character = html.unescape(match.group().decode("ascii"))
+    return b"".join(b"&#%d;" % ord(c) for c in character) if not character.startswith("&") else match.group()
 
 
 def _write(writer: TextWriter, root: Any) -> None:
@@ -105,7 +116,7 @@ def _kind(element: Any) -> str:
         if not text:
             return "value" if _values(element) else ""
         long = len(element.text) > _SHORT_CHARS and len(element.text.strip()) > _SHORT_CHARS
-        return "text" if long or _local(element) in _PARAGRAPHS else "value"
+        return "text" if long or "</" in element.text or _local(element) in _PARAGRAPHS else "value"
     if text or any(child.tail and not child.tail.isspace() for child in element):
         return "text"
     return "row" if _is_row(element) else "section"
@@ -121,7 +132,16 @@ def _is_row(element: Any) -> bool:
         return False
     if any(len(child) or not isinstance(child.tag, str) for child in element):
         return False
+    if _is_uniform(element):
+        return True
+    if any(_local(child) in _PARAGRAPHS or "\n" in (child.text or "").strip() for child in element):
+        return False
     return sum(len(child.text or "") for child in element) <= _MAX_ROW_CHARS
+
+
+def _is_uniform(element: Any) -> bool:
+    """Tell whether all children have one name, as the cells of a table's row."""
+    return all(child.tag == element[0].tag for child in element)
 
 
 def _follows_row(element: Any) -> bool:
@@ -130,26 +150,30 @@ def _follows_row(element: Any) -> bool:
 
 
 def _row(element: Any) -> str:
+    if _is_uniform(element) and not element.attrib:
+        return table_row([_value(child) for child in element])
     own = [f"{_words(_local_name(name))}: {value}" for name, value in _values(element)]
     fields: dict[str, list[str]] = {}
     for child in element:
-        if text := " ".join(_text(child).split()):
+        if text := _value(child):
             fields.setdefault(_words(_local_name(child.tag)), []).append(text)
     return "; ".join([*own, *(f"{name}: {', '.join(texts)}" for name, texts in fields.items())])
+
+
+def _value(element: Any) -> str:
+    """Return the text of a leaf on one line, its attributes in brackets."""
+    text = " ".join(_text(element).split())
+    attributes = "; ".join(f"{_words(_local_name(name)).lower()}: {value}" for name, value in _values(element))
+    return f"{text} ({attributes})" if text and attributes else text or attributes
 
 
 def _flush(writer: TextWriter, run: list[Any], tight: bool) -> bool:
     """Write the short values that follow each other on one line; return whether a value was the last line."""
     if not run:
         return tight
-    name = _words(_local_name(run[0].tag))
-    texts = []
-    for element in run:
-        text = " ".join(_text(element).split())
-        attributes = "; ".join(f"{_words(_local_name(n)).lower()}: {v}" for n, v in _values(element))
-        texts.append(f"{text} ({attributes})" if text and attributes else text or attributes)
+    name, text = _words(_local_name(run[0].tag)), "; ".join(filter(None, map(_value, run)))
     run.clear()
-    start = writer.block(f"{name}: {'; '.join(texts)}", tight=tight)
+    start = writer.block(f"{name}: {text}" if text else "", tight=tight)
     return start >= 0 or tight
 
 

@@ -6,12 +6,18 @@ Knows no format inside. A member is never written to disk.
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import zipfile
 import zlib
 
 from doyen.errors import DocumentError
 
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, LookupError,
+    RuntimeError,
+)  # fmt: skip
+"""What the standard library raises on the bytes of a damaged or encrypted archive (NotImplementedError included)."""
 MAX_OFFICE_BYTES = 1 << 30
 _MAX_MEMBERS = 100_000
 _MAX_DEFLATE_RATIO = 1032  # of DEFLATE: no stream can expand further
@@ -23,7 +29,7 @@ def open_zip(data: bytes, name: str, kind: str = "ZIP archive") -> zipfile.ZipFi
     """Open a ZIP file; raises DocumentError where it is damaged."""
     try:
         return zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
+    except DAMAGED as error:
         raise DocumentError(
             f"{name} is not a readable {kind} (damaged or cut off)", hint="fetch the file again"
         ) from error
@@ -37,7 +43,7 @@ def check_expansion(data: bytes, name: str, limit: int = MAX_OFFICE_BYTES) -> No
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error):
+    except DAMAGED:
         return
     with archive:
         members = archive.infolist()

@@ -8,6 +8,7 @@ import pytest
 from docx.oxml import OxmlElement
 
 from doyen.documents import read_document
+from doyen.documents.tables import number_of
 from doyen.errors import DocumentError
 
 
@@ -21,7 +22,8 @@ def rows(document):
 
 def test_csv_rows_are_records_of_name_value_pairs():
     document = read_csv('item,price,note\nBike,300,"fast,\nred"\n\nLock,20,\n')
-    assert document.text.split("\n")[0] == "Table prices: columns item, price, note; 2 rows"
+    first = "Table prices: columns item (text: Bike, Lock), price (number: 20 to 300), note (text: fast, red); 2 rows"
+    assert document.text.split("\n")[0] == first
     assert rows(document) == [("1", "item: Bike; price: 300; note: fast, red"), ("2", "item: Lock; price: 20")]
     assert document.title == "Prices"
 
@@ -52,6 +54,41 @@ def test_csv_without_rows_is_refused():
         read_csv("a,b\n")
     with pytest.raises(DocumentError, match="no rows"):
         read_csv("\n\n")
+
+
+def test_the_first_line_gives_types_and_typical_values():
+    lines = ["when,amount,city,code"]
+    lines += [f'2024-01-{n:02},"{n},000.50",{"Bonn" if n % 2 else "Rome"},key-{n}' for n in range(1, 13)]
+    first = read_csv("\n".join(lines)).text.split("\n")[0]
+    assert first == (
+        "Table prices: columns when (date: 2024-01-01 to 2024-01-12), amount (number: 1,000.50 to 12,000.50), "
+        "city (text: Bonn, Rome), code (text: such as key-1); 12 rows"
+    )
+
+
+def test_the_first_line_of_a_wide_table_keeps_the_names_and_drops_values_and_types():
+    names = [f"measurement {n}" for n in range(20)]
+    first = read_csv("\n".join(",".join(row) for row in (names, ["123456789"] * 20))).text.split("\n")[0]
+    assert first == f"Table prices: columns {', '.join(f'{name} (number)' for name in names)}; 1 rows"
+    names = [f"measurement {n}" for n in range(100)]
+    first = read_csv("\n".join(",".join(row) for row in (names, ["5"] * 100))).text.split("\n")[0]
+    assert first == f"Table prices: columns {', '.join(names)}; 1 rows"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1,5", 1.5),
+        ("1,234", 1234),
+        ("1.234,5", 1234.5),
+        ("$1,234.5", 1234.5),
+        ("(20)", -20),
+        ("5%", 5),
+        ("-2e3", -2000),
+    ],
+)
+def test_numbers_are_compared_by_value(text, value):
+    assert number_of(text) == value
 
 
 def make_docx():
@@ -99,6 +136,23 @@ def test_docx_in_body_order_with_headings_lists_and_tables():
         (2, "Claims"),
     ]
     assert document.pages == ()
+
+
+def test_docx_hidden_and_deleted_text_does_not_leak_and_properties_are_metadata():
+    document = docx.Document()
+    document.core_properties.author = "Ann Lee"
+    paragraph = document.add_paragraph("Shown ")
+    hidden = paragraph.add_run("secret")
+    hidden.font.hidden = True
+    for tag in ("w:del", "w:moveFrom"):
+        gone = OxmlElement(tag)
+        gone.append(document.add_paragraph().add_run("removed")._r)
+        paragraph._p.append(gone)
+    buffer = io.BytesIO()
+    document.save(buffer)
+    read = read_document(Path("a.docx"), "a", buffer.getvalue())
+    assert read.text == "Shown"
+    assert dict(read.metadata)["author"] == "Ann Lee"
 
 
 @pytest.mark.parametrize("data", [b"not a zip", make_docx()[:2000], b"PK\x03\x04rest"])
