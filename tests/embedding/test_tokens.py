@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from doyen.embedding import ByteCounter, TokenizerCounter
-from doyen.embedding.tokens import encodable, read_limit
+from doyen.embedding.tokens import BLOCK_CHARS, encodable, read_limit
 
 VOCABULARY = ["[UNK]", "[CLS]", "[SEP]", "pump", "valve", "##s", "水", "."]
 
@@ -34,6 +34,15 @@ def test_the_tokenizers_padding_and_truncation_do_not_count(path):
     assert list(counter.starts("pumps valve.  what")) == [0, 4, 6, 11, 14]
     assert list(counter.starts("é水 \ud800 pump")) == [0, 3, 5]
     assert counter.count("") == 0 and list(counter.starts("")) == []
+
+
+@pytest.mark.parametrize("gap", ["\n", " ", "."])
+def test_long_texts_are_read_in_blocks(path, gap):
+    counter = TokenizerCounter(path, 32)
+    text = gap.join(["pumps"] * (BLOCK_CHARS // 2))
+    starts = counter.starts(text)
+    assert len(starts) == pytest.approx(counter.count(text), abs=8)  # a word cut at a block's end
+    assert list(starts) == sorted(starts) and text[starts[-1] :] == "s"
 
 
 def test_the_fingerprint_names_file_and_limit(path):
