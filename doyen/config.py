@@ -67,7 +67,9 @@ class DocumentsSettings:
 class ChunkingSettings:
     """How documents are cut into passages."""
 
-    max_tokens: int = setting(200, "Largest chunk, in estimated tokens (4 bytes a token).", low=32, high=2000)
+    max_tokens: int = setting(
+        200, "Largest chunk, in the embedder's own tokens; less where the embedder reads less.", low=32, high=2000
+    )
 
 
 @dataclass(frozen=True)

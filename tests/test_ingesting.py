@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_stores import HashEmbedder, make_expert, store_state, write_files
+from small_stores import HashEmbedder, make_expert, store_state, words_bert, write_files
 
-from doyen.config import ChunkingSettings, Settings, StoreSettings, load_settings
+from doyen.config import ChunkingSettings, EmbedderSettings, Settings, StoreSettings, load_settings
+from doyen.embedding import load_embedder
 from doyen.erasing import remove_documents
 from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
+from doyen.expert import open_retriever
 from doyen.folder import status
 from doyen.ingesting import ingest, open_index
 from doyen.retrieval.hybrid import Retriever
@@ -303,6 +305,19 @@ def test_rebuild_makes_the_index_anew_with_other_settings(bring, expert, source)
     assert "--rebuild" in (caught.value.hint or "")
     assert counts(bring(source, embedder=other, rebuild=True)) == [3, 0, 0, 0, 0]
     assert found(expert, "boiler", other) >= {"house/o'neil.txt"}
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_an_index_keeps_the_precision_that_it_was_made_in(tmp_path, source, precision):
+    embedder = words_bert(tmp_path / "bert", ["rent deposit thirty days boiler"])
+    expert = make_expert(tmp_path / "kept", Settings(embedder=EmbedderSettings(str(embedder))))
+    ingest(expert, [source], embedder=load_embedder(str(embedder), precision=precision))
+    (source / "lease.txt").write_text("The deposit is one month of rent.")
+    assert ingest(expert, [source]).changed == ["lease.txt"]
+    retriever = open_retriever(expert, load_settings(expert))
+    assert retriever.embedder.fingerprint == index_of(expert).manifest.fingerprint
+    assert retriever.embedder.fingerprint.endswith(f"/openvino-{precision}")
+    assert index_of(expert).manifest.counter == retriever.embedder.counter.fingerprint
 
 
 def test_rebuild_does_not_remove_a_folder_that_is_no_index(bring, expert, source):

@@ -17,14 +17,15 @@ SECTION_SEPARATOR = " › "
 MAX_CONTEXT_TOKENS = 64
 _LEAST_CONTEXT_SHARE = 8  # 1/8 of the embedder's limit is kept for the context, whatever `max_tokens` says
 _MOST_HEADER_SHARE = 4
+_WHOLE_FACTOR = 4  # a row or code block may be this many times `max_tokens` where the embedder reads it
 
 
 def chunk_document(document: Document, counter: TokenCounter, *, max_tokens: int = 200) -> list[Chunk]:
     """Cut a document into chunks of at most `max_tokens` that the embedder reads whole, together with their context.
 
     Chunks keep to one page and break at headings, blank lines, line ends, sentence ends and spaces, in this order;
-    they do not overlap. Table rows are not cut, nor lines of code, unless one alone exceeds the limit. A chunk that
-    begins within a table repeats the table's header in its context.
+    they do not overlap. A table row or code block alone may be longer, up to what the embedder reads; only beyond that
+    is it cut. A chunk that begins within a table repeats the table's header in its context.
     """
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}, expected at least 1")
@@ -41,7 +42,7 @@ class _Cutter:
         readable = counter.limit - counter.special - 1  # one for the line end between context and text
         least = counter.limit // _LEAST_CONTEXT_SHARE
         self.context_tokens = min(MAX_CONTEXT_TOKENS, max(readable - max_tokens, least))
-        whole = max(readable - self.context_tokens, 1)
+        whole = max(min(readable - self.context_tokens, _WHOLE_FACTOR * max_tokens), 1)
         self.limits = Limits(min(max_tokens, whole), whole, self._limit_at)
         self._contexts: dict[tuple[str, ...], str] = {}
         self._headers: dict[str, tuple[str, int]] = {}

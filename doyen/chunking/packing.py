@@ -5,9 +5,11 @@ Knows no headers and no contexts, only how many tokens they leave for the text o
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from doyen.chunking.dividing import (
     RECORD,
@@ -36,17 +38,18 @@ class Ruler:
 
     def __init__(self, text: str, counter: TokenCounter, offset: int = 0) -> None:
         """Measure `text`, which begins at character `offset` of the document."""
-        self.starts = [offset + start for start in _bounded(counter.starts(text), len(text))]
+        self.offset = offset
+        self.starts = _bounded(counter.starts(text), len(text))
 
     def tokens(self, start: int, end: int) -> int:
         """Return how many tokens begin in `[start, end)`."""
-        return bisect_left(self.starts, end) - bisect_left(self.starts, start)
+        return bisect_left(self.starts, end - self.offset) - bisect_left(self.starts, start - self.offset)
 
     def cuts(self, start: int, end: int, room: int, limit: int) -> Iterator[Span]:
         """Cut a word after `room` tokens, then every `limit` tokens."""
         while start < end:
-            at = bisect_left(self.starts, start) + max(room, 1)
-            cut = min(self.starts[at], end) if at < len(self.starts) else end
+            at = bisect_left(self.starts, start - self.offset) + max(room, 1)
+            cut = min(self.offset + self.starts[at], end) if at < len(self.starts) else end
             cut = max(cut, start + 1)
             yield start, cut
             start, room = cut, limit
@@ -59,14 +62,14 @@ def _bounded(starts: Sequence[int], length: int) -> Sequence[int]:
     """
     if isinstance(starts, range) or length <= _LONGEST_TOKEN_CHARS:
         return starts
-    bounded: list[int] = []
+    bounded = array("I")
     last = 0
-    for start in [*starts, length]:
+    for start in chain(starts, (length,)):
         if start - last > _LONGEST_TOKEN_CHARS:
-            bounded += range(last + _CHARS_PER_UNKNOWN, start, _CHARS_PER_UNKNOWN)
+            bounded.extend(range(last + _CHARS_PER_UNKNOWN, start, _CHARS_PER_UNKNOWN))
         bounded.append(start)
         last = start
-    del bounded[-1]
+    bounded.pop()
     return bounded
 
 

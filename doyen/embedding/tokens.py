@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 BYTES_PER_TOKEN = 4
+BLOCK_CHARS = 1 << 16
 
 
 class TokenCounter(Protocol):
@@ -55,7 +57,10 @@ class TokenizerCounter:
 
     def starts(self, text: str) -> Sequence[int]:
         """Return the character at which each token of the text begins, ascending, without special ones."""
-        return sorted(start for start, _ in self._encode(text).offsets)
+        starts = array("I")
+        for first, block in _blocks(encodable(text)):
+            starts.extend(sorted(first + start for start, _ in self._encode(block).offsets))
+        return starts
 
     def _encode(self, text: str) -> Any:
         if self._tokenizer is None:
@@ -88,6 +93,21 @@ class ByteCounter:
         ends = np.cumsum(1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF))
         found: list[int] = np.searchsorted(ends, np.arange(0, ends[-1], BYTES_PER_TOKEN), side="right").tolist()
         return found
+
+
+def _blocks(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the text in blocks that end at a line end or space, with their starts.
+
+    What a tokenizer keeps of a token takes some 150 bytes: a book at once would be gigabytes.
+    """
+    start = 0
+    while start < len(text):
+        end = start + BLOCK_CHARS
+        if end < len(text):
+            cut = max(text.rfind("\n", start, end), text.rfind(" ", start + BLOCK_CHARS // 2, end))
+            end = cut if cut > start else end
+        yield start, text[start:end]
+        start = end
 
 
 def open_tokenizer(path: Path) -> Any:

@@ -164,3 +164,10 @@ def test_docx_that_is_damaged_is_refused(data):
 def test_docx_that_is_encrypted_is_refused():
     with pytest.raises(DocumentError, match="encrypted"):
         read_document(Path("a.docx"), "a", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+
+
+def test_docx_tables_and_their_headers():
+    document = read_document(Path("a.docx"), "a.docx", make_docx())
+    assert document.tables
+    for table in document.tables:
+        assert document.text[table.start : table.end].split("\n")[0] == table.header

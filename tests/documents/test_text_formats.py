@@ -148,3 +148,28 @@ def test_html_nested_beyond_the_recursion_limit():
 def test_binary_files_are_refused(name, data):
     with pytest.raises(DocumentError, match="binary file"):
         read(name, data)
+
+
+def tables(document):
+    return [(document.text[t.start : t.end].split("\n"), t.header) for t in document.tables]
+
+
+def test_markdown_tables_and_their_headers():
+    text = "# Prices\n\n| **Name** | `Price` in \\| | \n|:---|---:|\n| Bike | 300 |\n| Lock | 20 |\nNot a row.\n\n"
+    text += "```\n| a | b |\n|---|---|\n```\n\na | b\n--- | ---\n\nNo | table\nhere | .\n\nTitle\n---\n"
+    first, second = tables(read("t.md", text))
+    assert first[0][0].startswith("| **Name**") and first[0][-1] == "| Lock | 20 |" and len(first[0]) == 4
+    assert first[1] == "Name | Price in |"
+    assert second == (["a | b", "--- | ---"], "a | b")
+
+
+def test_html_tables_and_their_headers():
+    head = "<thead><tr><th>Name<th>Price</tr><tr><td><td>euros</tr></thead>"
+    text = f"<p>Before</p><table><caption>All</caption>{head}<tr><td>Bike<td>300</tr><tr><td>Lock<td>20</tr></table>"
+    text += "<p>After</p><table><tr><td>a<td>b</tr><tr><td>1<td>2</tr></table>"
+    text += "<table><tr><th>Tax<td>7</tr><tr><th>Sum<td>9</tr></table><table></table>"
+    assert tables(read("t.html", text)) == [
+        (["Name | Price", "| euros", "Bike | 300", "Lock | 20"], "Name | Price\n| euros"),
+        (["a | b", "1 | 2"], "a | b"),
+        (["Tax | 7", "Sum | 9"], ""),
+    ]

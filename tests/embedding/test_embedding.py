@@ -1,12 +1,13 @@
 """The network against transformers' BERT: a tiny random one offline, the true weights in e2e."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from doyen.embedding import load_embedder
-from doyen.embedding.openvino_bert import read_weights
+from doyen.embedding import load_counter, load_embedder, recorded_precision
+from doyen.embedding.openvino_bert import GROUP_TEXTS, read_weights
 from doyen.errors import ModelError
 
 WORDS = "invoice delivery late the of a pump valve pressure order is was not paid due days thirty".split()
@@ -78,6 +79,54 @@ def test_order_and_progress(tiny_bert):
     assert sum(done) == 300 and len(done) > 1
     alone = np.concatenate([embedder.embed([text]) for text in texts[:40]])
     np.testing.assert_allclose(vectors[:40], alone, atol=1e-5)
+
+
+def test_texts_of_many_groups_keep_their_order(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+    texts = [WORDS[i % 17] for i in range(3 * GROUP_TEXTS // 2)]
+    vectors = embedder.embed(texts)
+    np.testing.assert_allclose(vectors[:17], vectors[2 * 17 * 60 : 2 * 17 * 60 + 17], atol=1e-5)
+    assert len({tuple(v.round(3)) for v in vectors}) == 17
+
+
+def test_several_threads_may_embed_at_once(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda word: embedder.embed([word] * 50), WORDS))
+    np.testing.assert_allclose([f[0] for f in found], embedder.embed(WORDS), atol=1e-5)
+
+
+def test_a_failing_progress_leaves_the_embedder_usable(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+
+    def stop(_count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embedder.embed(WORDS * 20, progress=stop)
+    assert embedder.embed(WORDS).shape == (17, 32)
+
+
+def test_lone_surrogates_are_read_as_unknown(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+    np.testing.assert_array_equal(embedder.embed(["pump \ud800"]), embedder.embed(["pump \ufffd"]))
+
+
+def test_the_precision_of_an_index_is_kept(tiny_bert):
+    folder = str(tiny_bert[0])
+    for precision in ("f32", "bf16"):
+        recorded = load_embedder(folder, precision=precision).fingerprint
+        assert load_embedder(folder, recorded=recorded).fingerprint == recorded
+    assert recorded_precision("m@1/numpy-f32") is recorded_precision("m@1/openvino-i4") is recorded_precision(None)
+
+
+def test_the_counter_needs_no_network_weights(tiny_bert, tmp_path):
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((tiny_bert[0] / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    counter = load_counter(str(tmp_path))
+    assert (counter.limit, counter.special) == (64, 2)
+    assert counter.fingerprint == load_embedder(str(tiny_bert[0]), precision="f32").counter.fingerprint
 
 
 def test_empty(tiny_bert):
@@ -164,7 +213,12 @@ def test_true_weights_equal_transformers(minilm, precision):
 
 
 @pytest.mark.e2e
-def test_a_vector_does_not_depend_on_its_batch(minilm):
-    embedder = load_embedder("all-minilm-l6-v2")
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_a_vector_does_not_depend_on_its_batch(minilm, precision):
+    embedder = load_embedder("all-minilm-l6-v2", precision=precision)
     alone = np.concatenate([embedder.embed([text]) for text in REAL_TEXTS])
-    assert cosines(alone, embedder.embed(REAL_TEXTS * 9)[: len(REAL_TEXTS)]).min() >= 0.9999
+    for others in (REAL_TEXTS * 9, ["a"] * 40, ["word " * 300] * 3, ["x y z " * n for n in range(1, 60)]):
+        together = embedder.embed(REAL_TEXTS + others)[: len(REAL_TEXTS)]
+        assert cosines(alone, together).min() >= 0.9999
+        backwards = embedder.embed(others + REAL_TEXTS[::-1])[: -len(REAL_TEXTS) - 1 : -1]
+        assert cosines(alone, backwards).min() >= 0.9999

@@ -1,13 +1,14 @@
 """The two tables: what is written comes back exactly, and an interrupted write is undone."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_stores import HashEmbedder, manifest_of, one_chunk_document, write_texts
 
 from doyen.errors import StoreError
-from doyen.index.lance import IndexEntry, LanceIndex, same_vectors
+from doyen.index.lance import IndexEntry, LanceIndex, recorded_fingerprint, same_vectors
 from doyen.records import Chunk, Document, Page
 
 TEXTS = {
@@ -167,12 +168,29 @@ def test_the_same_embedder_on_another_backend_is_taken():
     assert not same_vectors("m@1/openvino-f32", "m@2/openvino-f32")
 
 
+def of_precision(precision):
+    embedder = HashEmbedder()
+    embedder.fingerprint = embedder.fingerprint.replace("f32", precision)
+    return embedder
+
+
+def test_chunks_sized_by_another_tokenizer_are_refused(filled, embedder):
+    with pytest.raises(StoreError, match="sized by an older doyen, not bytes4/8"):
+        LanceIndex.open_or_create(filled.folder, replace(manifest_of(embedder), counter="bytes4/8"))
+
+
+def test_the_fingerprint_of_an_index_is_read_without_opening_it(filled, tmp_path):
+    assert recorded_fingerprint(filled.folder) == filled.manifest.fingerprint
+    assert recorded_fingerprint(tmp_path / "nothing") is None
+
+
 @pytest.mark.parametrize(
     ("other", "chunk_tokens", "what"),
     [
         (HashEmbedder("other"), 200, "embedder"),
         (HashEmbedder(version=2), 200, "embedder"),
         (HashEmbedder(dim=64), 200, "embedder"),
+        (of_precision("bf16"), 200, "embedder"),
         (HashEmbedder(), 300, "chunks of 200 tokens; doyen.toml now says 300"),
     ],
 )
