@@ -5,6 +5,7 @@ Every statement is run as a whole and may be run again: after a dropped connecti
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
@@ -121,7 +122,7 @@ class Database:
         if self._engine is None:
             import sqlalchemy
 
-            settings: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
+            settings: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True, "pool_logging_name": "doyen"}
             if self._connect or self.is_sqlite:
                 settings["creator"] = self._connect or self._open_sqlite
             else:
@@ -129,6 +130,10 @@ class Database:
             url = self._url.difference_update_query(("sslmode",))
             self._engine = sqlalchemy.create_engine(url, **settings)
             sqlalchemy.event.listen(self._engine, "connect", self._make_read_only)
+            # A dropped connection is no news to print with its stack: it is taken up again, or reported in the end.
+            logging.getLogger(f"sqlalchemy.pool.impl.{type(self._engine.pool).__name__}.doyen").setLevel(
+                logging.CRITICAL
+            )
         return self._engine
 
     def _open_sqlite(self) -> sqlite3.Connection:
