@@ -173,7 +173,7 @@ def _file_system(url: str, root: str) -> tuple[Any, str]:
     scheme = root.partition("://")[0]
     address, settings = _address(url, root)
     try:
-        files, path = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **settings)
+        files, path = url_to_fs(address, skip_instance_cache=True, **settings)
         return files, str(path)
     except ImportError as error:
         package = PACKAGES.get(scheme)
@@ -199,13 +199,15 @@ def _address(url: str, root: str) -> tuple[str, dict[str, Any]]:
     """
     parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    settings: dict[str, Any]
     if parts.scheme in ("webdav", "webdav+http"):
         scheme = "http" if parts.scheme == "webdav+http" else "https"
-        settings: dict[str, Any] = {"base_url": f"{scheme}://{parts.netloc.rpartition('@')[2]}"}
+        settings = {"base_url": f"{scheme}://{parts.netloc.rpartition('@')[2]}"}
         return f"webdav://{unquote(parts.path)}", settings | ({"auth": (user, password)} if user else {})
+    settings = {"use_listings_cache": False}
     if user and parts.scheme not in _CONTAINERS:
-        return root, {"username": user, "password": password}
-    return url, {}
+        return root, settings | {"username": user, "password": password}
+    return url, settings
 
 
 def _stamp(entry: Mapping[str, Any]) -> tuple[str, float]:

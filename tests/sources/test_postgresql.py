@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from doyen.errors import DocumentError, UsageError
 from doyen.sources import SourceOptions
@@ -134,8 +135,6 @@ def test_tables_of_other_schemas_and_queries(proxy):
 
 
 def test_nothing_can_be_written(proxy):
-    import sqlalchemy
-
     database = source_of(proxy).database
     for _ in range(2):
         with pytest.raises(DocumentError, match="read-only transaction"):
