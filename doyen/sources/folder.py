@@ -19,7 +19,7 @@ class FolderSource:
 
     def __init__(self, folder: Path, *, suffixes: frozenset[str], prefix: str = "") -> None:
         self.folder = folder
-        self.root = str(folder)
+        self.root = self.spec = str(folder)
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
@@ -61,6 +61,7 @@ class FileSource:
     def __init__(self, path: Path, *, prefix: str = "") -> None:
         self.path = path
         self.root = str(path.parent)
+        self.spec = str(path)
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []

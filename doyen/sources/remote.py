@@ -46,7 +46,7 @@ class RemoteSource:
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
-        self.root = self._base = without_credentials(url).rstrip("/")
+        self.root = self.spec = self._base = without_credentials(url).rstrip("/")
         self._secrets = _secrets(url)
         self._suffixes = suffixes
         self._prefix = prefix
@@ -122,7 +122,7 @@ class RemoteSource:
 
         def read() -> bytes:
             if size is not None and size > self._max_bytes:
-                raise DocumentError(f"{source} has {size} bytes, more than the {self._max_bytes} of --max-bytes")
+                raise DocumentError(f"{source} has {size} bytes, more than the {self._max_bytes} allowed (max_bytes)")
             try:
                 with self._turn:
                     return bytes(self._files.cat_file(name))

@@ -4,7 +4,9 @@ import datetime
 import decimal
 import json
 import random
+import socket
 import sqlite3
+import threading
 import uuid
 from pathlib import Path
 
@@ -355,9 +357,24 @@ def test_a_malformed_url_is_refused_without_repeating_it():
         open_source("mysql://host", suffixes=frozenset())
 
 
-def test_a_password_may_stand_in_the_variable_of_the_databases_own_tools(monkeypatch):
+def test_user_and_password_may_stand_in_the_variables_of_the_databases_own_tools(monkeypatch):
+    monkeypatch.setenv("PGUSER", "me")
     monkeypatch.setenv("PGPASSWORD", "s3cret")
-    assert Database("postgresql://me@host/db")._url.password == "s3cret"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        database = Database(f"postgresql://127.0.0.1:{server.getsockname()[1]}/db")
+        asking = threading.Thread(
+            target=lambda: pytest.raises(DocumentError, database.rows, sqlalchemy.text("SELECT 1"))
+        )
+        asking.start()
+        client, _ = server.accept()
+        with client:
+            client.recv(1000)  # whether the server has TLS
+            client.sendall(b"N")
+            assert b"user\x00me\x00" in client.recv(1000)
+            client.sendall(b"R\x00\x00\x00\x08\x00\x00\x00\x03")  # asks for the password in clear text
+            assert b"s3cret" in client.recv(1000)
+        asking.join()
 
 
 def test_a_row_that_was_deleted_meanwhile_fails_by_itself(path):

@@ -6,7 +6,7 @@ import pytest
 from small_stores import write_files
 
 from doyen.errors import DocumentError, UsageError
-from doyen.sources import SourceOptions, open_source, open_sources
+from doyen.sources import SourceOptions, open_source, open_sources, options_of
 from doyen.sources.database import DatabaseSource
 from doyen.sources.folder import FileSource, FolderSource
 from doyen.sources.remote import RemoteSource
@@ -74,7 +74,7 @@ def test_what_a_folder_passes_over_counts_where_it_is_named_itself(folder):
 def test_options_of_another_kind_of_source_are_refused(folder):
     with pytest.raises(UsageError, match="--depth, --max-pages: only for web sites"):
         opened(folder, options=SourceOptions(depth=1, max_pages=2))
-    with pytest.raises(UsageError, match="--tables: only for databases"):
+    with pytest.raises(UsageError, match="--table: only for databases"):
         opened(folder, "https://intranet.example/", options=SourceOptions(depth=1, tables=("a",)))
     assert len(opened(folder, "https://intranet.example/", options=SourceOptions(depth=1))) == 2
 
@@ -89,3 +89,21 @@ def test_a_missing_package_is_named(folder):
 def test_an_unknown_scheme_is_named():
     with pytest.raises(DocumentError, match="gopher:// is not a known kind of source"):
         opened("gopher://server/docs")
+
+
+def test_a_source_is_opened_again_by_its_spec_with_its_own_options(folder):
+    sqlite3.connect(folder / "shop.db").close()
+    specs = [
+        str(folder),
+        str(folder / ".hidden" / "c.txt"),
+        "memory://docs/a.txt",
+        "https://me:s3cret@h.example/a?page=1",
+        f"sqlite:///{folder}/shop.db",
+        "postgresql://me:s3cret@host:5433/db?sslmode=require",
+    ]
+    options = SourceOptions(depth=1, tables=("a",))
+    for source in opened(*specs, options=options):
+        own = options_of(source, options)
+        again = open_source(source.spec, suffixes=SUFFIXES, options=own)
+        assert (type(again), again.root, again.spec) == (type(source), source.root, source.spec)
+        assert "s3cret" not in source.spec and "me@" not in source.spec

@@ -39,6 +39,7 @@ class DatabaseSource:
     ) -> None:
         self.database = database or Database(url)
         self.root = self.database.root
+        self.spec = self.database.spec
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
@@ -133,7 +134,7 @@ class DatabaseSource:
         for row in self.database.rows(twice.where(*(c.is_not(None) for c in columns))):
             raise UsageError(
                 f"{relation.label}: more than one row has {', '.join(relation.key)} = {key_text(row)}",
-                hint="--key takes several columns, separated by commas",
+                hint="give --key once for each column of the key",
             )
 
     def _item(self, relation: Relation, key: str, name: str, read: Callable[[], bytes], **more: Any) -> Item:
