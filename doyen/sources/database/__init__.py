@@ -57,12 +57,15 @@ class DatabaseSource:
         relations, views = find_relations(self.database, self._options)
         self.skipped = [f"{self.root}/{view} (a view)" for view in views]
         self.warnings = []
-        for relation in relations:
-            if relation.key:
-                self._refuse_bad_keys(relation)
-        for relation in relations:
-            yield self._item(relation, "", SCHEMA_NAME, partial(schema_page, self.database, relation))
-            yield from self._keyed(relation) if relation.key else self._keyless(relation)
+        try:
+            for relation in relations:
+                if relation.key:
+                    self._refuse_bad_keys(relation)
+            for relation in relations:
+                yield self._item(relation, "", SCHEMA_NAME, partial(schema_page, self.database, relation))
+                yield from self._keyed(relation) if relation.key else self._keyless(relation)
+        finally:
+            self.database.close()  # an item that is read later connects again
         self.complete = True
 
     def covers(self, source: str) -> bool:
