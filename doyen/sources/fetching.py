@@ -101,7 +101,7 @@ class Fetcher:
         for piece in answer.iter_bytes(65536):
             data += piece
             if len(data) > self._max_bytes:
-                raise FetchError(f"{url} has more than the {self._max_bytes} bytes of --max-bytes")
+                raise FetchError(f"{url} has more than the {self._max_bytes} bytes allowed (max_bytes)")
             if time.monotonic() > deadline:
                 raise FetchError(f"{url} took more than {_SLOW_AFTER * self._timeout_s:.0f} s")
         return Response(url, 200, headers, bytes(data))

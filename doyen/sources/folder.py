@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from doyen.errors import DocumentError
@@ -19,7 +19,7 @@ class FolderSource:
 
     def __init__(self, folder: Path, *, suffixes: frozenset[str], prefix: str = "") -> None:
         self.folder = folder
-        self.root = str(folder)
+        self.root = self.spec = str(folder)
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
@@ -61,6 +61,7 @@ class FileSource:
     def __init__(self, path: Path, *, prefix: str = "") -> None:
         self.path = path
         self.root = str(path.parent)
+        self.spec = str(path)
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
@@ -98,7 +99,7 @@ def list_files(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], list
     return supported, [path for path in found if path.suffix.lower() not in suffixes], unreadable
 
 
-def file_item(path: Path, document_id: str, root: str) -> Item:
+def file_item(path: Path, document_id: str, root: str, *, now: Callable[[], float] = time.time) -> Item:
     """Return the item of a file."""
     state = path.stat()
     return Item(
@@ -107,7 +108,7 @@ def file_item(path: Path, document_id: str, root: str) -> Item:
         root=root,
         name=printable(path.name),
         read=path.read_bytes,
-        stamp=_stamp(state),
+        stamp=_stamp(state, now()),
         modified_at=state.st_mtime,
     )
 
@@ -117,12 +118,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "~$"))
 
 
-def _stamp(state: os.stat_result) -> str:
+def _stamp(state: os.stat_result, now: float) -> str:
     """Return size, times and inode; "" for a file just written, which may change again within the clock's grain.
 
     The change time is in it because no program can set it back, as archivers do with the modification time.
     """
-    if time.time() - max(state.st_mtime, state.st_ctime) < _SETTLED_AFTER_S:
+    if now - max(state.st_mtime, state.st_ctime) < _SETTLED_AFTER_S:
         return ""
     return f"{state.st_size}-{state.st_mtime_ns}-{state.st_ctime_ns}-{state.st_ino}"
 

@@ -35,6 +35,8 @@ class Source(Protocol):
 
     root: str
     """What identifies the source: the folder's absolute path, or the URI without credentials."""
+    spec: str
+    """What opens the source again: the path, or the URI without credentials (those have to be given once more)."""
     complete: bool
     """Whether `items` ran to its end and listed all there is, so that what `covers` and was not listed is gone."""
     skipped: list[str]

@@ -16,6 +16,7 @@ from doyen.sources.options import DATABASE_OPTIONS, WEB_OPTIONS, SourceOptions
 from doyen.sources.remote import RemoteSource
 from doyen.sources.web import WebSource
 
+_OPTION = {"delay_s": "delay", "timeout_s": "timeout", "tables": "table"}
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -88,6 +89,15 @@ _BY_SCHEME: dict[str, Callable[..., Source]] = {
 """Every other scheme is a file system of fsspec."""
 
 
+def options_of(source: Source, options: SourceOptions) -> SourceOptions:
+    """Return the options with those of other kinds of sources set back: what this source was opened with."""
+    foreign = (WEB_OPTIONS if not isinstance(source, WebSource) else frozenset()) | (
+        DATABASE_OPTIONS if not isinstance(source, DatabaseSource) else frozenset()
+    )
+    defaults = {f.name: f.default for f in dataclasses.fields(options) if f.name in foreign}
+    return dataclasses.replace(options, **defaults)  # type: ignore[arg-type]
+
+
 def _refuse_foreign_options(sources: Sequence[Source], options: SourceOptions) -> None:
     """Refuse options that none of the sources has."""
     changed = {f.name for f in dataclasses.fields(options) if getattr(options, f.name) != f.default}
@@ -97,7 +107,7 @@ def _refuse_foreign_options(sources: Sequence[Source], options: SourceOptions) -
     ):
         foreign = sorted(changed & of_kind)
         if foreign and not any(isinstance(source, kind) for source in sources):
-            names = ", ".join("--" + name.removesuffix("_s").replace("_", "-") for name in foreign)
+            names = ", ".join("--" + _OPTION.get(name, name).replace("_", "-") for name in foreign)
             raise UsageError(f"{names}: only for {what}", hint="leave it out, or name such a source")
 
 

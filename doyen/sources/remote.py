@@ -35,6 +35,8 @@ PACKAGES = {
 _TAGS = ("ETag", "etag", "e_tag", "md5Hash", "content_md5", "content_hash", "checksum", "sha256")
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "modify", "updated", "last_write_time", "created")
 _MAX_FOLDERS_DEEP = 64
+_CONTAINERS = ("abfs", "abfss")
+"""Schemes where what stands before the @ is a container, not a user."""
 
 
 class RemoteSource:
@@ -44,7 +46,7 @@ class RemoteSource:
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
-        self.root = self._base = without_credentials(url).rstrip("/")
+        self.root = self.spec = self._base = without_credentials(url).rstrip("/")
         self._secrets = _secrets(url)
         self._suffixes = suffixes
         self._prefix = prefix
@@ -120,7 +122,7 @@ class RemoteSource:
 
         def read() -> bytes:
             if size is not None and size > self._max_bytes:
-                raise DocumentError(f"{source} has {size} bytes, more than the {self._max_bytes} of --max-bytes")
+                raise DocumentError(f"{source} has {size} bytes, more than the {self._max_bytes} allowed (max_bytes)")
             try:
                 with self._turn:
                     return bytes(self._files.cat_file(name))
@@ -139,6 +141,8 @@ class RemoteSource:
 
     def _reason(self, error: Exception) -> str:
         """Return an error in one line, without the credentials that a library may quote."""
+        if isinstance(error, FileNotFoundError):
+            return "it does not exist"
         text = " ".join(str(error).split())[:300]
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -150,7 +154,9 @@ def without_credentials(url: str) -> str:
     scheme, _, rest = url.partition("://")
     rest = rest.split("?")[0].split("#")[0]
     authority, slash, path = rest.partition("/")
-    return f"{scheme.lower()}://{authority.rpartition('@')[2]}{slash}{path}"
+    if scheme.lower() not in _CONTAINERS:
+        authority = authority.rpartition("@")[2]
+    return f"{scheme.lower()}://{authority}{slash}{path}"
 
 
 def _secrets(url: str) -> list[str]:
@@ -165,9 +171,9 @@ def _file_system(url: str, root: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     scheme = root.partition("://")[0]
-    address, settings = _webdav(url) if scheme in ("webdav", "webdav+http") else (url, {})
+    address, settings = _address(url, root)
     try:
-        files, path = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **settings)
+        files, path = url_to_fs(address, skip_instance_cache=True, **settings)
         return files, str(path)
     except ImportError as error:
         package = PACKAGES.get(scheme)
@@ -186,14 +192,22 @@ def _file_system(url: str, root: str) -> tuple[Any, str]:
         raise DocumentError(f"{root} cannot be reached ({reason})", hint="check host and credentials") from error
 
 
-def _webdav(url: str) -> tuple[str, dict[str, Any]]:
-    """Return path and settings for webdav4, which knows its server by an https address of its own."""
+def _address(url: str, root: str) -> tuple[str, dict[str, Any]]:
+    """Return the URL without credentials, and these as settings: fsspec takes `%40` in a password for itself.
+
+    webdav4 wants its server as an https address of its own.
+    """
     parts = urlsplit(url)
-    scheme = "http" if parts.scheme == "webdav+http" else "https"
-    settings: dict[str, Any] = {"base_url": f"{scheme}://{parts.netloc.rpartition('@')[2]}"}
-    if parts.username:
-        settings["auth"] = (unquote(parts.username), unquote(parts.password or ""))
-    return f"webdav://{parts.path}", settings
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    settings: dict[str, Any]
+    if parts.scheme in ("webdav", "webdav+http"):
+        scheme = "http" if parts.scheme == "webdav+http" else "https"
+        settings = {"base_url": f"{scheme}://{parts.netloc.rpartition('@')[2]}"}
+        return f"webdav://{unquote(parts.path)}", settings | ({"auth": (user, password)} if user else {})
+    settings = {"use_listings_cache": False}
+    if user and parts.scheme not in _CONTAINERS:
+        return root, settings | {"username": user, "password": password}
+    return url, settings
 
 
 def _stamp(entry: Mapping[str, Any]) -> tuple[str, float]:

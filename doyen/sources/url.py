@@ -105,13 +105,16 @@ def resolve(base: str, link: str, site: Site) -> str | None:
 def clean_path(path: str) -> str:
     """Return a path with dot segments resolved and one way of percent-encoding."""
     segments: list[str] = []
-    for segment in path.split("/")[1:] if path.startswith("/") else path.split("/"):
+    last = ""
+    for segment in map(_encode, path.removeprefix("/").split("/")):
+        last = segment
         if segment == "..":
             segments = segments[:-1]
         elif segment != ".":
-            segments.append(_encode(segment))
-    end = "/" if path.rsplit("/", 1)[-1] in (".", "..") and segments and segments[-1] else ""
-    return "/" + "/".join(segments) + end
+            segments.append(segment)
+    if last in (".", ".."):
+        segments.append("")
+    return "/" + "/".join(segments)
 
 
 def _encode(segment: str) -> str:

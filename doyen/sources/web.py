@@ -55,7 +55,7 @@ class WebSource:
             self._site = site_of(self.root, whole=options.whole_site)
         except ValueError as error:
             raise UsageError(f"{self.root} is not a URL of a web site", hint="https://host/path") from error
-        self._start = self.root + ("?" + query if query else "")
+        self.spec = self._start = self.root + ("?" + query if query else "")
         self._suffixes = suffixes
         self._prefix = prefix
         self._options = options

@@ -39,6 +39,7 @@ class DatabaseSource:
     ) -> None:
         self.database = database or Database(url)
         self.root = self.database.root
+        self.spec = self.database.spec
         self.complete = False
         self.skipped: list[str] = []
         self.warnings: list[str] = []
@@ -56,12 +57,15 @@ class DatabaseSource:
         relations, views = find_relations(self.database, self._options)
         self.skipped = [f"{self.root}/{view} (a view)" for view in views]
         self.warnings = []
-        for relation in relations:
-            if relation.key:
-                self._refuse_bad_keys(relation)
-        for relation in relations:
-            yield self._item(relation, "", SCHEMA_NAME, partial(schema_page, self.database, relation))
-            yield from self._keyed(relation) if relation.key else self._keyless(relation)
+        try:
+            for relation in relations:
+                if relation.key:
+                    self._refuse_bad_keys(relation)
+            for relation in relations:
+                yield self._item(relation, "", SCHEMA_NAME, partial(schema_page, self.database, relation))
+                yield from self._keyed(relation) if relation.key else self._keyless(relation)
+        finally:
+            self.database.close()  # an item that is read later connects again
         self.complete = True
 
     def covers(self, source: str) -> bool:
@@ -133,7 +137,7 @@ class DatabaseSource:
         for row in self.database.rows(twice.where(*(c.is_not(None) for c in columns))):
             raise UsageError(
                 f"{relation.label}: more than one row has {', '.join(relation.key)} = {key_text(row)}",
-                hint="--key takes several columns, separated by commas",
+                hint="give --key once for each column of the key",
             )
 
     def _item(self, relation: Relation, key: str, name: str, read: Callable[[], bytes], **more: Any) -> Item:

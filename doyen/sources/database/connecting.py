@@ -5,6 +5,8 @@ Every statement is run as a whole and may be run again: after a dropped connecti
 
 from __future__ import annotations
 
+import getpass
+import logging
 import os
 import sqlite3
 import time
@@ -34,8 +36,12 @@ READ_ONLY = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
     "mariadb": "SET SESSION TRANSACTION READ ONLY",
 }
-PASSWORDS = {"postgresql": "PGPASSWORD", "mysql": "MYSQL_PWD", "mariadb": "MYSQL_PWD"}
-"""The variable that holds the password where the URL has none: the one of the database's own tools."""
+LOGINS = {
+    "postgresql": ("PGUSER", "PGPASSWORD"),
+    "mysql": ("MYSQL_USER", "MYSQL_PWD"),
+    "mariadb": ("MYSQL_USER", "MYSQL_PWD"),
+}
+"""The variables that hold user and password where the URL has none: those of the database's own tools."""
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _SILENCE_S = 600
@@ -59,6 +65,7 @@ class Database:
     ) -> None:
         self._url = _parse(url)
         self.root, self.name = _identity(self._url)
+        self.spec = self.root + (f"?sslmode={self._url.query['sslmode']}" if "sslmode" in self._url.query else "")
         self._connect = connect
         self._waits_s = tuple(waits_s)
         self._sleep = sleep
@@ -121,7 +128,7 @@ class Database:
         if self._engine is None:
             import sqlalchemy
 
-            settings: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
+            settings: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True, "pool_logging_name": "doyen"}
             if self._connect or self.is_sqlite:
                 settings["creator"] = self._connect or self._open_sqlite
             else:
@@ -129,6 +136,10 @@ class Database:
             url = self._url.difference_update_query(("sslmode",))
             self._engine = sqlalchemy.create_engine(url, **settings)
             sqlalchemy.event.listen(self._engine, "connect", self._make_read_only)
+            # A dropped connection is no news to print with its stack: it is taken up again, or reported in the end.
+            logging.getLogger(f"sqlalchemy.pool.impl.{type(self._engine.pool).__name__}.doyen").setLevel(
+                logging.CRITICAL
+            )
         return self._engine
 
     def _open_sqlite(self) -> sqlite3.Connection:
@@ -176,10 +187,11 @@ def _parse(url: str) -> URL:
         return _sqlite_file(parsed)
     if not parsed.database:
         raise UsageError(f"the {backend} URL names no database", hint=f"{backend}://user:password@host/database")
-    variable = PASSWORDS[parsed.get_backend_name()]
-    if parsed.password is None and os.environ.get(variable):
-        parsed = parsed.set(password=os.environ[variable])
-    return parsed
+    user, password = (os.environ.get(variable) for variable in LOGINS[parsed.get_backend_name()])
+    return parsed.set(
+        username=parsed.username or user or getpass.getuser(),
+        password=parsed.password if parsed.password is not None else password,
+    )
 
 
 def _sqlite_file(url: URL) -> URL:
@@ -207,13 +219,13 @@ def _driver_settings(url: URL) -> dict[str, Any]:
     if url.get_driver_name() != "pg8000":
         return {}
     settings: dict[str, Any] = {"timeout": _SILENCE_S}
-    mode = url.query.get("sslmode", "disable")
+    mode = url.query.get("sslmode", "prefer")
     if mode in ("verify-ca", "verify-full"):
         import ssl
 
         settings["ssl_context"] = ssl.create_default_context()
-    elif mode == "require":
-        settings["ssl_context"] = True
+    elif mode in ("require", "disable"):
+        settings["ssl_context"] = mode == "require"
     return settings
 
 

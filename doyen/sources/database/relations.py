@@ -63,7 +63,7 @@ def find_relations(database: Database, options: SourceOptions) -> tuple[list[Rel
         DocumentError: the database holds no table.
     """
     if options.query and options.tables:
-        raise UsageError("--tables and --query exclude each other", hint="give one of them")
+        raise UsageError("--table and --query exclude each other", hint="give one of them")
     views: list[str] = []
     if options.query:
         relations = [_query(database, options)]
@@ -71,7 +71,7 @@ def find_relations(database: Database, options: SourceOptions) -> tuple[list[Rel
         names, views = database.attempt(lambda connection: _names(connection, options.tables))
         if not names:
             raise DocumentError(
-                f"{database.root} holds no table ({len(views)} views)", hint="--tables VIEW reads a view"
+                f"{database.root} holds no table ({len(views)} views)", hint="--table VIEW reads a view"
             )
         relations = [database.attempt(lambda c, n=name: _table(c, n, options, database)) for name in names]  # type: ignore[misc]
     for option in ("updated_at", "labels_column"):
