@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from doyen.documents.pdf_guard import refuse_endless_forms
+from doyen.documents.office_lock import PASSWORD_HINT
 from doyen.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -62,6 +63,4 @@ def _opened(data: bytes, name: str, passwords: Sequence[str]) -> pypdfium2.PdfDo
                     f"{name} is not a readable PDF (damaged or cut off)", hint="fetch the file again"
                 ) from error
     given = "none of the passwords given opens it" if passwords else "needs a password"
-    raise DocumentError(
-        f"{name} is encrypted and {given}", hint="give its password, or save a copy without one and ingest that"
-    )
+    raise DocumentError(f"{name} is encrypted and {given}", hint=PASSWORD_HINT)

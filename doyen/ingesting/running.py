@@ -32,7 +32,7 @@ from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
 from doyen.originals import collect_originals, keep_original, wanted_original
 from doyen.parsing import Limits, Outcome, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
-from doyen.sources import Source, SourceOptions, open_source, open_sources
+from doyen.sources import Source, SourceOptions, open_source, open_sources, options_of
 
 
 def ingest(
@@ -87,7 +87,9 @@ def _named(
     options = dataclasses.replace(options or SourceOptions(), state=state)
     if specs:
         opened = open_sources(specs, suffixes=SUFFIXES, name=name, options=options)
-        return [(KnownSource(_spec(source), name, changed_options(options)), source) for source in opened]
+        return [
+            (KnownSource(source.spec, name, changed_options(options_of(source, options))), source) for source in opened
+        ]
     known = load_sources(expert)
     if not known:
         raise UsageError("no source given", hint="doyen ingest FOLDER")
@@ -98,11 +100,6 @@ def _named(
         roots = {fault.root for fault in load_faults(folder)}
         sources = [pair for pair in sources if pair[1].root in roots]
     return sources
-
-
-def _spec(source: Source) -> str:
-    """Return what opens a source again: a path, or the URI without credentials."""
-    return str(getattr(source, "path", source.root))
 
 
 class Run:

@@ -1,8 +1,8 @@
 """The child's side of the pool: reads tasks from stdin, writes replies to stdout, dies with its parent.
 
 Enters: length-prefixed pickles, first (function, parent's process id, memory limit in bytes), then one task each.
-Leaves: (result or None, reason or None, whether the fault is the task's own, resident bytes) for each. Knows nothing of documents; imports little, so that it
-starts fast.
+Leaves: (result or None, reason or None, whether the fault is the task's own, resident bytes) for each. Knows nothing of
+documents; imports little, so that it starts fast.
 """
 
 from __future__ import annotations

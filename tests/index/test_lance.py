@@ -175,7 +175,7 @@ def of_precision(precision):
 
 
 def test_chunks_sized_by_another_tokenizer_are_refused(filled, embedder):
-    with pytest.raises(StoreError, match="sized by an older doyen, not bytes4/8"):
+    with pytest.raises(StoreError, match="sized by bytes4/1000000, not bytes4/8"):
         LanceIndex.open_or_create(filled.folder, replace(manifest_of(embedder), counter="bytes4/8"))
 
 
