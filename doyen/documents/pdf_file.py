@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from doyen.documents.pdf_guard import refuse_endless_forms
 from doyen.documents.office_lock import PASSWORD_HINT
+from doyen.documents.pdf_guard import refuse_endless_forms
 from doyen.errors import DocumentError
 
 if TYPE_CHECKING:

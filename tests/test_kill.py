@@ -1,0 +1,96 @@
+"""Ingest killed with SIGKILL at random moments and run again: the index equals that of an undisturbed run."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_stores import HashEmbedder, make_expert, write_files
+
+from doyen.config import ChunkingSettings, Settings, load_settings
+from doyen.ingesting import ingest, open_index
+
+INGEST = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from small_stores import HashEmbedder
+from doyen.ingesting import ingest, writing
+writing.BATCH_CHUNKS = 64
+ingest(sys.argv[2], [sys.argv[3]], embedder=HashEmbedder())
+"""
+SMALL = Settings(chunking=ChunkingSettings(max_tokens=32))
+
+
+@pytest.fixture
+def library(tmp_path):
+    """Forty small files, some of which an earlier ingest has seen in another form."""
+    return write_files(tmp_path / "library", {f"shelf-{n:02}.txt": text_of(n, "now") for n in range(40)})
+
+
+def text_of(n, when):
+    lines = (f"Shelf {n}, book {i} treats of matter {n * i % 97}, {when}." for i in range(30))
+    return "\n\n".join(lines)
+
+
+def state(expert):
+    """Return all that the store holds, but for the random numbers of its writes, sorted."""
+    index = open_index(expert, load_settings(expert))
+    documents = [(d.id, d.sha256, d.item_sha256, d.chunks, d.version, index.text(d.id)) for d in index.documents()]
+    vectors = {d[0]: np.sort(index.vectors_of(d[0]), axis=0) for d in documents}
+    return documents, index.chunks_of([d[0] for d in documents]), vectors
+
+
+def same(one, other):
+    return one[:2] == other[:2] and all(np.array_equal(v, other[2][name]) for name, v in one[2].items())
+
+
+def run_and_kill(expert, library, after_s):
+    """Ingest in a process of its own; return whether it was killed before it was done."""
+    command = [sys.executable, "-c", INGEST, Path(__file__).parent, expert, library]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), err.decode()
+    return process.returncode != 0
+
+
+def check_kills(tmp_path, library, kills, seed):
+    """Kill `kills` ingests at random moments, each of an index in an earlier state, and compare what a further run leaves."""
+    earlier = write_files(tmp_path / "earlier", {f"shelf-{n:02}.txt": text_of(n, "before") for n in range(0, 30, 2)})
+    changed = {p.name: p.read_text() for p in library.iterdir()}
+
+    def start(name):
+        expert = make_expert(tmp_path / name, SMALL)
+        write_files(library, {p.name: p.read_text() for p in earlier.iterdir()})
+        ingest(expert, [library], embedder=HashEmbedder())
+        write_files(library, changed)
+        return expert
+
+    undisturbed = start("undisturbed")
+    began = time.monotonic()
+    assert not run_and_kill(undisturbed, library, 600)
+    whole_s = time.monotonic() - began
+    wanted, chance, killed = state(undisturbed), random.Random(seed), 0
+    for n in range(kills):
+        expert = start(f"killed-{n}")
+        killed += run_and_kill(expert, library, whole_s * chance.uniform(0.15, 1.0))
+        ingest(expert, [library], embedder=HashEmbedder())
+        assert same(state(expert), wanted), f"kill {n}"
+        assert not open_index(expert, load_settings(expert)).unfinished
+    return killed
+
+
+def test_a_killed_ingest_run_again_equals_an_undisturbed_one(tmp_path, library):
+    assert check_kills(tmp_path, library, kills=3, seed=3) >= 1
+
+
+@pytest.mark.slow
+def test_thirty_kills(tmp_path, library):
+    assert check_kills(tmp_path, library, kills=30, seed=30) >= 15
