@@ -68,7 +68,7 @@ def write(index, name, data, *, source="/nowhere", media_type="application/pdf",
 
 
 def test_a_page_is_drawn_from_the_original_of_the_version_that_is_asked_for(expert, index):
-    old, new = pdf(QUOTE), pdf("X
+    old, new = pdf(QUOTE), pdf("Pets need consent in writing.")
     for data in (old, new):
         keep_original(expert, data, sha(data), ".pdf")
         write(index, "lease.pdf", data)
