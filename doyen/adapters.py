@@ -58,7 +58,7 @@ class AdapterManifest:
         return RefusalRule(self.refusal_threshold, **numbers)
 
 
-_RULE_DEFAULTS = {"slope": 1.0, "similarity_weight": 0.0, "confidence_weight": 0.0, "bias": 0.0}
+_RULE_DEFAULTS = {"slope": 1.0, "similarity_weight": 0.0, "lexical_weight": 0.0, "confidence_weight": 0.0, "bias": 0.0}
 
 
 def read_adapter(folder: Path) -> AdapterManifest:

@@ -21,7 +21,7 @@ from doyen.models.catalogue import find_entry
 from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model
 from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
-from doyen.records import ARMS, Answer, Hit
+from doyen.records import ARMS, Answer, Hit, Nearness
 from doyen.refusing import RefusalRule, answer_anyway
 from doyen.retrieval.hybrid import Retriever
 from doyen.words import telling_words, words
@@ -132,7 +132,7 @@ class Expert:
     ) -> list[Answer]:
         """Generate for the questions that have a prompt; the others have no evidence."""
         asked = [i for i, prompt in enumerate(prompts) if prompt]
-        found = self._write([prompts[i] for i in asked], [_similarity(shown[i]) for i in asked], progress)
+        found = self._write([prompts[i] for i in asked], [Nearness.of(shown[i]) for i in asked], progress)
         done = dict(zip(asked, found, strict=True))
         text_of = lru_cache(maxsize=64)(
             lambda document: self.retriever.index.text(document)[0] if self.retriever else ""
@@ -145,7 +145,7 @@ class Expert:
     def _write(
         self,
         prompts: Sequence[Sequence[Message]],
-        similarities: Sequence[float],
+        nearness: Sequence[Nearness],
         progress: Callable[[int], None] | None,
     ) -> list[tuple[Completion, float | None]]:
         """Return what the model writes, and how probable it is that there is no answer (None: unknown)."""
@@ -157,7 +157,7 @@ class Expert:
             )
             return [(c, c.refusal_probability) for c in completions]
         found = answer_anyway(
-            self.engine, prompts, similarities, max_tokens=tokens, adapter=adapter, rule=rule, progress=progress
+            self.engine, prompts, nearness, max_tokens=tokens, adapter=adapter, rule=rule, progress=progress
         )
         return [(completion, rule.probability(signs)) for completion, signs in found]
 
@@ -192,10 +192,6 @@ class Expert:
         rule = self.tuning.refusal_rule if self.tuning else None
         by_hand = self.settings.answer.refusal_threshold
         return dataclasses.replace(rule or RefusalRule(), threshold=by_hand) if by_hand > 0 else rule
-
-
-def _similarity(hits: Sequence[Hit]) -> float:
-    return max((h.similarity for h in hits), default=0.0)
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:

@@ -6,6 +6,7 @@ lines (see docs/reference/files.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -131,6 +132,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearness:
+    """How near the passages shown are to the question: their largest cosine, and their largest BM25 score."""
+
+    similarity: float = 0.0
+    lexical: float = 0.0
+
+    @classmethod
+    def of(cls, hits: Sequence[Hit]) -> Nearness:
+        """Return the nearness of hits; of none, zeros."""
+        return cls(max((h.similarity for h in hits), default=0.0), max((h.lexical for h in hits), default=0.0))
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """Where an answer stands: `quote` is verbatim `document.text[start:end]`, at most 300 characters.
 
@@ -219,7 +233,7 @@ class SourceSpan:
 class Example:
     """One training example: a chat whose last message is the answer to be learned.
 
-    `similarity` is the largest cosine of the passages shown, None without passages.
+    `similarity` is the largest cosine, `lexical` the largest BM25 score of the passages shown, None without passages.
     """
 
     messages: tuple[dict[str, str], ...]
@@ -229,10 +243,12 @@ class Example:
     variant: str = ""
     question_id: str | None = None
     similarity: float | None = None
+    lexical: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the example as one line of an examples file."""
         row: dict[str, Any] = {"messages": list(self.messages), "source": [asdict(s) for s in self.source]}
         row |= {"origin": self.origin, "kind": self.kind}
         row |= {"variant": self.variant, "question_id": self.question_id}
-        return row if self.similarity is None else row | {"similarity": round(self.similarity, 4)}
+        nearness = {"similarity": self.similarity, "lexical": self.lexical}
+        return row | {name: round(value, 4) for name, value in nearness.items() if value is not None}

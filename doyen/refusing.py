@@ -1,8 +1,8 @@
 """When to refuse: a logistic rule on how the model answers and on how near the passages are.
 
-Three signs of missing evidence are weak alone and strong together: the model's own probability of refusing, how sure
-it is of the answer that it writes when it may not refuse, and the cosine of the best passage. The rule is fitted at
-fine-tuning, on examples that the adapter was not trained on.
+Four signs of missing evidence are weak alone and strong together: the model's own probability of refusing, how sure
+it is of the answer that it writes when it may not refuse, and the best cosine and BM25 score of the passages. The rule is
+fitted at fine-tuning, on examples that the adapter was not trained on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from doyen.models.engine import Completion, Engine
 from doyen.prompts import REFUSAL, Message, parse_answer
+from doyen.records import Nearness
 
 _EDGE = 1e-6
 
@@ -24,18 +25,18 @@ class Signs:
     """What speaks for and against an answer.
 
     `refusal` is the model's probability of the refusal's first token as its own first token; `log_probability` the
-    mean natural logarithm of the probabilities of its answer's first tokens; `similarity` the largest cosine of the
-    passages shown.
+    mean natural logarithm of the probabilities of its answer's first tokens.
     """
 
     refusal: float
     log_probability: float
-    similarity: float
+    nearness: Nearness = Nearness()
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalRule:
-    """`P = sigmoid(slope · logit(refusal) − similarity_weight · similarity − confidence_weight · log_probability + bias)`.
+    """`P = sigmoid(slope · logit(refusal) − similarity_weight · similarity − lexical_weight · lexical
+    − confidence_weight · log_probability + bias)`.
 
     P is the calibrated probability that the passages hold no answer; above `threshold` the question is refused.
     """
@@ -43,6 +44,7 @@ class RefusalRule:
     threshold: float = 0.5
     slope: float = 1.0
     similarity_weight: float = 0.0
+    lexical_weight: float = 0.0
     confidence_weight: float = 0.0
     bias: float = 0.0
 
@@ -50,7 +52,8 @@ class RefusalRule:
         """Return the calibrated probability that the question has no answer in the passages."""
         return sigmoid(
             self.slope * logit(signs.refusal)
-            - self.similarity_weight * signs.similarity
+            - self.similarity_weight * signs.nearness.similarity
+            - self.lexical_weight * signs.nearness.lexical
             - self.confidence_weight * signs.log_probability
             + self.bias
         )
@@ -59,7 +62,7 @@ class RefusalRule:
 def answer_anyway(
     engine: Engine,
     prompts: Sequence[Sequence[Message]],
-    similarities: Sequence[float],
+    nearness: Sequence[Nearness],
     *,
     max_tokens: int,
     adapter: Path | None,
@@ -72,7 +75,7 @@ def answer_anyway(
     the refusal's probability of the first.
     """
     first = engine.generate(prompts, max_tokens=max_tokens, adapter=adapter, refusal=REFUSAL, progress=progress)
-    found = [_with_signs(c, s) for c, s in zip(first, similarities, strict=True)]
+    found = [_with_signs(c, s) for c, s in zip(first, nearness, strict=True)]
     again = [
         i
         for i, (completion, signs) in enumerate(found)
@@ -88,12 +91,12 @@ def answer_anyway(
             refusal_probability=first[i].refusal_probability,
             seconds=first[i].seconds + completion.seconds,
         )
-        found[i] = _with_signs(kept, similarities[i])
+        found[i] = _with_signs(kept, nearness[i])
     return found
 
 
-def _with_signs(completion: Completion, similarity: float) -> tuple[Completion, Signs]:
-    return completion, Signs(completion.refusal_probability or 0.0, completion.log_probability, similarity)
+def _with_signs(completion: Completion, nearness: Nearness) -> tuple[Completion, Signs]:
+    return completion, Signs(completion.refusal_probability or 0.0, completion.log_probability, nearness)
 
 
 def logit(p: float) -> float:

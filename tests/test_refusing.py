@@ -4,6 +4,7 @@ import pytest
 
 from doyen.models.engine import Completion
 from doyen.prompts import REFUSAL
+from doyen.records import Nearness
 from doyen.refusing import RefusalRule, answer_anyway
 
 
@@ -30,7 +31,9 @@ PROMPTS = [[{"role": "user", "content": text}] for text in ("leave", "the moon",
 
 def ask(rule=None, similarities=(0.5, 0.5, 0.1)):
     engine = RefusingEngine()
-    found = answer_anyway(engine, PROMPTS, similarities, max_tokens=8, adapter=None, rule=rule)
+    found = answer_anyway(
+        engine, PROMPTS, [Nearness(s, 10 * s) for s in similarities], max_tokens=8, adapter=None, rule=rule
+    )
     return found, engine.calls
 
 
@@ -42,7 +45,7 @@ def test_what_the_model_refuses_is_asked_again():
 
 def test_signs_are_the_first_refusal_and_the_certainty_of_what_was_written():
     (_, sure), (completion, unsure), _ = ask()[0]
-    assert (sure.refusal, sure.log_probability, sure.similarity) == (0.125, -0.25, 0.5)
+    assert (sure.refusal, sure.log_probability, sure.nearness) == (0.125, -0.25, Nearness(0.5, 5.0))
     assert (unsure.refusal, unsure.log_probability) == (0.75, -1.5)
     assert completion.seconds == 2.0
 

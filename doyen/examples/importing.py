@@ -175,13 +175,15 @@ def _example(row: dict[str, Any]) -> Example:
         kind=row.get("kind", "span"),
         variant=row.get("variant", ""),
         question_id=row.get("question_id"),
-        similarity=_similarity(row.get("similarity")),
+        similarity=_number(row, "similarity"),
+        lexical=_number(row, "lexical"),
     )
 
 
-def _similarity(value: Any) -> float | None:
+def _number(row: dict[str, Any], key: str) -> float | None:
+    value = row.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"'similarity' is not a number: {value!r}")
+        raise ValueError(f"'{key}' is not a number: {value!r}")
     return value
 
 

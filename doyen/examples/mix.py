@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from doyen.config import ExamplesSettings
 from doyen.errors import ExamplesError
 from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages
-from doyen.records import Chunk, Example, Hit, Question, SourceSpan
+from doyen.records import Chunk, Example, Hit, Nearness, Question, SourceSpan
 from doyen.retrieval.hybrid import Retriever
 from doyen.words import holds, words
 
@@ -181,7 +181,8 @@ def _overlap(q: Question, chunk: Chunk) -> int:
 def _shown(q: Question, hits: Sequence[Hit], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:
     """Return an example with passages; it keeps how near they are, for calibrating refusal."""
     example = _example(q, passages_messages(q.question, hits), target, variant, support)
-    return dataclasses.replace(example, similarity=max(h.similarity for h in hits))
+    near = Nearness.of(hits)
+    return dataclasses.replace(example, similarity=near.similarity, lexical=near.lexical)
 
 
 def _example(q: Question, prompt: list[Message], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:

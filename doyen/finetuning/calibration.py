@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from doyen.models.engine import CERTAINTY_TOKENS, Engine
 from doyen.prompts import parse_answer
-from doyen.records import Example
+from doyen.records import Example, Nearness
 from doyen.refusing import RefusalRule, Signs, answer_anyway, logit
 
 FEWEST_OF_EACH = 8
@@ -40,6 +40,7 @@ class Calibration:
     right_refusals: float | None = None
     slope: float = 1.0
     similarity_weight: float = 0.0
+    lexical_weight: float = 0.0
     confidence_weight: float = 0.0
     bias: float = 0.0
 
@@ -60,7 +61,7 @@ def calibrate_refusal(
     found = answer_anyway(
         engine,
         [e.messages[:-1] for e in both],
-        [e.similarity or 0.0 for e in both],
+        [Nearness(e.similarity or 0.0, e.lexical or 0.0) for e in both],
         max_tokens=CERTAINTY_TOKENS,
         adapter=adapter,
     )
@@ -78,6 +79,7 @@ def calibrate_refusal(
         right_refusals=round(sum(p > threshold for p in unsure) / len(unsure), 4),
         slope=round(rule.slope, 6),
         similarity_weight=round(rule.similarity_weight, 6),
+        lexical_weight=round(rule.lexical_weight, 6),
         confidence_weight=round(rule.confidence_weight, 6),
         bias=round(rule.bias, 6),
     )
@@ -100,7 +102,8 @@ def fit_rule(signs: Sequence[Signs], unanswerable: Sequence[bool]) -> tuple[Refu
     contradicts its meaning (a surer refusal, a farther passage or a less sure answer speaking for answering) is left
     out; without any there is only the model's own probability.
     """
-    columns = np.array([[logit(s.refusal), -s.similarity, -s.log_probability] for s in signs], dtype=np.float64)
+    rows = [[logit(s.refusal), -s.nearness.similarity, -s.nearness.lexical, -s.log_probability] for s in signs]
+    columns = np.array(rows, dtype=np.float64)
     target = np.array(unanswerable, dtype=np.float64)
     kept = _meaningful(columns, target)
     if not kept:
@@ -134,8 +137,9 @@ def _rule(
     weights, bias = _logistic(columns[rows][:, kept], target[rows])
     whole = np.zeros(columns.shape[1])
     whole[kept] = weights
+    slope, similarity, lexical, confidence = map(float, whole)
     return RefusalRule(
-        slope=float(whole[0]), similarity_weight=float(whole[1]), confidence_weight=float(whole[2]), bias=bias
+        slope=slope, similarity_weight=similarity, lexical_weight=lexical, confidence_weight=confidence, bias=bias
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from doyen.finetuning.calibration import FEWEST_OF_EACH, calibrate_refusal, fit_rule, refusal_threshold
 from doyen.models.engine import TransformersEngine
+from doyen.records import Nearness
 from doyen.refusing import RefusalRule, Signs
 
 
@@ -46,7 +47,7 @@ def test_two_signs_together_separate_what_one_alone_cannot():
     for i in range(200):
         hidden = i % 2
         p, similarity = 0.5 + 0.3 * (hidden - 0.5) + 0.5 * (draw.random() - 0.5), 0.6 - 0.2 * hidden
-        signs.append(Signs(p, -0.5, similarity + 0.4 * (draw.random() - 0.5)))
+        signs.append(Signs(p, -0.5, Nearness(similarity + 0.4 * (draw.random() - 0.5))))
         unanswerable.append(bool(hidden))
     rule, held_out = fit_rule(signs, unanswerable)
     assert rule.slope > 0 and rule.similarity_weight > 0 and rule.confidence_weight == 0
@@ -54,7 +55,7 @@ def test_two_signs_together_separate_what_one_alone_cannot():
     right = [(p > 0.5) == u for p, u in zip(held_out, unanswerable, strict=True)]
     alone = max(
         sum((score > cut) == u for score, u in zip(scores, unanswerable, strict=True))
-        for scores in ([s.refusal for s in signs], [1 - s.similarity for s in signs])
+        for scores in ([s.refusal for s in signs], [1 - s.nearness.similarity for s in signs])
         for cut in scores
     )
     assert sum(right) > alone
@@ -62,27 +63,29 @@ def test_two_signs_together_separate_what_one_alone_cannot():
 
 def test_an_unsure_answer_speaks_for_refusing():
     unanswerable = [False] * 6 + [True] * 6
-    signs = [Signs(0.5, -0.1 - 0.01 * i, 0.5) for i in range(6)] + [Signs(0.5, -1.5 - 0.01 * i, 0.5) for i in range(6)]
+    signs = [Signs(0.5, start - 0.01 * i, Nearness(0.5)) for start in (-0.1, -1.5) for i in range(6)]
     rule, _ = fit_rule(signs, unanswerable)
     assert (rule.slope, rule.similarity_weight) == (0, 0) and rule.confidence_weight > 0
     assert rule.probability(signs[0]) < 0.5 < rule.probability(signs[-1])
 
 
 def test_signs_against_the_meaning_are_not_kept():
-    against = [Signs(0.9, -1, 0.5), Signs(0.8, -2, 0.4), Signs(0.1, -0.2, 0.6), Signs(0.2, -0.1, 0.7)]
+    rows = ((0.9, -1, 0.5), (0.8, -2, 0.4), (0.1, -0.2, 0.6), (0.2, -0.1, 0.7))
+    against = [Signs(p, certainty, Nearness(near, 10 * near)) for p, certainty, near in rows]
     assert fit_rule(against, [False, False, True, True])[0] == RefusalRule()
-    far = [Signs(p, -0.5, p) for p in (0.1, 0.2, 0.8, 0.9)]
+    far = [Signs(p, -0.5, Nearness(p)) for p in (0.1, 0.2, 0.8, 0.9)]
     assert fit_rule(far, [False, False, True, True])[0].similarity_weight == 0
 
 
-@given(st.floats(0, 1), st.floats(-20, 0), st.floats(-1, 1), st.floats(0, 0.5), st.floats(0, 2))
-def test_the_probability_rises_with_every_sign_of_missing_evidence(p, log_probability, similarity, step, fall):
-    rule = RefusalRule(0.5, slope=0.8, similarity_weight=3, confidence_weight=0.7, bias=1)
-    before = rule.probability(Signs(p, log_probability, similarity))
+@given(st.floats(0, 1), st.floats(-20, 0), st.floats(-1, 1), st.floats(0, 40), st.floats(0, 0.5), st.floats(0, 2))
+def test_the_probability_rises_with_every_sign_of_missing_evidence(p, log_probability, near, lexical, step, fall):
+    rule = RefusalRule(0.5, slope=0.8, similarity_weight=3, lexical_weight=0.1, confidence_weight=0.7, bias=1)
+    before = rule.probability(Signs(p, log_probability, Nearness(near, lexical)))
     for worse in (
-        Signs(min(p + step, 1), log_probability, similarity),
-        Signs(p, log_probability - fall, similarity),
-        Signs(p, log_probability, similarity - step),
+        Signs(min(p + step, 1), log_probability, Nearness(near, lexical)),
+        Signs(p, log_probability - fall, Nearness(near, lexical)),
+        Signs(p, log_probability, Nearness(near - step, lexical)),
+        Signs(p, log_probability, Nearness(near, lexical - fall)),
     ):
         assert 0 <= before <= rule.probability(worse) <= 1
 
@@ -94,3 +97,12 @@ def test_too_few_examples_of_a_kind_give_no_threshold(answerable, unanswerable, 
     ][:unanswerable]
     chosen = calibrate_refusal(TransformersEngine(phi), tmp_path, few, false_refusals=0.1)
     assert (chosen.threshold, chosen.answerable, chosen.unanswerable) == (None, answerable, unanswerable)
+
+
+def test_words_found_in_the_passages_speak_for_answering():
+    draw = random.Random(4)
+    unanswerable = [i % 2 == 1 for i in range(80)]
+    signs = [Signs(0.5, -0.5, Nearness(0.5, 20 - 8 * u + 6 * draw.random())) for u in unanswerable]
+    rule, _ = fit_rule(signs, unanswerable)
+    assert rule.lexical_weight > 0 and (rule.slope, rule.similarity_weight, rule.confidence_weight) == (0, 0, 0)
+    assert sum((rule.probability(s) > 0.5) == u for s, u in zip(signs, unanswerable, strict=True)) > 70
