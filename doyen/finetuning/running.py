@@ -12,7 +12,8 @@ from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
 from doyen.examples.building import load_examples
 from doyen.examples.importing import read_examples
-from doyen.finetuning.training import Report, Say
+from doyen.finetuning.preparing import Say
+from doyen.finetuning.steps import Report
 from doyen.finetuning.training import finetune as train_adapter
 from doyen.finetuning.training import recalibrate as calibrate_again
 

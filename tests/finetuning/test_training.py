@@ -16,7 +16,8 @@ from doyen.adapters import list_adapters, read_adapter
 from doyen.errors import ConfigError, GateError, Interrupted, UsageError
 from doyen.finetuning.running import finetune as finetune_expert
 from doyen.finetuning.running import next_name
-from doyen.finetuning.training import FINAL_RATE, finetune, learning_rate, recalibrate
+from doyen.finetuning.steps import FINAL_RATE, learning_rate
+from doyen.finetuning.training import finetune, recalibrate
 from doyen.lineage import read_lineage
 from doyen.models.engine import TransformersEngine
 

@@ -1,0 +1,174 @@
+"""Examples and base model → what a training run works on: tokens, an adapted model, hashes; the gates before training.
+
+Knows no optimiser and no adapter folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doyen.adapters import question_hash
+from doyen.config import FinetuneSettings, Settings
+from doyen.errors import ModelError
+from doyen.finetuning.data import TokenisedExample, tokenise
+from doyen.finetuning.gates import require_end_of_turn, require_supervision, resolve_targets
+from doyen.models.engine import (
+    FINETUNE_EXTRA,
+    load_causal_model,
+    load_tokenizer,
+    quiet_peft,
+    quiet_transformers,
+    stop_token_ids,
+    template_hash,
+    working_dtype,
+)
+from doyen.records import Example
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Tokenised examples and what the gates measured; `summary` and `targets` go into the manifest."""
+
+    train: list[TokenisedExample]
+    validation: list[TokenisedExample]
+    template_hash: str
+    gates: dict[str, Any]
+    summary: dict[str, Any]
+    targets: list[str]
+
+
+def require_extra(method: str) -> None:
+    """Raise ModelError where a package that the method needs is not installed."""
+    needed = ["torch", "transformers", "peft"] + (["bitsandbytes"] if method == "qlora" else [])
+    missing = []
+    for package in needed:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        raise ModelError(f"fine-tuning needs {', '.join(missing)}, not installed here", hint=FINETUNE_EXTRA)
+
+
+def prepare(
+    folder: Path, settings: Settings, train: Sequence[Example], validation: Sequence[Example], say: Say
+) -> Prepared:
+    """Tokenise and pass the gates that need no weights."""
+    tokenizer = load_tokenizer(folder)
+    stops = stop_token_ids(tokenizer, folder)
+    tokenised, left_out = tokenise(train, tokenizer, stops, settings.finetune.max_tokens)
+    held_out, _ = tokenise(validation, tokenizer, stops, settings.finetune.max_tokens)
+    gates: dict[str, Any] = {"supervision": require_supervision([e.supervised for e in tokenised], left_out)}
+    gates["end_of_turn"] = require_end_of_turn(
+        [e.ids[-1] for e in tokenised], stops, tokenizer.convert_ids_to_tokens(stops)
+    )
+    tokens = sum(len(e.ids) for e in tokenised)
+    supervised = gates["supervision"]["tokens"]
+    say(
+        f"{len(tokenised)} examples, {tokens:,} tokens of which {supervised:,} supervised"
+        + "".join(f"; {n} {why}" for why, n in left_out.items())
+    )
+    variants: dict[str, int] = {}
+    for example in train:
+        variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
+    summary = {
+        "sha256": examples_hash(train),
+        "questions": sorted({question_hash(_question(e)) for e in train}),
+        "train": len(tokenised),
+        "validation": len(held_out),
+        "tokens": tokens,
+        "left_out": dict(left_out),
+        "variants": variants,
+    }
+    return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [])
+
+
+def adapted_model(folder: Path, settings: FinetuneSettings, prepared: Prepared, say: Say) -> Any:
+    """Load the base model (4-bit for qlora), resolve the target modules and add the LoRA layers."""
+    quiet_transformers()
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import set_seed
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.method == "qlora":
+        model = load_causal_model(folder, dtype=working_dtype(), quantization_config=_nf4(), device_map={"": device})
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    else:
+        model = load_causal_model(folder, dtype=working_dtype()).to(device)
+    names = resolve_targets(model, settings.target_modules)
+    prepared.targets = sorted({name.rsplit(".", 1)[-1] for name in names})
+    set_seed(settings.seed)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=names,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with quiet_peft():
+        model = get_peft_model(model, config)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    whole = sum(p.numel() for p in model.parameters())
+    say(
+        f"{settings.method}: {len(names)} linear modules ({', '.join(prepared.targets)}), {trained:,} of {whole:,} parameters trained"
+    )
+    prepared.gates["targets"] = {"modules": len(names), "trained_parameters": trained}
+    return model
+
+
+def _nf4() -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=working_dtype(),
+    )
+
+
+def _question(example: Example) -> str:
+    """Return the question of an example: what stands after the passages, or the last user turn."""
+    user = next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), "")
+    return user.rsplit("Question: ", 1)[-1]
+
+
+def examples_hash(examples: Sequence[Example]) -> str:
+    """Return a hash of examples in their order."""
+    return _hash(json.dumps([e.as_dict() for e in examples], sort_keys=True))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def run_fingerprint(settings: FinetuneSettings, prepared: Prepared, folder: Path) -> str:
+    """Return a hash of all that a checkpoint must agree with to be resumed."""
+    weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k != "false_refusals"}
+    return _hash(
+        json.dumps(
+            [
+                weighing,
+                prepared.summary,
+                prepared.template_hash,
+                file_hash(folder / "config.json"),
+            ],
+            sort_keys=True,
+        )
+    )
