@@ -1,9 +1,13 @@
 """Fixtures of several test folders; what they are made of is in small_stores.py."""
 
 import pytest
+from hypothesis import settings
 from small_stores import HashEmbedder, make_expert, manifest_of
 
 from doyen.index.lance import LanceIndex
+
+settings.register_profile("doyen", deadline=None)  # a busy machine is no fault of an example
+settings.load_profile("doyen")
 
 
 @pytest.fixture
