@@ -133,7 +133,10 @@ class FinetuneSettings:
         0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5
     )
     false_refusals: float = setting(
-        0.1, "Share of answerable questions that may be refused: bounds the refusal threshold.", low=0.01, high=0.9
+        0.05,
+        "Share of the answerable validation questions that may be refused: bounds the refusal threshold.",
+        low=0.01,
+        high=0.9,
     )
     seed: int = setting(7, "Seed of initialisation and order.")
 
