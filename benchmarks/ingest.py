@@ -90,6 +90,7 @@ class PeakMemory:
             self._most = max(self._most, tree_bytes(self._process))
 
     def gib(self) -> float:
+        """Stop watching; return the peak."""
         self._done.set()
         self._thread.join()
         return round(self._most / 2**30, 3)
