@@ -195,9 +195,9 @@ def test_an_indexed_file_that_breaks_keeps_its_last_good_text(bring, expert, sou
 
 
 def test_files_of_other_formats_are_named_as_skipped(bring, source):
-    write_files(source, {"song.mp3": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
+    write_files(source, {"film.mp4": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
     report = bring(source)
-    assert [Path(p).name for p in report.unsupported] == ["song.mp3"]
+    assert [Path(p).name for p in report.unsupported] == ["film.mp4"]
     assert counts(report) == [3, 0, 0, 0, 0]
 
 
