@@ -89,7 +89,7 @@ def status(folder: Path | str) -> dict[str, Any]:
         "documents": len(known),
         "pages": pages,
         "chunks": index.chunk_count() if index else 0,
-        "duplicates": [dataclasses.asdict(group) for group in index.near_duplicates()] if index else [],
+        "duplicates": [group.as_dict() for group in index.near_duplicates()] if index else [],
         "failed": failed,
         "warnings": warnings,
         "examples": _examples(expert / "examples", index, known),

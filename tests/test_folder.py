@@ -11,6 +11,8 @@ from doyen.config import Settings, load_settings
 from doyen.errors import ExpertError, ModelError, StoreError, UsageError
 from doyen.folder import init, status
 from doyen.ingesting import ingest, open_index
+from doyen.lineage import write_lineage
+from doyen.records import Example, SourceSpan
 
 MANIFEST = AdapterManifest(
     *("first", "smollm2-135m-instruct", "m@1", "lora", "t", "2026-01-01T00:00:00", {}, {}, [], []),
@@ -111,3 +113,28 @@ def test_the_newest_adapter_is_the_one_made_last_whatever_was_written_since(expe
     dataclasses.replace(MANIFEST, created="2026-02-01T00:00:00").write(expert / "adapters" / "later")
     MANIFEST.write(expert / "adapters" / "first")
     assert adapter_folder(expert, "").name == "later"
+
+
+def test_an_adapter_with_lineage_tells_which_examples_are_stale(filled, tmp_path):
+    known = {d.id: d.sha256 for d in open_index(filled, load_settings(filled)).documents()}
+    spans = [SourceSpan(name, known[name], None, 0, 4) for name in ("a.txt", "b.txt")]
+    examples = [Example((), (spans[n % 2],), question_id=f"q{n}", variant="passages") for n in range(4)]
+    MANIFEST.write(filled / "adapters" / "first")
+    write_lineage(filled / "adapters" / "first", examples)
+    write_files(filled / "examples", {"manifest.json": '{"train": 4, "validation": 0}'})
+    (filled / "examples" / "train.jsonl").write_text("".join(json.dumps(e.as_dict()) + "\n" for e in examples))
+    assert status(filled)["adapters"][0]["stale_examples"] == []
+    write_files(tmp_path / "source", {"b.txt": "Other words."})
+    ingest(filled, [tmp_path / "source"], embedder=HashEmbedder())
+    row = status(filled)
+    for found in (row["adapters"][0], row["examples"]):
+        assert [e["question_id"] for e in found["stale_examples"]] == ["q1", "q3"]
+        assert (found["stale_documents"], found["stale_share"]) == (["b.txt"], 0.5)
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_duplicates_are_shown(filled, tmp_path):
+    write_files(tmp_path / "source", {"copy.txt": "Text of a."})
+    ingest(filled, [tmp_path / "source"], embedder=HashEmbedder())
+    (group,) = status(filled)["duplicates"]
+    assert (group["documents"], group["exact"]) == (["a.txt", "copy.txt"], True)

@@ -47,7 +47,7 @@ def documents(
         found = [duplicate_line(g.documents, g.similarity, g.exact, most=None) for g in groups]
         count = sum(len(g.documents) for g in groups)
         found.append(f"{count} documents in {len(groups)} groups")
-        show([dataclasses.asdict(g) for g in groups], "\n".join(found), json_)
+        show([g.as_dict() for g in groups], "\n".join(found), json_)
         return
     rows = index.documents()
     lines = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ class DuplicateGroup:
     documents: tuple[str, ...]
     similarity: float
     exact: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the group as plain values."""
+        return {"documents": list(self.documents), "similarity": self.similarity, "exact": self.exact}
 
 
 def sketch(text: str) -> bytes:

@@ -21,6 +21,7 @@ _KEEP_TABLE_STATES = timedelta(minutes=10)
 _KEEP_NO_STATE = timedelta(milliseconds=1)
 _FRAGMENT_ROWS = 2**32  # a row's address is its fragment's number times this, plus its place in there
 _DAY_S = 86400.0
+_FTS_MEMORY_MIB = 64
 
 
 def recover(tables: Tables) -> int:
@@ -105,33 +106,49 @@ def finish(tables: Tables, *, whole: bool, keep_versions_days: float, now: float
     too_old = f"retired_at <= {now - keep_versions_days * _DAY_S!r}"
     if tables.versions.count_rows(too_old):
         tables.versions.delete(too_old)
-    erasing = bool(tables.erasing)
-    if erasing:
+    if tables.erasing:
+        _erase_from_files(tables)
+    else:
         for name in TABLES:
-            _rewrite_thinned_fragments(tables, name)
-    _index_text(tables, anew=erasing)
-    keep = _KEEP_NO_STATE if erasing else _KEEP_TABLE_STATES
-    for name in TABLES:
-        table = getattr(tables, name)
-        if erasing or table.count_rows():
-            table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
+            _compact(tables, name)
+        if not tables.chunks.list_indices():  # after compacting, which would have to renumber its rows
+            _index_text(tables)
     if whole:
         tables.end()
 
 
-def _index_text(tables: Tables, *, anew: bool) -> None:
-    """Build the full-text index where there is none, or anew; later rows are taken in when the table is compacted."""
+def _compact(tables: Tables, name: str, *, erasing: bool = False) -> None:
+    """Merge small files, take new rows into the full-text index, drop old states of the table."""
+    table = getattr(tables, name)
+    if erasing or table.count_rows():
+        keep = _KEEP_NO_STATE if erasing else _KEEP_TABLE_STATES
+        table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
+
+
+def _index_text(tables: Tables) -> None:
     from lancedb.index import FTS
 
-    there = list(tables.chunks.list_indices())
-    if not tables.chunks.count_rows():
-        for index in there:
-            tables.chunks.drop_index(index.name)
-    elif anew or not there:
+    if tables.chunks.count_rows():
         config = FTS(
-            base_tokenizer="icu/split", language="English", stem=True, remove_stop_words=False, ascii_folding=True
+            base_tokenizer="icu/split",
+            language="English",
+            stem=True,
+            remove_stop_words=False,
+            ascii_folding=True,
+            memory_limit=_FTS_MEMORY_MIB,
+            num_workers=1,
         )
-        tables.chunks.create_index("indexed", config=config, replace=True)
+        tables.chunks.create_index("indexed", config=config)
+
+
+def _erase_from_files(tables: Tables) -> None:
+    """Leave no file that holds a deleted row: thinned fragments are copied, the full-text index is built anew."""
+    for index in list(tables.chunks.list_indices()):
+        tables.chunks.drop_index(index.name)
+    for name in TABLES:
+        _rewrite_thinned_fragments(tables, name)
+        _compact(tables, name, erasing=True)
+    _index_text(tables)
 
 
 def _rewrite_thinned_fragments(tables: Tables, name: str) -> None:

@@ -17,6 +17,9 @@ from doyen.config import write_atomic
 from doyen.index.rows import one_of, schema_of
 
 TABLES = ("chunks", "documents", "versions")
+_INDEX_CACHE_BYTES = 128 << 20
+# Every write makes a state of the table that lists all its files: LanceDB's default of 1 GiB fills up with them.
+_METADATA_CACHE_BYTES = 32 << 20
 _MOST_VALUES = 500
 """Of one condition: LanceDB's parser slows down with the square of a list's length."""
 
@@ -36,7 +39,8 @@ class Tables:
         """Open the tables, making those that are missing. Reads always see the newest state, also of other processes."""
         import lancedb
 
-        database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
+        session = lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES)
+        database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0), session=session)
         names = database.list_tables().tables
         found = [
             database.open_table(name)

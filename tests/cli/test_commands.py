@@ -312,6 +312,54 @@ def test_search_prints_places_or_json(run, filled):
     assert out.startswith("1. lease.txt p. ")
 
 
+def test_an_older_version_of_a_document_can_be_shown(run, filled, source):
+    write_files(source, {"lease.txt": "The deposit is returned within sixty days."})
+    run("ingest", source, "--expert", filled)
+    _, out, _ = run("documents", "versions", "lease.txt", "--expert", filled)
+    assert [line.split()[0] for line in out.splitlines()] == ["v2", "v1"]
+    assert "current" in out.splitlines()[0] and "until" in out.splitlines()[1]
+    assert [v["version"] for v in as_json(run("documents", "versions", "lease.txt", "--json", "--expert", filled))] == [
+        2,
+        1,
+    ]
+    _, out, _ = run("documents", "show", "lease.txt", "--version", 1, "--text", "--expert", filled)
+    assert out == FILES["lease.txt"] + "\n" or "thirty days" in out
+    _, out, _ = run("documents", "show", "lease.txt", "--text", "--expert", filled)
+    assert "sixty days" in out
+    code, _, err = run("documents", "show", "lease.txt", "--version", 9, "--expert", filled)
+    assert (code, "doyen documents versions lease.txt" in err) == (1, True)
+
+
+def test_duplicates_are_listed(run, filled, source):
+    write_files(source, {"copy.txt": FILES["lease.txt"]})
+    run("ingest", source, "--expert", filled)
+    _, out, _ = run("documents", "--duplicates", "--expert", filled)
+    assert out.splitlines() == ["copy.txt = lease.txt", "2 documents in 1 groups"]
+    (group,) = as_json(run("documents", "--duplicates", "--json", "--expert", filled))
+    assert group == {"documents": ["copy.txt", "lease.txt"], "similarity": 1.0, "exact": True}
+    assert "copy.txt = lease.txt" in run("status", "--expert", filled)[1]
+
+
+def test_a_page_that_cannot_be_drawn_says_why(run, filled, tmp_path):
+    code, _, err = run("documents", "page", "lease.txt", 1, "--out", tmp_path / "page.png", "--expert", filled)
+    assert code == 2 and "no PDF" in err
+    assert not (tmp_path / "page.png").exists()
+
+
+def test_a_page_of_a_pdf_is_written_as_a_picture(run, filled, source, tmp_path):
+    from reportlab.pdfgen.canvas import Canvas
+
+    canvas = Canvas(str(source / "plan.pdf"))
+    canvas.drawString(60, 700, "The plan has one page.")
+    canvas.save()
+    run("ingest", source, "--expert", filled)
+    arguments = ("documents", "page", "plan.pdf", 1, "--out", tmp_path / "page.png", "--expert", filled)
+    code, out, err = run(*arguments, "--quote", "one page", "--quote", "two pages")
+    assert (code, out.startswith("wrote"), "not on this page: two pages" in err) == (0, True, True)
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert [len(boxes) for boxes in as_json(run(*arguments, "--quote", "one page", "--json"))["boxes"]] == [1]
+
+
 def test_search_like_gives_other_documents(run, filled):
     hits = as_json(run("search", "--like", "lease.txt", "--expert", filled, "--json"))
     assert {h["document"] for h in hits} == {"house/yard.md", "house/o'neil.txt"}

@@ -17,6 +17,7 @@ from doyen.errors import ConfigError, GateError, Interrupted, UsageError
 from doyen.finetuning.running import finetune as finetune_expert
 from doyen.finetuning.running import next_name
 from doyen.finetuning.training import FINAL_RATE, finetune, learning_rate, recalibrate
+from doyen.lineage import read_lineage
 from doyen.models.engine import TransformersEngine
 
 
@@ -73,8 +74,10 @@ def test_the_adapter_folder_says_what_it_is_made_of(trained, phi, examples):
         "adapter_config.json",
         "adapter_model.safetensors",
         "history.jsonl",
+        "lineage.jsonl",
         "manifest.json",
     }
+    assert len(read_lineage(folder / "lineage.jsonl")) == manifest.examples["train"]
     assert read_adapter(folder) == dataclasses.replace(manifest)
     assert list_adapters(expert) == [folder]
     assert not (expert / "adapters" / ".whole.training").exists()
