@@ -78,7 +78,10 @@ class IngestSettings:
 
     workers: int = setting(0, "Processes that read files; 0: one a core, at most 4.", low=0, high=64)
     file_timeout_s: float = setting(
-        30.0, "Longest time for one file; each MiB beyond 8 MiB adds 2 s.", low=1.0, high=86400.0
+        30.0,
+        "Most processor time for one file; each MiB beyond 8 MiB adds 2 s. By the clock: four times that.",
+        low=1.0,
+        high=86400.0,
     )
     file_memory_gib: float = setting(2.0, "Most memory for one file.", low=0.25, high=1024.0)
     file_max_characters: int = setting(50_000_000, "Most text out of one file.", low=1000)

@@ -52,6 +52,9 @@ PAGE = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /R
 CATALOGUE, PAGES = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 
 
+DRAWN = stream(b"BT /F1 9 Tf (text) Tj ET")
+
+
 def good_pdf():
     text = b"BT /F1 11 Tf 50 740 Td 14 TL " + b" ".join(b"(%s) '" % line.encode() for line in LINES[:40]) + b" ET"
     return pdf([CATALOGUE, PAGES, PAGE, stream(text), FONT])
@@ -232,6 +235,23 @@ def deflated_pdf(size):
     return pdf([CATALOGUE, PAGES, PAGE, stream(data, b"/Filter /FlateDecode"), FONT])
 
 
+def outline_loop():
+    catalogue = b"<< /Type /Catalog /Pages 2 0 R /Outlines 6 0 R >>"
+    entry = b"<< /Title (a) /Parent 6 0 R /Next 7 0 R /First 7 0 R >>"
+    return pdf([catalogue, PAGES, PAGE, DRAWN, FONT, b"<< /First 7 0 R /Last 7 0 R >>", entry])
+
+
+def empty_pages(count):
+    kids = b" ".join(b"%d 0 R" % n for n in range(3, 3 + count))
+    pages = b"<< /Type /Pages /Kids [" + kids + b"] /Count %d >>" % count
+    return pdf([CATALOGUE, pages, *[b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"] * count])
+
+
+def deep_dictionary(depth):
+    catalogue = b"<< /Type /Catalog /Pages 2 0 R /A " + b"<< /A " * depth + b">>" * depth + b">>"
+    return pdf([catalogue, PAGES, PAGE, stream(b""), FONT])
+
+
 def form_loop():
     form = stream(b"/X Do", b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 4 0 R >> >>")
     first = (
@@ -347,10 +367,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     # PDF
     "kids-loop.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [2 0 R] /Count 5 >>"]),
     "parent-loop.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [3 0 R] /Count 1 /Parent 3 0 R >>", b"<< /Type /Page /Parent 3 0 R >>"]),
-    "same-page-10000.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [" + b"3 0 R " * 10_000 + b"] /Count 10000 >>", PAGE, stream(b"BT /F1 9 Tf (text) Tj ET"), FONT]),
-    "count.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [3 0 R] /Count 999999999 >>", PAGE, stream(b"BT /F1 9 Tf (text) Tj ET"), FONT]),
+    "same-page-10000.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [" + b"3 0 R " * 10_000 + b"] /Count 10000 >>", PAGE, DRAWN, FONT]),
+    "count.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [3 0 R] /Count 999999999 >>", PAGE, DRAWN, FONT]),
     "negative-count.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [3 0 R] /Count -7 >>", PAGE, stream(b""), FONT]),
-    "outline-loop.pdf": lambda: pdf([b"<< /Type /Catalog /Pages 2 0 R /Outlines 6 0 R >>", PAGES, PAGE, stream(b"BT /F1 9 Tf (text) Tj ET"), FONT, b"<< /First 7 0 R /Last 7 0 R >>", b"<< /Title (a) /Parent 6 0 R /Next 7 0 R /First 7 0 R >>"]),
+    "outline-loop.pdf": lambda: outline_loop(),
     "form-loop.pdf": form_loop,
     "prev-loop.pdf": lambda: good_pdf().replace(b"/Root 1 0 R ", b"/Root 1 0 R /Prev 9 "),
     "length-loop.pdf": lambda: good_pdf().replace(b"/Length ", b"/Length 4 0 R % "),
@@ -358,11 +378,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "nan-page.pdf": lambda: good_pdf().replace(b"[0 0 612 792]", b"[0 0 0 0]"),
     "deep-arrays.pdf": lambda: pdf([CATALOGUE, PAGES, PAGE, stream(b"[" * 100_000 + b"] TJ"), FONT]),
     "deep-saves.pdf": lambda: pdf([CATALOGUE, PAGES, PAGE, stream(b"q " * 300_000), FONT]),
-    "deep-dictionary.pdf": lambda: pdf([b"<< /Type /Catalog /Pages 2 0 R /A " + b"<< /A " * 50_000 + b">>" * 50_000 + b">>", PAGES, PAGE, stream(b""), FONT]),
+    "deep-dictionary.pdf": lambda: deep_dictionary(50_000),
     "filters.pdf": lambda: pdf([CATALOGUE, PAGES, PAGE, stream(zlib.compress(b"x"), b"/Filter [" + b"/FlateDecode " * 500 + b"]"), FONT]),
-    "empty-pages.pdf": lambda: pdf([CATALOGUE, b"<< /Type /Pages /Kids [" + b" ".join(b"%d 0 R" % n for n in range(3, 5003)) + b"] /Count 5000 >>", *[b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"] * 5000]),
+    "empty-pages.pdf": lambda: empty_pages(5000),
     "header-only.pdf": lambda: b"%PDF-1.7\n%%EOF",
-    "javascript.pdf": lambda: pdf([b"<< /Type /Catalog /Pages 2 0 R /OpenAction << /S /JavaScript /JS (while(1);) >> >>", PAGES, PAGE, stream(b"BT /F1 9 Tf (text) Tj ET"), FONT]),
+    "javascript.pdf": lambda: pdf([b"<< /Type /Catalog /Pages 2 0 R /OpenAction << /S /JavaScript /JS (while(1);) >> >>", PAGES, PAGE, DRAWN, FONT]),
     # images
     "huge.png": lambda: png(60_000, 60_000, rows=10),
     "cut.png": lambda: png(500, 500, rows=3),

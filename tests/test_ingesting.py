@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -194,9 +195,9 @@ def test_an_indexed_file_that_breaks_keeps_its_last_good_text(bring, expert, sou
 
 
 def test_files_of_other_formats_are_named_as_skipped(bring, source):
-    write_files(source, {"song.mp3": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
+    write_files(source, {"film.mp4": b"\xff\xd8", ".hidden.txt": "x", "~$lease.docx": "x"})
     report = bring(source)
-    assert [Path(p).name for p in report.unsupported] == ["song.mp3"]
+    assert [Path(p).name for p in report.unsupported] == ["film.mp4"]
     assert counts(report) == [3, 0, 0, 0, 0]
 
 
@@ -531,3 +532,137 @@ def test_what_was_deleted_is_never_found(files, data):
         assert not gone & set(ids(expert))
         for text in files.values():
             assert not gone & found(expert, text)
+
+
+# ---- in step with the source
+
+
+def test_a_renamed_file_is_not_embedded_again(bring, expert, source, embedder):
+    bring(source)
+    embedded = embedder.embedded
+    (source / "lease.txt").rename(source / "contract.txt")
+    report = bring(source)
+    assert (report.new, report.removed) == (["contract.txt"], ["lease.txt"])
+    # The title is made of the name where the text has none: only what it changes is embedded anew.
+    assert embedder.embedded - embedded == report.chunks - report.reused
+    (source / "house/yard.md").rename(source / "yard.md")
+    embedded = embedder.embedded
+    report = bring(source)
+    assert (report.new, report.removed, report.reused) == (["yard.md"], ["house/yard.md"], 1)
+    assert embedder.embedded == embedded
+
+
+def test_a_moved_folder_takes_over_and_what_it_lost_is_taken_out(bring, expert, source, tmp_path):
+    bring(source)
+    moved = source.rename(tmp_path / "moved")
+    (moved / "lease.txt").unlink()
+    report = bring(moved)
+    assert report.removed == ["lease.txt"]
+    assert {d.root for d in index_of(expert).documents()} == {str(moved)}
+
+
+def test_a_failed_file_is_read_again_only_when_it_changed_or_that_is_asked_for(bring, source):
+    write_files(source, {"late.csv": "a,b\n"})
+    assert counts(bring(source)) == [3, 0, 0, 0, 1]
+    first = bring(source)
+    assert first.failed and "late.csv" in first.failed[0][0]
+    assert bring(source, retry_failed=True).failed == first.failed
+    write_files(source, {"late.csv": "a,b\n1,2\n"})
+    assert counts(bring(source)) == [1, 0, 3, 0, 0]
+
+
+def test_without_sources_all_known_ones_are_ingested_with_their_names(bring, expert, source, tmp_path):
+    other = write_files(tmp_path / "other", {"lease.txt": "Another lease."})
+    bring(source)
+    bring(other, name="berlin")
+    write_files(other, {"more.txt": "More of it."})
+    assert bring().new == ["berlin/more.txt"]
+    assert counts(bring(retry_failed=True)) == [0, 0, 0, 0, 0]
+
+
+def test_rebuild_does_not_lose_sources_that_are_not_named(bring, expert, source, tmp_path):
+    other = write_files(tmp_path / "other", {"a.txt": "Text of a."})
+    bring(source)
+    bring(other)
+    with pytest.raises(UsageError, match="would take out what came from") as caught:
+        bring(other, rebuild=True)
+    assert "doyen ingest --rebuild alone" in (caught.value.hint or "")
+    assert len(ids(expert)) == 4
+    assert counts(bring(rebuild=True)) == [4, 0, 0, 0, 0]
+    assert counts(bring(other, rebuild=True, prune=True)) == [1, 0, 0, 0, 0]
+    assert counts(bring()) == [0, 0, 1, 0, 0]
+
+
+def test_a_source_that_fails_does_not_stop_the_others_nor_lose_its_documents(bring, expert, source, tmp_path):
+    other = write_files(tmp_path / "other", {"a.txt": "Text of a."})
+    bring(source)
+    shutil.rmtree(source)
+    source.mkdir()
+    report = bring(source, other, prune=True)
+    assert report.new == ["a.txt"]
+    assert [file for file, _ in report.failed] == [str(source)]
+    assert len(ids(expert)) == 4
+
+
+def test_files_within_a_file_come_and_go_with_it(bring, expert, source):
+    import io
+    import zipfile
+
+    def pack(members):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, text in members.items():
+                archive.writestr(name, text)
+        return out.getvalue()
+
+    write_files(source, {"box.zip": pack({"a.txt": "The first paper.", "b/c.txt": "The second paper.", "d.txt": ""})})
+    report = bring(source)
+    assert {"box.zip/a.txt", "box.zip/b/c.txt"} <= set(report.new)
+    assert report.failed[0][0] == str(source / "box.zip/d.txt")
+    assert bring(source).failed == report.failed
+    write_files(source, {"box.zip": pack({"a.txt": "The first paper.", "e.txt": "The third paper."})})
+    report = bring(source)
+    assert (report.new, report.removed, report.failed) == (["box.zip/e.txt"], ["box.zip/b/c.txt"], [])
+    (source / "box.zip").unlink()
+    assert sorted(bring(source).removed) == ["box.zip/a.txt", "box.zip/e.txt"]
+
+
+def test_near_duplicates_are_reported(bring, source):
+    text = " ".join(f"The tenant of flat {n} waters the lawn on day {n % 7}." for n in range(60))
+    write_files(source, {"one.txt": text, "two.txt": text.replace("flat 7 ", "flat 8 ")})
+    (group,) = bring(source).duplicates
+    assert group.documents == ("one.txt", "two.txt")
+
+
+def test_two_ingests_of_one_index_at_a_time_are_refused(bring, expert, source, embedder):
+    from doyen.ingesting.opening import only_writer
+
+    bring(source)
+    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen"):
+        bring(source)
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]
+
+
+def test_watching_follows_the_folder_until_it_is_stopped(expert, source, embedder):
+    from doyen.ingesting.watching import watch
+
+    stop = threading.Event()
+    reports = watch(expert, [source], embedder=embedder, stop=stop)
+    assert counts(next(reports)) == [3, 0, 0, 0, 0]
+    # Changes are made until one is seen: the watch begins when the next report is asked for.
+    writer = threading.Thread(target=_write_until, args=(source / "new.txt", stop))
+    writer.start()
+    try:
+        report = next(reports)
+        assert "new.txt" in [*report.new, *report.changed]
+    finally:
+        stop.set()
+        writer.join()
+    assert list(reports) == []
+
+
+def _write_until(path, stop):
+    n = 0
+    while not stop.wait(0.3):
+        n += 1
+        path.write_text(f"Prams are kept in cellar {n}.")

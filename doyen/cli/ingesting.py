@@ -157,7 +157,7 @@ def _show(report: IngestReport, as_json: bool) -> None:
             f"{report.chunks} chunks in {report.seconds:.1f} s "
             f"({read / report.seconds:.1f} documents/s, {report.chunks / report.seconds:.0f} chunks/s){reused}"
         )
-    lines += [f"failed: {_line(file)}: {reason}" for file, reason in report.failed]
+    lines += _some([f"failed: {_line(file)}: {reason}" for file, reason in report.failed])
     lines += _some([f"warning: {_line(document)}: {remark}" for document, remark in report.warnings])
     lines += _some(
         [f"nearly the same: {_line(duplicate_line(g.documents, g.similarity, g.exact))}" for g in report.duplicates]

@@ -70,6 +70,7 @@ def ingest(
     return run.report
 
 
+_LISTED = 100  # failures listed of one item: an archive may hold thousands of broken files
 Named = list[tuple[KnownSource, Source]]
 
 
@@ -235,8 +236,11 @@ class Run:
             faults = parsed.failures
             self._keep_originals(task, parsed)
             writer.add(task, parsed, before)
-        for document, reason in faults:
+        for document, reason in faults[:_LISTED]:
             self._selector.fail(task.id, _place(task, document), task.root, reason, task.sha256)
+        if len(faults) > _LISTED:
+            reason = f"{len(faults) - _LISTED:,} more files in it cannot be read"
+            self._selector.fail(task.id, task.source, task.root, reason, task.sha256)
         for document, remark in parsed.warnings if parsed else []:
             self.report.warnings.append((document, remark))
             self._warnings.note(Fault(document, remark, task.id, task.root, task.sha256))

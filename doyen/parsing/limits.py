@@ -7,14 +7,16 @@ from dataclasses import dataclass
 MEBIBYTE = 1 << 20
 _BYTES_WITHOUT_EXTRA_TIME = 8 * MEBIBYTE
 _SECONDS_PER_MEBIBYTE = 2.0
+CLOCK_FACTOR = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds of one task, and how long a worker lives.
 
-    `seconds` holds for inputs up to 8 MiB; each further MiB adds 2 s. A worker that has done `tasks` or holds more
-    than `keep_mib` afterwards makes place for a new one.
+    `seconds` are of processor time, so that a busy machine fails no file, and hold for inputs up to 8 MiB; each further
+    MiB adds 2 s. By the clock a task may take four times that (it may wait for a program that it has started). A worker
+    that has done `tasks` or holds more than `keep_mib` afterwards makes place for a new one.
     """
 
     seconds: float = 30.0

@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from doyen.errors import DoyenError
-from doyen.parsing.limits import MEBIBYTE, Limits
-from doyen.parsing.worker import receive, resident_bytes, send
+from doyen.parsing.limits import CLOCK_FACTOR, MEBIBYTE, Limits
+from doyen.parsing.worker import cpu_seconds, receive, resident_bytes, send
 
 _BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from doyen.parsing.worker import main;main()"
 _START_S = 120.0
@@ -151,7 +151,7 @@ class _Seat(Generic[T, R]):
         self._function, self._limits, self._closing = function, limits, closing
         self._tasks, self._outcomes = tasks, outcomes
         self.process: subprocess.Popen[bytes] | None = None
-        self._deadline = float("inf")
+        self._deadline = self._cpu_deadline = float("inf")
         self._overrun = "did not start"
         self._killed_for: str | None = None
         self._largest = 0
@@ -220,7 +220,10 @@ class _Seat(Generic[T, R]):
 
     def _exchange(self, task: T) -> tuple[Outcome[T, R], int]:
         """Have the worker do a task; return the outcome and the bytes that the worker holds."""
-        self._deadline = time.monotonic() + self._limits.seconds_for(task.size)
+        assert self.process is not None
+        seconds, used = self._limits.seconds_for(task.size), cpu_seconds(self.process.pid)
+        self._cpu_deadline = float("inf") if used is None else used + seconds
+        self._deadline = time.monotonic() + seconds * (1.0 if used is None else CLOCK_FACTOR)
         self._overrun = self._limits.too_long(task.size)
         try:
             self._send(task)
@@ -230,7 +233,7 @@ class _Seat(Generic[T, R]):
             self._discard()
             return Outcome(task, None, reason), 0
         finally:
-            self._deadline = float("inf")
+            self._deadline = self._cpu_deadline = float("inf")
         if reason == "MemoryError":
             reason = self._limits.too_big()
         return Outcome(task, result, reason, own), resident
@@ -251,7 +254,8 @@ class _Seat(Generic[T, R]):
             process = self.process
             if self._deadline == float("inf") or process is None:
                 continue
-            if time.monotonic() > self._deadline:
+            used = cpu_seconds(process.pid) or 0.0
+            if time.monotonic() > self._deadline or used > self._cpu_deadline:
                 self.kill(self._overrun)
             self._largest = max(self._largest, resident_bytes(process.pid))
             if self._largest > self._limits.memory_gib * 2**30:

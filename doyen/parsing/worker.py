@@ -52,6 +52,16 @@ def resident_bytes(process: int | str = "self") -> int:
         return 0
 
 
+def cpu_seconds(process: int) -> float | None:
+    """Return the processor time that a process and its ended children have used; None where only the clock tells."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def main() -> None:
     """Work until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

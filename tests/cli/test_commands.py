@@ -213,7 +213,7 @@ def test_pulling_an_unknown_model_names_the_nearest(run):
 
 
 def test_ingest_counts_and_names_what_failed(run, made, source):
-    write_files(source, {"empty.txt": "", "song.mp3": "x"})
+    write_files(source, {"empty.txt": "", "film.mp4": "x"})
     row = as_json(run("ingest", source, "--expert", made, "--json"))
     assert {k: row[k] for k in ("new", "changed", "unchanged", "removed", "failed")} == {
         "new": 3,
@@ -223,7 +223,7 @@ def test_ingest_counts_and_names_what_failed(run, made, source):
         "failed": 1,
     }
     assert row["failures"][0]["file"] == str(source / "empty.txt")
-    assert [Path(p).name for p in row["skipped"]] == ["song.mp3"]
+    assert [Path(p).name for p in row["skipped"]] == ["film.mp4"]
     code, out, _ = run("ingest", source, "--expert", made)
     assert code == 0
     assert "new 0  changed 0  unchanged 3  removed 0  failed 1" in out
