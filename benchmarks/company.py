@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from measuring import figures, parser, save, show_arms
+from measuring import adapter_figures, figures, parser, save, show_arms
 
 import doyen
 from doyen.cli.output import Bar
@@ -26,7 +26,7 @@ def main() -> None:
     expert = arguments.work
     if not (expert / "doyen.toml").exists():
         doyen.init(expert)
-    ingested = doyen.ingest(expert, [COMPANY / "documents"])
+    doyen.ingest(expert, [COMPANY / "documents"])
     doyen.import_file(expert, COMPANY / "questions.jsonl")
     examples = doyen.build_examples(expert, open_retriever(expert, load_settings(expert)))
     if not (expert / "adapters" / "company" / "manifest.json").exists():
@@ -43,7 +43,7 @@ def main() -> None:
     folder = Path(__file__).parent / "results" / "company"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(report["folder"]) / "report.html", folder / "report.html")
-    adapter = doyen.status(expert)["adapters"][-1]
+    adapter = adapter_figures(expert, "company")
     metrics = report["arms"]["rag+finetuned"]["metrics"]
     gains = {(d["a"], d["b"]): d["metrics"]["token_f1"] for d in report["differences"]}
     bars = {
@@ -58,7 +58,7 @@ def main() -> None:
         "company",
         {
             "bars": bars,
-            "ingest_chunks": ingested.chunks,
+            "chunks": doyen.status(expert)["chunks"],
             "examples": examples.variants,
             "adapter": adapter,
             "comparison": figures(report),

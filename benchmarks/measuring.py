@@ -95,6 +95,13 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
     return kept | {"questions": report["questions"], "manifest": manifest, "seed": report["seed"]}
 
 
+def adapter_figures(expert: Path, name: str) -> dict[str, Any]:
+    """Return what an adapter's training took and reached, without the texts and hashes of its manifest."""
+    manifest = json.loads((expert / "adapters" / name / "manifest.json").read_text(encoding="utf-8"))
+    kept = ("method", "created", "steps", "tokens", "seconds", "peak_memory_gib", "trained_parameters")
+    return {k: manifest[k] for k in (*kept, "train_loss", "validation_loss", "settings", "calibration", "versions")}
+
+
 def show_arms(report: dict[str, Any]) -> None:
     """Print one line an arm."""
     for arm, row in report["arms"].items():

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import figures, parser, save, show_arms
+from measuring import adapter_figures, figures, parser, save, show_arms
 
 import doyen
 from doyen.answering import answer_of
@@ -135,7 +135,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "set": arguments.set,
         "examples": examples.variants,
-        "adapter": doyen.status(expert)["adapters"][-1],
+        "adapter": adapter_figures(expert, "bench"),
         "comparison": figures(report),
     }
     if arguments.set == "xquad":
