@@ -125,7 +125,7 @@ def scores(questions: list[Question], found: list[list[dict[str, Any]]]) -> dict
 
 
 def ndcg(question: Question, rows: list[dict[str, Any]], depth: int = 10) -> float:
-    """NDCG over distinct units (document and page where the gold has pages, else document), each gold unit worth 1."""
+    """Return nDCG over distinct units (document and page where the gold has pages, else document), each gold unit worth 1."""
     gold = {(g.document, g.page) for g in question.gold}
     paged = any(page is not None for _, page in gold)
     units: dict[tuple[str, int | None], None] = {}
