@@ -1,5 +1,6 @@
 """`doyen remove`: afterwards nothing of a document is found by any search, nor stands in any file of the store."""
 
+import dataclasses
 import random
 import string
 import time
@@ -173,3 +174,16 @@ def test_removing_erases_the_original_unless_another_document_is_the_same_file(e
     remove_documents(expert, ["m.eml/b.pdf"])  # the mail's copy holds it as well, so both go
     assert original_path(expert, sha("b")) is None and original_path(expert, sha("m")) is None
     assert open_(expert).text("m.eml")
+
+
+def test_what_lies_beside_a_removed_document_is_copied_in_slices(expert, embedder):
+    index = open_(expert)
+    texts = {f"long{n}.txt": f"{n} " + "word " * 1_500_000 for n in range(6)}  # of 16 million characters each
+    entries = [dataclasses.replace(one_chunk_document(n, t), chunks=[], sketch=bytes(256)) for n, t in texts.items()]
+    index.write(entries, embedder.embed([]))
+    index.finish()
+    remove_documents(expert, ["long2.txt"])
+    again = open_(expert)
+    assert "long2.txt" not in [d.id for d in again.documents()]
+    assert all(again.text(name)[0] == text for name, text in texts.items() if name != "long2.txt")
+    assert len(again.documents()) == 61 + 5

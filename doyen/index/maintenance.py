@@ -20,6 +20,8 @@ from doyen.index.writing import erase, retire
 _KEEP_TABLE_STATES = timedelta(minutes=10)
 _KEEP_NO_STATE = timedelta(milliseconds=1)
 _FRAGMENT_ROWS = 2**32  # a row's address is its fragment's number times this, plus its place in there
+_SLICE_CHARACTERS = 16 << 20
+_CHUNK_CHARACTERS = 4000  # with its vector, and its text twice
 _DAY_S = 86400.0
 _FTS_MEMORY_MIB = 64
 
@@ -152,12 +154,31 @@ def _erase_from_files(tables: Tables) -> None:
 
 
 def _rewrite_thinned_fragments(tables: Tables, name: str) -> None:
-    """Copy the live rows of every fragment that has deleted ones: compaction leaves it as it is below a tenth of them."""
+    """Copy the live rows of every fragment that has deleted ones: compaction leaves it as it is below a tenth of them.
+
+    In slices, since an update holds all rows that it copies in memory, several times over.
+    """
     table = getattr(tables, name)
     for fragment in _thinned_fragments(tables, name):
-        first = fragment * _FRAGMENT_ROWS
-        within = f"_rowaddr >= {first} AND _rowaddr < {first + _FRAGMENT_ROWS}"
-        table.update(where=within, values_sql={"revision": "revision"})
+        start = fragment * _FRAGMENT_ROWS
+        for first, last in _slices(table, f"_rowaddr >= {start} AND _rowaddr < {start + _FRAGMENT_ROWS}"):
+            within = f"_rowaddr >= {first} AND _rowaddr <= {last}"
+            table.update(where=within, values_sql={"revision": "revision"})
+
+
+def _slices(table: Any, condition: str) -> list[tuple[int, int]]:
+    """Return the first and last row address of slices of about _SLICE_CHARACTERS, of the rows that meet a condition."""
+    wide = "characters" in table.schema.names
+    query = table.search().where(condition).select(["characters"] if wide else ["start"]).with_row_id(True).limit(None)
+    rows = query.to_arrow()  # as long as row ids are not made stable, they are addresses
+    if not rows.num_rows:
+        return []
+    addresses = rows["_rowid"].to_numpy()
+    sizes = rows["characters"].to_numpy() if wide else np.full(len(addresses), _CHUNK_CHARACTERS)
+    order = np.argsort(addresses)
+    addresses, numbers = addresses[order], np.cumsum(sizes[order]) // _SLICE_CHARACTERS
+    cuts = np.flatnonzero(np.diff(numbers)) + 1
+    return [(int(part[0]), int(part[-1])) for part in np.split(addresses, cuts)]
 
 
 def _thinned_fragments(tables: Tables, name: str) -> Sequence[int]:

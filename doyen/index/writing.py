@@ -21,7 +21,7 @@ from doyen.index.tables import Tables, delete_where, rows_with
 from doyen.records import Chunk
 from doyen.sources.item import Item
 
-_RETIRED_AT_ONCE = 200
+_RETIRED_AT_ONCE = 50
 _HEAD = ("id", "item", "sha256", "version")
 
 
