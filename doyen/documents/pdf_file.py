@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from doyen.documents.office_lock import PASSWORD_HINT
+from doyen.documents.office_lock import needs_password
 from doyen.documents.pdf_guard import refuse_endless_forms
 from doyen.errors import DocumentError
 
@@ -62,5 +62,4 @@ def _opened(data: bytes, name: str, passwords: Sequence[str]) -> pypdfium2.PdfDo
                 raise DocumentError(
                     f"{name} is not a readable PDF (damaged or cut off)", hint="fetch the file again"
                 ) from error
-    given = "none of the passwords given opens it" if passwords else "needs a password"
-    raise DocumentError(f"{name} is encrypted and {given}", hint=PASSWORD_HINT)
+    raise needs_password(name, passwords)

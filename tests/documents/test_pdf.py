@@ -218,7 +218,7 @@ def test_an_empty_user_password_opens_and_a_real_one_is_named():
 def test_passwords_are_tried_in_turn():
     locked = make_pdf([["Secret"]], encrypt=StandardEncryption("user", ownerPassword="owner", strength=128))
     assert read_pdf(locked, Path("a.pdf"), ["wrong", "user"]).text == "Secret"
-    with pytest.raises(DocumentError, match="none of the passwords given opens it"):
+    with pytest.raises(DocumentError, match="none of the 1 given opens it"):
         read_pdf(locked, Path("a.pdf"), ["wrong"])
 
 
