@@ -580,6 +580,20 @@ def test_without_sources_all_known_ones_are_ingested_with_their_names(bring, exp
     assert counts(bring(retry_failed=True)) == [0, 0, 0, 0, 0]
 
 
+def test_a_known_source_that_is_gone_is_told_and_the_others_go_on(bring, expert, source, tmp_path):
+    other = write_files(tmp_path / "other", {"a.txt": "Text of a."})
+    bring(source)
+    bring(other)
+    shutil.rmtree(source)
+    report = bring()
+    assert (counts(report), report.failed[0][0]) == ([0, 0, 1, 0, 1], str(source))
+    assert len(ids(expert)) == 4
+    for options in ({"rebuild": True}, {"prune": True}, {"prune": True, "retry_failed": True}):
+        with pytest.raises(DocumentError, match="there is no file or folder"):
+            bring(**options)
+    assert len(ids(expert)) == 4
+
+
 def test_rebuild_does_not_lose_sources_that_are_not_named(bring, expert, source, tmp_path):
     other = write_files(tmp_path / "other", {"a.txt": "Text of a."})
     bring(source)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
-from doyen.sources import SourceOptions
+from doyen.documents import SUFFIXES
+from doyen.errors import DocumentError, UsageError
+from doyen.sources import Source, SourceOptions, open_source, open_sources, options_of
 
 SOURCES_FILE = "sources.json"
 
@@ -30,6 +32,46 @@ class KnownSource:
         """Return the options for `open_source`; lists of JSON become tuples."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}
         return SourceOptions(**values, state=state)
+
+
+Named = list[tuple[KnownSource, Source]]
+
+
+def open_named(specs: Sequence[Path | str], name: str | None, options: SourceOptions) -> Named:
+    """Open what the user named, each with what `sources.json` will hold of it."""
+    opened = open_sources(specs, suffixes=SUFFIXES, name=name, options=options)
+    return [(KnownSource(s.spec, name, changed_options(options_of(s, options))), s) for s in opened]
+
+
+def open_known(
+    expert: Path, state: Path | None, *, roots: set[str] | None, all_of_them: bool
+) -> tuple[Named, list[tuple[str, str]]]:
+    """Open the known sources (only those with one of the `roots`); return also (spec, reason) of those that are gone.
+
+    Raises:
+        UsageError: no source is known.
+        DocumentError: none can be opened, or one cannot where `all_of_them` are needed.
+    """
+    known = load_sources(expert)
+    if not known:
+        raise UsageError("no source given", hint="doyen ingest FOLDER")
+    found: Named = []
+    failed: list[tuple[str, str]] = []
+    for one in known:
+        try:
+            source = open_source(one.spec, suffixes=SUFFIXES, name=one.name, options=one.source_options(state))
+        except DocumentError as error:
+            if all_of_them or len(known) == 1:
+                raise
+            failed.append((one.spec, str(error)))
+            continue
+        if roots is None or source.root in roots:
+            found.append((one, source))
+    if len(failed) == len(known):
+        raise DocumentError(
+            f"none of the {len(known)} known sources can be opened: {failed[0][1]}", hint="check the paths"
+        )
+    return found, failed
 
 
 def changed_options(options: SourceOptions) -> dict[str, Any]:

@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from doyen.config import Settings, load_settings
-from doyen.documents import SUFFIXES
 from doyen.embedding import Embedder, TokenCounter, load_counter, load_embedder
 from doyen.errors import StoreError, UsageError
 from doyen.index.lance import IndexManifest, LanceIndex, is_index, recorded_fingerprint
 from doyen.ingesting.faults import WARNINGS_FILE, Fault, FaultBook, load_faults
 from doyen.ingesting.known_sources import (
     KnownSource,
+    Named,
     changed_options,
     load_sources,
+    open_known,
+    open_named,
     remember_sources,
 )
 from doyen.ingesting.opening import index_folder, only_writer, writing_store
@@ -32,7 +34,7 @@ from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
 from doyen.originals import collect_originals, keep_original, wanted_original
 from doyen.parsing import Limits, Outcome, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
-from doyen.sources import Source, SourceOptions, open_source, open_sources, options_of
+from doyen.sources import Source, SourceOptions
 
 
 def ingest(
@@ -63,44 +65,23 @@ def ingest(
     expert = Path(expert)
     settings = load_settings(expert)
     folder = index_folder(expert, settings)
-    named = _named(expert, folder, sources, name, options, only_failed=retry_failed)
+    options = dataclasses.replace(options or SourceOptions(), state=folder / "sources")
     run = Run(expert, settings, embedder, progress, retry=retry_failed or bool(passwords), prune=prune)
+    if sources:
+        named = open_named(sources, name, options)
+    else:
+        if name is not None or changed_options(options):
+            raise UsageError("--name and the options of a source need a source", hint="doyen ingest SOURCE --name NAME")
+        whole = prune or rebuild
+        roots = {fault.root for fault in load_faults(folder)} if retry_failed and not whole else None
+        named, unreachable = open_known(expert, options.state, roots=roots, all_of_them=whole)
+        run.report.failed += unreachable
     run.bring_in(named, passwords, rebuild=rebuild)
     run.report.seconds = time.perf_counter() - started
     return run.report
 
 
 _LISTED = 100  # failures listed of one item: an archive may hold thousands of broken files
-Named = list[tuple[KnownSource, Source]]
-
-
-def _named(
-    expert: Path,
-    folder: Path,
-    specs: Sequence[Path | str],
-    name: str | None,
-    options: SourceOptions | None,
-    *,
-    only_failed: bool,
-) -> Named:
-    """Open the sources that the user named, or those that are known (only those with failures, if that is asked for)."""
-    state = folder / "sources"
-    options = dataclasses.replace(options or SourceOptions(), state=state)
-    if specs:
-        opened = open_sources(specs, suffixes=SUFFIXES, name=name, options=options)
-        return [
-            (KnownSource(source.spec, name, changed_options(options_of(source, options))), source) for source in opened
-        ]
-    known = load_sources(expert)
-    if not known:
-        raise UsageError("no source given", hint="doyen ingest FOLDER")
-    if name is not None or changed_options(options):
-        raise UsageError("--name and the options of a source need a source", hint="doyen ingest SOURCE --name NAME")
-    sources = [(k, open_source(k.spec, suffixes=SUFFIXES, name=k.name, options=k.source_options(state))) for k in known]
-    if only_failed:
-        roots = {fault.root for fault in load_faults(folder)}
-        sources = [pair for pair in sources if pair[1].root in roots]
-    return sources
 
 
 class Run:
@@ -131,6 +112,9 @@ class Run:
         listings = list_sources(sources)
         refuse_claims(item for listing in listings if listing.local for item in listing.items)
         if rebuild:
+            unlisted = next((listing.failed for listing in listings if listing.failed), None)
+            if unlisted:
+                raise unlisted
             self._clear([known for known, _ in named])
         self._embedder = BackgroundEmbedder(self._load)
         try:
