@@ -25,7 +25,7 @@ test: install
 	$(BIN)/pytest -m 'not slow' --durations=10
 
 test-unit: install
-	$(BIN)/pytest -m 'not slow and not e2e' --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m 'not slow and not e2e' --durations=10
 
 test-all: install
 	$(BIN)/doyen models pull all-minilm-l6-v2 smollm2-135m-instruct

@@ -11,6 +11,8 @@ from small_stores import HashEmbedder, make_expert, store_state
 from doyen.config import IngestSettings, Settings, load_settings
 from doyen.ingesting import ingest, open_index
 
+pytestmark = pytest.mark.e2e  # seconds each: a server, killed processes, hostile files
+
 
 def check(tmp_path, files, timeout_s):
     """Ingest the files between good ones; return the report."""

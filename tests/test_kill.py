@@ -14,11 +14,14 @@ from small_stores import HashEmbedder, make_expert, write_files
 from doyen.config import ChunkingSettings, Settings, load_settings
 from doyen.ingesting import ingest, open_index
 
+pytestmark = pytest.mark.e2e
+
 INGEST = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from small_stores import HashEmbedder
 from doyen.ingesting import ingest, writing
+
 writing.BATCH_CHUNKS = 64
 print("go", flush=True)
 ingest(sys.argv[2], [sys.argv[3]], embedder=HashEmbedder())
@@ -81,7 +84,7 @@ def check_kills(tmp_path, library, kills, seed):
     wanted, chance, killed = state(undisturbed), random.Random(seed), 0
     for n in range(
         4 * kills
-    ):  # some end before they are killed: how long they take depends on what else the machine does
+    ):  # some end before they are killed: how long they take depends on the machine's other work
         expert = start(f"killed-{n}")
         took_s = run_and_kill(expert, library, whole_s * chance.random())
         killed += took_s is None

@@ -14,6 +14,8 @@ from doyen.sources import SourceOptions
 from doyen.sources.database import DatabaseSource
 from doyen.sources.database.connecting import Database
 
+pytestmark = pytest.mark.e2e  # seconds each: a server, killed processes, hostile files
+
 SCRIPT = """
 CREATE TYPE mood AS ENUM ('calm', 'cross');
 CREATE TABLE client (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name varchar(40), mood mood, paid numeric(10, 2),
