@@ -11,7 +11,8 @@ from pathlib import Path
 
 from doyen.config import load_settings
 from doyen.errors import ExpertError
-from doyen.ingesting import open_index, writing_store
+from doyen.ingesting import index_folder, open_index, writing_store
+from doyen.ingesting.opening import only_writer
 from doyen.originals import collect_originals, erase_originals
 
 
@@ -22,7 +23,7 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
 
     Raises:
         ExpertError: one of them is not indexed (nothing is removed then).
-        StoreError: the store cannot be written (disk full); the next `doyen remove` or `ingest` goes on with it.
+        StoreError: another process writes the index, or it cannot be written (disk full); the next `doyen remove` or `ingest` goes on with it.
     """
     expert = Path(expert)
     settings = load_settings(expert)
@@ -35,7 +36,7 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
     erased = sorted({m.document for m in members} | (set(documents) & set(index.tables.erasing)))
     # A container's copy holds what is erased, so it goes although other documents in it stay.
     hashes = {h for m in members for h in (m.sha256, m.item_sha256)}
-    with writing_store():
+    with only_writer(index_folder(expert, settings)), writing_store():
         erase_originals(expert, hashes - index.named(hashes, items=False, without=erased))
         index.recover()
         index.remove(erased)

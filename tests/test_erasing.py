@@ -6,13 +6,14 @@ import string
 import time
 
 import pytest
-from small_stores import HashEmbedder, make_expert, manifest_of, one_chunk_document, write_texts
+from small_stores import HashEmbedder, make_expert, manifest_of, one_chunk_document, write_files, write_texts
 
 from doyen.config import load_settings
 from doyen.erasing import remove_documents
 from doyen.errors import ExpertError, StoreError
 from doyen.index.lance import LanceIndex
-from doyen.ingesting import index_folder, open_index
+from doyen.ingesting import index_folder, ingest, open_index
+from doyen.ingesting.opening import only_writer
 from doyen.originals import collect_originals, keep_original, original_path
 from doyen.retrieval.hybrid import Retriever
 
@@ -187,3 +188,11 @@ def test_what_lies_beside_a_removed_document_is_copied_in_slices(expert, embedde
     assert "long2.txt" not in [d.id for d in again.documents()]
     assert all(again.text(name)[0] == text for name, text in texts.items() if name != "long2.txt")
     assert len(again.documents()) == 61 + 5
+
+
+def test_nothing_is_erased_beside_another_writer(expert, tmp_path, embedder):
+    write_files(tmp_path / "library", {"a.txt": "The crane lifts twelve tonnes.\n"})
+    ingest(expert, [tmp_path / "library"], embedder=embedder)
+    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen is writing"):
+        remove_documents(expert, ["a.txt"])
+    assert remove_documents(expert, ["a.txt"]) == ["a.txt"]
