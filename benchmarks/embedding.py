@@ -24,10 +24,11 @@ import numpy as np
 from measuring import machine, parser, save
 from numpy.typing import NDArray
 
-from doyen.documents import list_files, read_document
+from doyen.documents import SUFFIXES, read_document
 from doyen.embedding import TokenCounter, load_embedder
 from doyen.errors import DocumentError
 from doyen.models.fetching import require_model
+from doyen.sources.folder import list_files
 
 MODEL = "all-minilm-l6-v2"
 WINDOW_TOKENS = 126
@@ -54,7 +55,7 @@ for line in sys.stdin:
 def windows(folder: Path, counter: TokenCounter, count: int) -> list[str]:
     """Return `count` texts of about 128 tokens, evenly from all documents."""
     found = []
-    for path in list_files(folder)[0]:
+    for path in list_files(folder, SUFFIXES)[0]:
         try:
             text = read_document(path, path.name).text
         except DocumentError:

@@ -30,7 +30,6 @@ from doyen.index.rows import (
     StoredVersion,
     chunk_from,
     document_from,
-    indexed_text,
     matrix,
     pages_from,
     quote,
@@ -342,7 +341,7 @@ class LanceIndex:
         """
         if batch:
             writing.write(self.tables, batch, vectors, keep)
-            self._vectors.added([indexed_text(chunk) for entry in batch for chunk in entry.chunks])
+            self._vectors.added([chunk.indexed for entry in batch for chunk in entry.chunks])
 
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""

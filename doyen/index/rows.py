@@ -124,11 +124,6 @@ def schema_of(table: str, dim: int) -> Any:
     return pa.schema([*fields, *own])
 
 
-def indexed_text(chunk: Chunk) -> str:
-    """Return what of a chunk is embedded and searched: its context and its text."""
-    return f"{chunk.context}\n{chunk.text}" if chunk.context else chunk.text
-
-
 def chunk_hash(text: str) -> int:
     """Return a signed 64-bit hash of an indexed text, the same in every process."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -140,7 +135,7 @@ def chunk_table(chunks: Sequence[Chunk], revision: int, vectors: NDArray[np.floa
     import pyarrow as pa
 
     columns: dict[str, Any] = {name: [getattr(c, name) for c in chunks] for name in CHUNK_COLUMNS}
-    columns["indexed"] = [indexed_text(c) for c in chunks]
+    columns["indexed"] = [c.indexed for c in chunks]
     columns["hash"] = [chunk_hash(text) for text in columns["indexed"]]
     columns["revision"] = [revision] * len(chunks)
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())

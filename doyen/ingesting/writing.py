@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from doyen.embedding import Embedder
 from doyen.index.lance import IndexedItem, IndexEntry, LanceIndex
-from doyen.index.rows import indexed_text
 from doyen.ingesting.opening import writing_store
 from doyen.ingesting.report import IngestReport
 from doyen.parsing.tasks import Parsed, ParseTask
@@ -124,7 +123,7 @@ class BatchWriter:
     def _push(self) -> None:
         """Start embedding the batch in hand, and meanwhile write the one before it."""
         batch, self._batch = self._batch, _Batch()
-        texts = [indexed_text(chunk) for entry in batch.entries for chunk in entry.chunks]
+        texts = [chunk.indexed for entry in batch.entries for chunk in entry.chunks]
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unique = list(rows)
         found, vectors = self._index.vectors_for(unique)

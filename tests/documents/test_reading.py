@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doyen.documents import SUFFIXES, list_files, read_document
+from doyen.documents import SUFFIXES, read_document
 from doyen.documents.language import detect_language
 from doyen.errors import DocumentError
+from doyen.sources.folder import list_files
 
 
 def test_a_document_carries_hash_source_time_and_language(tmp_path):
@@ -62,12 +63,12 @@ def test_list_files_sorts_and_skips_hidden_and_outside(tmp_path):
     (root / "dangling.txt").symlink_to(root / "nowhere")
     (root / "self.txt").symlink_to(root / "self.txt")
     (root / "inside.txt").symlink_to(root / "b.txt")
-    supported, unsupported = list_files(root)
+    supported, unsupported, unreadable = list_files(root, SUFFIXES)
     found = [unicodedata.normalize("NFC", p.relative_to(root).as_posix()) for p in supported]
     assert found == ["b.txt", "inside.txt", "sub/a.PDF", "é.txt", "ê.md"]
-    assert [p.name for p in unsupported] == ["x.bin"]
+    assert [p.name for p in unsupported] == ["x.bin"] and not unreadable
 
 
 def test_list_files_wants_a_folder(tmp_path):
     with pytest.raises(DocumentError, match="not a folder"):
-        list_files(tmp_path / "nowhere")
+        list_files(tmp_path / "nowhere", SUFFIXES)
