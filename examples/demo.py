@@ -1,7 +1,8 @@
 """`make demo`: the whole way on the sample company, with the commands a user would type.
 
-ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: 0.15 of an epoch
-of training and a sample of 20 of the 258 held-out questions. benchmarks/company.py runs all of it.
+ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: half an epoch of
+training and 40 of the 258 held-out questions; 0.15 of an epoch and 20 questions where the machine does not compute in
+bf16, which takes three times as long there. benchmarks/company.py runs all of it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
+from doyen.models.engine import working_dtype
+
 ROOT = Path(__file__).resolve().parents[1]
 EXPERT = ROOT / "demo"
 COMPANY = ROOT / "examples" / "insurer"
 DOYEN = Path(sys.executable).parent / "doyen"
 QUESTION = "My engine failed at sea. Up to which sum will Skiffguard bear the tow into harbour?"
+
+NATIVE_BF16 = working_dtype() is not torch.float32
+EPOCHS, ASKED = ("0.5", "40") if NATIVE_BF16 else ("0.15", "20")
 
 STEPS: list[tuple[str, list[str]]] = [
     (
@@ -29,13 +37,13 @@ STEPS: list[tuple[str, list[str]]] = [
     ("Import questions with known answers", ["examples", "import", str(COMPANY / "questions.jsonl")]),
     ("Make training examples with the passages that the expert's own search finds", ["examples", "build"]),
     (
-        "Fine-tune with LoRA: 0.15 of an epoch, a few minutes",
-        ["finetune", "--name", "demo", "--epochs", "0.15", "--learning-rate", "0.001"],
+        f"Fine-tune with LoRA: {EPOCHS} of an epoch, a few minutes",
+        ["finetune", "--name", "demo", "--epochs", EPOCHS, "--learning-rate", "0.001"],
     ),
     ("Ask the fine-tuned expert the same", ["ask", QUESTION, "--arm", "rag+finetuned"]),
     (
-        "Compare the four arms on 20 of the held-out questions",
-        ["compare", "--limit", "20", "--out", str(EXPERT / "comparisons" / "demo")],
+        f"Compare the four arms on {ASKED} of the held-out questions",
+        ["compare", "--limit", ASKED, "--out", str(EXPERT / "comparisons" / "demo")],
     ),
     ("Which one to use?", ["advise"]),
 ]
