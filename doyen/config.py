@@ -94,7 +94,12 @@ class RetrievalSettings:
     candidates: int = setting(
         100, "Chunks taken from each of dense and full-text search before fusion.", low=10, high=1000
     )
-    dense_weight: float = setting(0.4, "Share of the embedding similarity in the fused score.", low=0.0, high=1.0)
+    dense_weight: float = setting(
+        0.6, "Share of the embedding similarity where full text has all words of a question.", low=0.0, high=1.0
+    )
+    document_weight: float = setting(
+        0.1, "Weight of the match between a question and a document's name and title.", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ lines (see docs/reference/files.md).
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -81,7 +82,7 @@ class Document:
 class Chunk:
     """A passage of a document: `document.text[start:end] == text`.
 
-    `context` (title › section) is embedded and searched with the text but never quoted. `pages` lists every
+    `context` (words of its name › title › section) is embedded and searched with the text but never quoted. `pages` lists every
     page that the chunk touches, empty where the format has none. `sha256` and `version` are the document's.
     """
 
@@ -100,8 +101,9 @@ class Chunk:
 
     @property
     def indexed(self) -> str:
-        """Context and text, as embedded and searched."""
-        return f"{self.context}\n{self.text}" if self.context else self.text
+        """Context and text in Unicode's NFKC form, as embedded and searched."""
+        whole = f"{self.context}\n{self.text}" if self.context else self.text
+        return whole if unicodedata.is_normalized("NFKC", whole) else unicodedata.normalize("NFKC", whole)
 
     @property
     def page(self) -> int | None:

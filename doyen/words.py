@@ -6,7 +6,14 @@ import re
 
 # Chinese and Japanese write no spaces: there a character counts as a word.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+# Marks that belong to a word though Python's \w leaves them out: accents, points of Hebrew and Arabic, vowel signs.
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+    "\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3\u200c\u200d"
+)
+_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])[\w{_MARKS}])+")
+_PART = re.compile(r"\d+|\D+")
+_OPAQUE = re.compile(r"\d{6,}|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}", re.IGNORECASE)
 _SHORTEST_TELLING = 4
 
 
@@ -38,3 +45,18 @@ def holds(text: str, phrase: str) -> bool:
     """Whether the words of a phrase stand in a text one after the other; a phrase without words stands nowhere."""
     sought = words(phrase)
     return bool(sought) and f" {' '.join(sought)} " in f" {' '.join(words(text))} "
+
+
+def parts(word: str) -> list[str]:
+    """Return the runs of letters and of digits of a word that has both: FY2018 → FY, 2018; nothing for others."""
+    found = _PART.findall(word)
+    return found if len(found) > 1 else []
+
+
+def name_words(document: str) -> list[str]:
+    """Return the words of a document's id: of its folders and its name, without the ending and without numbers and hashes
+    that only count documents (`reports/3M_2018_10K.pdf` → reports, 3M, 2018, 10K).
+    """
+    path = re.sub(r"\.[A-Za-z]\w{0,4}$", "", document)
+    found = (word for piece in re.split(r"[\W_]+", path) for word in [piece.strip()] if word)
+    return [word for word in found if not _OPAQUE.fullmatch(word)]

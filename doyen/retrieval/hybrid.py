@@ -1,9 +1,4 @@
-"""Dense and full-text candidates fused into one ranking.
-
-Enters: questions. Leaves: hits, best first. Scores are convex combinations of the cosine and the BM25 score, each
-scaled by the best candidate of this question (Bruch et al. 2023, arXiv 2210.11934: convex combination over rank
-fusion); the weight was measured, see LOG.md.
-"""
+"""Questions → hits, best first: dense and full-text candidates of one index, fused."""
 
 from __future__ import annotations
 
@@ -15,8 +10,10 @@ from numpy.typing import NDArray
 from doyen.config import RetrievalSettings
 from doyen.embedding import Embedder
 from doyen.errors import StoreError
-from doyen.index.lance import Candidate, LanceIndex, same_vectors
+from doyen.index.lance import LanceIndex, same_vectors
 from doyen.records import Hit
+from doyen.retrieval.fusion import fuse
+from doyen.retrieval.terms import question_terms
 
 
 class Retriever:
@@ -43,10 +40,14 @@ class Retriever:
         return [self._search(question, vector, k) for question, vector in zip(questions, vectors, strict=True)]
 
     def _search(self, question: str, vector: NDArray[np.float32], k: int) -> list[Hit]:
+        terms = question_terms(question)
+        if not terms.stems:
+            return []
         limit = max(self.settings.candidates, k)
         dense = self.index.nearest(vector, limit)
-        text = self.index.matching(question, limit)
-        return fuse(dense, text, vector, self.settings.dense_weight)[:k]
+        text = self.index.matching(terms.text, limit)
+        languages = getattr(self.embedder, "languages", ())
+        return fuse(terms, dense, text, vector, self.settings, languages)[:k]
 
     def similar(self, document: str, k: int = 10) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""
@@ -62,20 +63,3 @@ class Retriever:
         ):
             best.setdefault(candidate.chunk.document, Hit(candidate.chunk, candidate.score, candidate.score))
         return list(best.values())[:k]
-
-
-def fuse(
-    dense: Sequence[Candidate], text: Sequence[Candidate], vector: NDArray[np.float32], dense_weight: float
-) -> list[Hit]:
-    """Merge two candidate lists into hits by `dense_weight * cosine + (1 - dense_weight) * BM25`, each scaled to its best."""
-    chunks = {(c.chunk.document, c.chunk.start): c for c in [*text, *dense]}
-    lexical = {(c.chunk.document, c.chunk.start): c.score for c in text}
-    cosines = {key: float(c.vector @ vector) for key, c in chunks.items()}
-    best_cosine = max(max(cosines.values(), default=0.0), 1e-6)
-    best_lexical = max(max(lexical.values(), default=0.0), 1e-6)
-    hits = []
-    for key, candidate in chunks.items():
-        bm25 = lexical.get(key, 0.0)
-        score = dense_weight * max(cosines[key], 0.0) / best_cosine + (1 - dense_weight) * bm25 / best_lexical
-        hits.append(Hit(candidate.chunk, score, cosines[key], bm25))
-    return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))

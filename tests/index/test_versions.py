@@ -1,6 +1,7 @@
 """Versions: what an answer cited stays resolvable until it is purged; items as a whole; vectors found again by text."""
 
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -133,6 +134,7 @@ def test_the_context_belongs_to_the_text_of_a_vector(index, embedder):
 def test_every_text_that_was_written_is_found(tmp_path_factory, texts):
     embedder = HashEmbedder(dim=16)
     index = LanceIndex.open_or_create(tmp_path_factory.mktemp("store") / "index", manifest_of(embedder))
+    texts = [unicodedata.normalize("NFKC", text) for text in texts]
     write_texts(index, embedder, {f"{n}.txt": text for n, text in enumerate(texts)})
     found, vectors = index.vectors_for([*texts, "never written, and longer than any"])
     assert found.tolist() == [True] * len(texts) + [False]

@@ -1,0 +1,98 @@
+"""Two candidate lists as one ranking."""
+
+import numpy as np
+import pytest
+
+from doyen.config import RetrievalSettings
+from doyen.index.lance import Candidate
+from doyen.records import Chunk
+from doyen.retrieval.fusion import fuse, name_matches, weigh
+from doyen.retrieval.terms import question_terms
+
+QUESTION = np.array([1.0, 0.0], dtype=np.float32)
+TERMS = question_terms("bicycle yard")
+
+
+def candidate(document, score, cosine, text="bicycle yard", context="", language="en"):
+    vector = np.array([cosine, np.sqrt(1 - cosine**2)], dtype=np.float32)
+    return Candidate(Chunk(document, 0, 1, text, context=context, language=language), vector, score)
+
+
+def fused(dense, text, weight=0.5, document_weight=0.0, terms=TERMS, languages=()):
+    settings = RetrievalSettings(dense_weight=weight, document_weight=document_weight)
+    return fuse(terms, dense, text, QUESTION, settings, languages)
+
+
+def documents(hits):
+    return [h.chunk.document for h in hits]
+
+
+def test_the_best_of_both_lists_scores_one_and_the_order_falls():
+    dense = [candidate("both", 0.8, 0.8), candidate("dense", 0.4, 0.4)]
+    text = [candidate("both", 6.0, 0.8), candidate("text", 3.0, 0.2)]
+    hits = fused(dense, text)
+    assert documents(hits) == ["both", "text", "dense"]
+    assert [h.score for h in hits] == pytest.approx([1.0, 0.5 * 0.25 + 0.5 * 0.5, 0.5 * 0.5])
+
+
+def test_a_hit_tells_its_cosine_and_bm25_score():
+    hits = {h.chunk.document: h for h in fused([candidate("d", 0.4, 0.4)], [candidate("t", 3.0, 0.2)])}
+    assert (hits["t"].similarity, hits["t"].lexical) == (pytest.approx(0.2), 3.0)
+    assert (hits["d"].similarity, hits["d"].lexical) == (pytest.approx(0.4), 0.0)
+
+
+def test_the_weight_at_its_ends_leaves_one_ranking():
+    dense = [candidate("near", 0.9, 0.9), candidate("word", 0.1, 0.2)]
+    text = [candidate("word", 9.0, 0.2)]
+    only_dense, only_text = fused(dense, text, 1.0), fused(dense, text, 0.0)
+    assert documents(only_dense) == ["near", "word"]
+    assert [h.score for h in only_dense] == pytest.approx([1.0, 0.2 / 0.9])
+    assert documents(only_text) == ["word", "near"]
+    assert [h.score for h in only_text] == pytest.approx([1.0, 0.0])
+
+
+def test_what_is_neither_near_nor_shares_a_word_is_no_hit():
+    assert fused([], []) == []
+    assert fused([candidate("far", 0.1, 0.1)], []) == []
+    (hit,) = fused([candidate("far", 0.1, 0.1)], [candidate("far", 2.0, 0.1)])
+    assert hit.lexical == 2.0
+
+
+def test_equal_scores_come_in_order_of_document():
+    assert documents(fused([candidate(name, 0.5, 0.5) for name in "cab"], [])) == ["a", "b", "c"]
+
+
+def test_full_text_counts_by_the_share_of_the_question_that_it_finds():
+    whole = weigh(TERMS, [], [candidate("a", 2.0, 0.5)], RetrievalSettings(dense_weight=0.5), ())
+    half = weigh(TERMS, [], [candidate("a", 2.0, 0.5, text="bicycle")], RetrievalSettings(dense_weight=0.5), ())
+    assert (whole.dense, whole.text) == (0.5, 0.5)
+    assert half.text == pytest.approx(1 / 3)
+
+
+def test_an_embedder_counts_less_in_a_language_that_it_does_not_know():
+    text = [candidate("a", 2.0, 0.5, language="hi")]
+    settings = RetrievalSettings(dense_weight=0.5)
+    assert weigh(TERMS, [], text, settings, ("en",)).dense == pytest.approx(0.2, abs=0.01)
+    assert weigh(TERMS, [], text, settings, ("en", "hi")).dense == 0.5
+    assert weigh(TERMS, [], text, settings, ()).dense == 0.5
+
+
+def test_the_document_that_the_question_names_comes_first():
+    terms = question_terms("What did Best Buy spend in FY2018?")
+    found = [
+        candidate(name, 0.5, 0.5, text="spend", context=f"{name} › Annual report")
+        for name in ("BESTBUY_2017_10K.pdf", "BESTBUY_2018_10K.pdf", "COSTCO_2018_10K.pdf", "AMCOR_2019_10K.pdf")
+    ]
+    matches = name_matches(terms, [c.chunk for c in found])
+    assert max(matches, key=matches.get) == "BESTBUY_2018_10K.pdf"
+    assert matches["AMCOR_2019_10K.pdf"] == 0.0 and all(0 <= m <= 1 for m in matches.values())
+    assert documents(fused(found, [], document_weight=0.1, terms=terms))[0] == "BESTBUY_2018_10K.pdf"
+
+
+def test_a_title_that_the_question_names_whole_matches_best():
+    chunks = [
+        Chunk(f"pages/{n}.xml", 0, 1, "x", context=f"pages › {title}", language="en")
+        for n, title in enumerate(("Asthma", "Asthma in children at school", "Diabetes"))
+    ]
+    matches = list(name_matches(question_terms("What causes asthma?"), chunks).values())
+    assert matches[0] > matches[1] > matches[2] == 0.0
