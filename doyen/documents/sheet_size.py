@@ -20,6 +20,10 @@ from doyen.errors import DocumentError
 MAX_CELLS = 17_000_000  # a full sheet of Excel 97 has 16.8 million
 _CELL = re.compile(rb'<(?:\w+:)?c [^>]*?r="([A-Z]{1,3})\d')
 _ROW = re.compile(rb'<(?:\w+:)?row [^>]*?r="(\d{1,7})"')
+_HIDDEN = re.compile(
+    rb'<(?:\w+:)?(?:row|col) [^>]*?hidden="(?:1|true)"'
+    rb'|<table:table-(?:row|column) [^>]*?table:visibility="(?:collapse|filter)"'
+)
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 # Records of BIFF8 ([MS-XLS] 2.4) that begin with a row and a column, and four others that matter here.
 _CELL_RECORDS = frozenset((0x0006, 0x00FD, 0x0203, 0x0204, 0x0205, 0x0206, 0x027E, 0x0406))
@@ -48,6 +52,18 @@ def _zipped_workbook(data: bytes) -> Iterator[int]:
                 yield from _open_document(read_member(archive, member))
             elif member.endswith(".xml") and "worksheets/" in member:
                 yield _office(read_member(archive, member))
+
+
+def has_hidden_cells(data: bytes) -> bool:
+    """Return whether a visible or hidden sheet of a zipped workbook has rows or columns that are not shown."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sheets = (
+                m for m in archive.namelist() if m == "content.xml" or ("worksheets/" in m and m.endswith(".xml"))
+            )
+            return any(_HIDDEN.search(read_member(archive, sheet)) for sheet in sheets)
+    except DAMAGED:
+        return False
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -44,15 +44,14 @@ def open_named(specs: Sequence[Path | str], name: str | None, options: SourceOpt
 
 
 def open_known(
-    expert: Path, state: Path | None, *, roots: set[str] | None, all_of_them: bool
+    known: Sequence[KnownSource], state: Path | None, *, all_of_them: bool
 ) -> tuple[Named, list[tuple[str, str]]]:
-    """Open the known sources (only those with one of the `roots`); return also (spec, reason) of those that are gone.
+    """Open known sources; return also (spec, reason) of those that are gone.
 
     Raises:
         UsageError: no source is known.
         DocumentError: none can be opened, or one cannot where `all_of_them` are needed.
     """
-    known = load_sources(expert)
     if not known:
         raise UsageError("no source given", hint="doyen ingest FOLDER")
     found: Named = []
@@ -65,8 +64,7 @@ def open_known(
                 raise
             failed.append((one.spec, str(error)))
             continue
-        if roots is None or source.root in roots:
-            found.append((one, source))
+        found.append((one, source))
     if len(failed) == len(known):
         raise DocumentError(
             f"none of the {len(known)} known sources can be opened: {failed[0][1]}", hint="check the paths"

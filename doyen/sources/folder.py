@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import unicodedata
@@ -42,7 +43,7 @@ class FolderSource:
                 hint=f"supported: {' '.join(sorted(self._suffixes))}; nothing was changed",
             )
         for path in supported:
-            if path.exists():  # it may have gone since it was listed
+            with contextlib.suppress(FileNotFoundError):  # it may have gone since it was listed
                 yield file_item(path, self._prefix + path.relative_to(self.folder).as_posix(), self.root)
         self.complete = not unreadable
 
@@ -110,6 +111,7 @@ def file_item(path: Path, document_id: str, root: str, *, now: Callable[[], floa
         read=path.read_bytes,
         stamp=_stamp(state, now()),
         modified_at=state.st_mtime,
+        size=state.st_size,
     )
 
 
