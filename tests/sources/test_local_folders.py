@@ -102,3 +102,11 @@ def test_names_with_newlines_and_foreign_bytes_become_ids_of_one_line(folder):
     assert items["two%0Alines.txt"].read() == b"a"
     assert items["caf%E9.txt"].read() == b"b"
     assert all((i.id + i.source).encode() for i in items.values())
+
+
+def test_a_file_that_goes_while_the_folder_is_gone_through_is_left_out(folder):
+    items = source_of(folder).items()
+    first = next(items)
+    listed = [Path(i.source) for i in source_of(folder).items()]
+    listed[-1].unlink()
+    assert [i.source for i in (first, *items)] == [str(p) for p in listed[:-1]]
