@@ -680,6 +680,16 @@ def test_a_file_larger_than_a_worker_may_hold_is_not_read_into_memory(bring, sou
     assert [(Path(f).name, "[ingest] file_memory_gib" in reason) for f, reason in report.failed] == [("huge.txt", True)]
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"x": 1}]'])
+def test_broken_lists_beside_the_index_are_told_or_made_anew(bring, expert, source, text):
+    bring(source)
+    (expert / "index" / "failed.json").write_text(text)
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]
+    (expert / "sources.json").write_text(text)
+    with pytest.raises(ExpertError, match=r"sources\.json is not a list of sources"):
+        bring()
+
+
 def test_watching_asks_again_only_for_the_source_that_changed(expert, source, embedder, tmp_path):
     other = write_files(tmp_path / "other", {"a.txt": "Text of a.", "b.txt": "Text of b."})
     single = write_files(tmp_path / "single", {"note.txt": "The key is with the porter."}) / "note.txt"

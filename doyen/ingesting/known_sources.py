@@ -14,7 +14,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.documents import SUFFIXES
-from doyen.errors import DocumentError, UsageError
+from doyen.errors import DocumentError, ExpertError, UsageError
 from doyen.sources import Source, SourceOptions, open_source, open_sources, options_of
 
 SOURCES_FILE = "sources.json"
@@ -82,10 +82,14 @@ def changed_options(options: SourceOptions) -> dict[str, Any]:
 
 
 def load_sources(expert: Path) -> list[KnownSource]:
-    """Return the known sources, in the order of their first ingest."""
+    """Return the known sources, in the order of their first ingest. Raises ExpertError for a broken file."""
     path = expert / SOURCES_FILE
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [KnownSource(**row) for row in rows]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return [KnownSource(**row) for row in rows]
+    except (ValueError, TypeError) as error:
+        hint = "mend it, or delete it and ingest each source by its name"
+        raise ExpertError(f"{path} is not a list of sources ({error})", hint=hint) from error
 
 
 def remember_sources(expert: Path, ingested: Sequence[KnownSource], *, forget: Iterable[str] = ()) -> None:

@@ -94,7 +94,10 @@ def list_files(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], list
     for parent, folders, names in walk:
         folders[:] = [name for name in folders if not is_hidden(name)]
         paths = (Path(parent, name) for name in names if not is_hidden(name))
-        found += [path for path in paths if _is_file_inside(path, root)]
+        try:
+            found += [path for path in paths if _is_file_inside(path, root)]
+        except PermissionError:  # its names may be listed, and nothing else of it be known
+            unreadable.append(Path(parent))
     found.sort(key=lambda path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()))
     supported = [path for path in found if path.suffix.lower() in suffixes]
     return supported, [path for path in found if path.suffix.lower() not in suffixes], unreadable
