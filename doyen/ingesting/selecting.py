@@ -128,7 +128,7 @@ class Selector:
                 listing.failed = error
 
     def _select_stream(self, items: Iterator[Item]) -> Iterator[ParseTask]:
-        while batch := _batch(items):
+        while batch := take_batch(items):
             self.total += len(batch)
             self._look_up(batch)
             for item in batch:
@@ -243,7 +243,7 @@ class Selector:
         self._report.failed.append((file, reason))
 
 
-def _batch(items: Iterator[Item]) -> list[Item]:
+def take_batch(items: Iterator[Item]) -> list[Item]:
     """Take the next items of a stream, few where they are large: those of a site hold their bytes already."""
     batch: list[Item] = []
     held = 0

@@ -227,7 +227,7 @@ class WebSource:
                 continue
             if answer.status in _REDIRECTS:
                 waiting.append(answer.headers.get("location", ""))
-            elif answer.status not in (200, *_GONE):
+            elif answer.status >= 500 or (self._robots.sitemaps and answer.status not in (200, *_GONE)):
                 self._note_unmapped(f"{url}: the server answers {answer.status}")
             found = read_sitemap(answer.data)
             waiting.extend(found.sitemaps)

@@ -373,11 +373,14 @@ def test_robots_txt_names_the_sitemaps_an_index_and_packed_ones_among_them(site)
     assert site.paths.count("/index.xml") == 1 and "/sitemap.xml" not in site.paths
 
 
-def test_a_sitemap_that_fails_takes_nothing_out(site):
-    site.pages = {"/": links(), "/sitemap.xml": (500, {}, b"")}
+@pytest.mark.parametrize(("status", "named", "fails"), [(500, False, True), (403, False, False), (403, True, True)])
+def test_a_sitemap_that_fails_takes_nothing_out(site, status, named, fails):
+    site.pages = {"/": links(), "/sitemap.xml": (status, {}, b"")}
+    if named:
+        site.pages["/robots.txt"] = (200, {"Content-Type": "text/plain"}, f"Sitemap: {site.url('/sitemap.xml')}")
     source, items = crawl(site)
-    assert list(items) == [""] and not source.complete
-    assert "sitemap.xml: the server answers 500" in source.warnings[0]
+    assert list(items) == [""] and source.complete is not fails
+    assert [f"sitemap.xml: the server answers {status}" in warning for warning in source.warnings] == [True] * fails
 
 
 @pytest.mark.parametrize(
@@ -399,4 +402,5 @@ def test_a_crawl_leaves_no_connection_open(site):
     site.pages = {"/": links("a"), "/a": links()}
     source, items = crawl(site)
     assert source._fetcher._client is None
+    assert items["a"].size == len(links())  # it holds its bytes: those who list many at once want to know
     assert items["a"].read() == items["a"].read()  # the second time it is fetched again
