@@ -121,11 +121,13 @@ def epub(chapter=None):
     return zipped(members | {"c.xhtml": page})
 
 
+ODS_CELL = '<table:table-cell office:value-type="string">'
+
+
 def ods(rows=None):
     """Return an OpenDocument spreadsheet with one sheet."""
     rows = rows or "".join(
-        f"<table:table-row><table:table-cell><text:p>{line}</text:p></table:table-cell></table:table-row>"
-        for line in LINES
+        f"<table:table-row>{ODS_CELL}<text:p>{line}</text:p></table:table-cell></table:table-row>" for line in LINES
     )
     names = " ".join(f'xmlns:{n}="urn:oasis:names:tc:opendocument:xmlns:{n}:1.0"' for n in ("office", "table", "text"))
     sheet = f'<table:table table:name="Rent">{rows}</table:table>'
@@ -133,7 +135,12 @@ def ods(rows=None):
         f"<office:document-content {names}><office:body><office:spreadsheet>{sheet}</office:spreadsheet></office:body>"
         f"</office:document-content>"
     )
-    return zipped({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": content})
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = (
+        '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+        f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/></manifest:manifest>'
+    )
+    return zipped({"mimetype": kind, "content.xml": content, "META-INF/manifest.xml": manifest})
 
 
 def mail(*, subject="Rent", attachments=()):
@@ -341,11 +348,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "quotes.csv": lambda: b'a,b\n' + b'"' * 1_000_001,
     "far-cell.xlsx": lambda: xlsx('<row r="1048576"><c r="XFD1048576"><v>1</v></c></row><row r="1"><c r="A1"><v>2</v></c></row>'),
     "repeated.ods": lambda: ods(
-        '<table:table-row table:number-rows-repeated="1048576"><table:table-cell table:number-columns-repeated="16384">'
+        '<table:table-row table:number-rows-repeated="1048576"><table:table-cell office:value-type="string" table:number-columns-repeated="16384">'
         "<text:p>x</text:p></table:table-cell></table:table-row>"
     ),
     "spaces.ods": lambda: ods(
-        '<table:table-row><table:table-cell><text:p>a<text:s text:c="2000000000"/>b</text:p></table:table-cell></table:table-row>'
+        f'<table:table-row>{ODS_CELL}<text:p>a<text:s text:c="2000000000"/>b</text:p></table:table-cell></table:table-row>'
     ),
     "deep.json": lambda: b"[" * 100_000 + b"]" * 100_000,
     "deep-objects.json": lambda: b'{"a":' * 50_000 + b"1" + b"}" * 50_000,

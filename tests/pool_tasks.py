@@ -36,6 +36,12 @@ def _spin(value):
         pass
 
 
+def _mail(value):
+    from doyen.documents.mail import read_eml
+
+    return read_eml(value, Path("a.eml")).text
+
+
 def _exit(value):
     os._exit(value)
 
@@ -92,6 +98,7 @@ def _report(value):
 
 
 KINDS = {
+    "mail": _mail,
     "echo": _echo,
     "hang": _hang,
     "spin": _spin,

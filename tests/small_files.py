@@ -68,7 +68,7 @@ def make_pptx():
     return saved(deck)
 
 
-def make_xlsx(sheets=None, hidden=(), **properties):
+def make_xlsx(sheets=None, hidden=(), hidden_row=None, **properties):
     buffer = io.BytesIO()
     workbook = xlsxwriter.Workbook(buffer, {"in_memory": True, "default_date_format": "yyyy-mm-dd"})
     workbook.set_properties(properties)
@@ -79,6 +79,8 @@ def make_xlsx(sheets=None, hidden=(), **properties):
                 sheet.write(r, c, value)
         if name in hidden:
             sheet.hide()
+        if hidden_row is not None:
+            sheet.set_row(hidden_row, options={"hidden": True})
     workbook.close()
     return buffer.getvalue()
 

@@ -5,10 +5,11 @@ import time
 import unicodedata
 
 import pytest
-from hostile_files import TEXT, hostile_files, small_selection
+from hostile_files import GOOD, TEXT, hostile_files, small_selection
 from small_stores import HashEmbedder, make_expert, store_state
 
 from doyen.config import IngestSettings, Settings, load_settings
+from doyen.documents.reading import read_documents
 from doyen.ingesting import ingest, open_index
 
 pytestmark = pytest.mark.e2e  # seconds each: a server, killed processes, hostile files
@@ -58,6 +59,12 @@ def test_hostile_files_cost_only_themselves(tmp_path):
     again = ingest(tmp_path / "expert", [tmp_path / "inner" / "source"], embedder=HashEmbedder())
     assert not again.written and not again.new
     assert sorted(again.failed) == sorted(report.failed)
+
+
+@pytest.mark.parametrize("kind", sorted(set(GOOD) - {"png"}))  # whether a picture is read, OCR decides
+def test_what_is_truncated_and_flipped_is_readable_whole(kind):
+    read = read_documents(GOOD[kind](), f"a.{kind}", f"a.{kind}")
+    assert not read.failures and any("flat 7 pays 49 crowns" in document.text for document in read.documents)
 
 
 @pytest.mark.slow

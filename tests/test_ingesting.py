@@ -1,5 +1,6 @@
 """Sources → index: what is counted, what is skipped, what is taken out, and what an interruption leaves."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ from small_stores import HashEmbedder, make_expert, store_state, words_bert, wri
 from doyen.config import ChunkingSettings, EmbedderSettings, Settings, StoreSettings, load_settings
 from doyen.embedding import load_embedder
 from doyen.erasing import remove_documents
-from doyen.errors import DocumentError, ExpertError, StoreError, UsageError
+from doyen.errors import DocumentError, ExpertError, ModelError, StoreError, UsageError
 from doyen.expert import open_retriever
 from doyen.folder import status
 from doyen.ingesting import ingest, open_index
+from doyen.ingesting.watching import watch
 from doyen.retrieval.hybrid import Retriever
 
 FILES = {
@@ -657,9 +659,70 @@ def test_two_ingests_of_one_index_at_a_time_are_refused(bring, expert, source, e
     assert counts(bring(source)) == [0, 0, 3, 0, 0]
 
 
-def test_watching_follows_the_folder_until_it_is_stopped(expert, source, embedder):
-    from doyen.ingesting.watching import watch
+def test_a_rebuild_that_cannot_be_done_keeps_the_index(bring, expert, source):
+    from doyen.ingesting.opening import only_writer
 
+    bring(source)
+    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen"):
+        bring(rebuild=True)
+    before = contents(expert)
+    make_expert(expert, Settings(embedder=EmbedderSettings("no-such-model"), store=StoreSettings("index")))
+    with pytest.raises(ModelError, match="no-such-model"):
+        bring(rebuild=True, embedder=None)
+    assert contents(expert) == before
+
+
+def test_a_file_larger_than_a_worker_may_hold_is_not_read_into_memory(bring, source):
+    with (source / "huge.txt").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # sparse: takes no space
+    report = bring(source)
+    assert len(report.new) == 3
+    assert [(Path(f).name, "[ingest] file_memory_gib" in reason) for f, reason in report.failed] == [("huge.txt", True)]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"x": 1}]'])
+def test_broken_lists_beside_the_index_are_told_or_made_anew(bring, expert, source, text):
+    bring(source)
+    (expert / "index" / "failed.json").write_text(text)
+    assert counts(bring(source)) == [0, 0, 3, 0, 0]
+    (expert / "sources.json").write_text(text)
+    with pytest.raises(ExpertError, match=r"sources\.json is not a list of sources"):
+        bring()
+
+
+def test_watching_asks_again_only_for_the_source_that_changed(expert, source, embedder, tmp_path):
+    other = write_files(tmp_path / "other", {"a.txt": "Text of a.", "b.txt": "Text of b."})
+    single = write_files(tmp_path / "single", {"note.txt": "The key is with the porter."}) / "note.txt"
+    with watching(expert, [source, other, single], embedder=embedder) as reports:
+        assert counts(next(reports)) == [6, 0, 0, 0, 0]
+        write_files(source, {"new.txt": "Written before the watch began."})
+        assert counts(next(reports))[:3] == [1, 0, 6]  # nothing of it is missed
+        write_files(other, {"a.txt": "Another text of a."})
+        assert counts(next(reports)) == [0, 1, 1, 0, 0]
+        write_files(tmp_path, {"draft": "The key is with the baker."})
+        (tmp_path / "draft").replace(single)  # as editors save
+        report = next(reports)
+        assert (report.changed, len(report.unchanged)) == (["note.txt"], 0)
+
+
+def test_watching_goes_through_all_sources_at_the_interval(expert, source, embedder):
+    with watching(expert, [source], embedder=embedder, interval_s=0.0) as reports:
+        assert counts(next(reports)) == [3, 0, 0, 0, 0]
+        assert counts(next(reports)) == [0, 0, 3, 0, 0]
+
+
+@contextlib.contextmanager
+def watching(*sources, **options):
+    stop = threading.Event()
+    reports = watch(*sources, stop=stop, **options)
+    try:
+        yield reports
+    finally:
+        stop.set()
+        reports.close()
+
+
+def test_watching_follows_the_folder_until_it_is_stopped(expert, source, embedder):
     stop = threading.Event()
     reports = watch(expert, [source], embedder=embedder, stop=stop)
     assert counts(next(reports)) == [3, 0, 0, 0, 0]

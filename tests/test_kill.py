@@ -31,8 +31,12 @@ SMALL = Settings(chunking=ChunkingSettings(max_tokens=32))
 
 @pytest.fixture
 def library(tmp_path):
-    """Forty small files, some of which an earlier ingest has seen in another form."""
-    return write_files(tmp_path / "library", {f"shelf-{n:02}.txt": text_of(n, "now") for n in range(40)})
+    return make_library(tmp_path)
+
+
+def make_library(folder):
+    """Write forty small files, some of which an earlier ingest has seen in another form."""
+    return write_files(folder / "library", {f"shelf-{n:02}.txt": text_of(n, "now") for n in range(40)})
 
 
 def text_of(n, when):

@@ -10,11 +10,54 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, duplicate_line, expert_folder, note, show
 from doyen.errors import DoyenError, Interrupted, UsageError
+from doyen.sources.options import SourceOptions
 
 if TYPE_CHECKING:
     from doyen.ingesting import IngestReport
 
 _SHOWN = 20
+
+
+_DEFAULTS = SourceOptions()
+_Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE…",
+        help="Folders, files, https://… sites, sqlite:///…, postgresql://… and mysql://… databases, s3://… and "
+        "other remote folders. Without any: all that were ingested before.",
+    ),
+]
+_Name = Annotated[str | None, typer.Option(help="Put NAME/ before the documents' ids.", show_default=False)]
+_Prune = Annotated[bool, typer.Option("--prune", help="Take out every document that is not in these sources.")]
+_Rebuild = Annotated[
+    bool, typer.Option("--rebuild", help="Make the index anew (after a change of embedder or chunk size).")
+]
+_RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Read again what failed before, though it has not changed.")
+]
+_PasswordFile = Annotated[
+    Path | None,
+    typer.Option(help="A file of passwords for encrypted files, one a line, tried in turn.", show_default=False),
+]
+_Watch = Annotated[bool, typer.Option("--watch", help="Go on: ingest again whenever a folder changes, until Ctrl-C.")]
+_Interval = Annotated[
+    float,
+    typer.Option(min=1, help="With --watch: seconds after which all is gone through again, sites and databases too."),
+]
+_Depth = Annotated[int, typer.Option(min=0, help="Site: how many links away from the start page.")]
+_MaxPages = Annotated[int, typer.Option(min=1, help="Site: most pages.")]
+_Delay = Annotated[float, typer.Option(min=0, help="Site: seconds between two requests.")]
+_WholeSite = Annotated[bool, typer.Option("--whole-site", help="Site: also what is not below the start page's folder.")]
+_Tables = Annotated[
+    list[str] | None, typer.Option(help="Database: a table to read (may be given again).", show_default=False)
+]
+_Query = Annotated[str, typer.Option(help="Database: a SELECT to read in place of tables.")]
+_Key = Annotated[
+    list[str] | None,
+    typer.Option(help="Database: a column that names a row (may be given again).", show_default=False),
+]
+_UpdatedAt = Annotated[str, typer.Option(help="Database: a column that changes with its row.")]
+_LabelsColumn = Annotated[str, typer.Option(help="Database: a column that says who may see its row.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,56 +66,27 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SOURCE…",
-            help="Folders, files, https://… sites, sqlite:///…, postgresql://… and mysql://… databases, s3://… and "
-            "other remote folders. Without any: all that were ingested before.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Put NAME/ before the documents' ids.", show_default=False)] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Take out every document that is not in these sources.")
-    ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make the index anew (after a change of embedder or chunk size).")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Read again what failed before, though it has not changed.")
-    ] = False,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(help="A file of passwords for encrypted files, one a line, tried in turn.", show_default=False),
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Go on: ingest again whenever a folder changes, until Ctrl-C.")
-    ] = False,
-    interval: Annotated[
-        float, typer.Option(min=1, help="With --watch: seconds after which sites and databases are asked again.")
-    ] = 300.0,
-    depth: Annotated[int, typer.Option(min=0, help="Site: how many links away from the start page.")] = 5,
-    max_pages: Annotated[int, typer.Option(min=1, help="Site: most pages.")] = 1000,
-    delay: Annotated[float, typer.Option(min=0, help="Site: seconds between two requests.")] = 0.5,
-    whole_site: Annotated[
-        bool, typer.Option("--whole-site", help="Site: also what is not below the start page's folder.")
-    ] = False,
-    table: Annotated[
-        list[str] | None, typer.Option(help="Database: a table to read (may be given again).", show_default=False)
-    ] = None,
-    query: Annotated[str, typer.Option(help="Database: a SELECT to read in place of tables.")] = "",
-    key: Annotated[
-        list[str] | None,
-        typer.Option(help="Database: a column that names a row (may be given again).", show_default=False),
-    ] = None,
-    updated_at: Annotated[str, typer.Option(help="Database: a column that changes with its row.")] = "",
-    labels_column: Annotated[str, typer.Option(help="Database: a column that says who may see its row.")] = "",
+    sources: _Sources = None,
+    name: _Name = None,
+    prune: _Prune = False,
+    rebuild: _Rebuild = False,
+    retry_failed: _RetryFailed = False,
+    password_file: _PasswordFile = None,
+    watch: _Watch = False,
+    interval: _Interval = 300.0,
+    depth: _Depth = _DEFAULTS.depth,
+    max_pages: _MaxPages = _DEFAULTS.max_pages,
+    delay: _Delay = _DEFAULTS.delay_s,
+    whole_site: _WholeSite = _DEFAULTS.whole_site,
+    table: _Tables = None,
+    query: _Query = _DEFAULTS.query,
+    key: _Key = None,
+    updated_at: _UpdatedAt = _DEFAULTS.updated_at,
+    labels_column: _LabelsColumn = _DEFAULTS.labels_column,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Bring documents into the index: new and changed ones are read, missing ones taken out."""
-    from doyen.sources import SourceOptions
-
     folder = expert_folder(expert)
     given: dict[str, Any] = {
         "name": name,
@@ -108,15 +122,15 @@ def _watch(folder: Path, sources: list[str], interval: float, given: dict[str, A
     from doyen.ingesting.watching import watch
 
     try:
-        first = True
+        before: IngestReport | None = None
         for report in watch(folder, sources, interval_s=interval, failed=_tell, **given):
             if report.interrupted:
                 break
-            if first or report.written or report.failed:
+            if before is None or report.written or report.failed != before.failed:
                 _show(report, as_json)
-            if first:
+            if before is None:
                 note("watching; Ctrl-C ends")
-            first = False
+            before = report
     except KeyboardInterrupt:
         pass
     note("stopped watching")

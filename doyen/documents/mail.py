@@ -24,6 +24,7 @@ from doyen.errors import DocumentError
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _MAX_PARTS = 2_000
+_MAX_HEADER_CHARS = 16_000  # as written; the parsers of encoded words take time that grows with the square
 # The parser of structured headers has known failures on malformed values, of these kinds.
 _HEADER_FAULTS = (MessageError, AttributeError, TypeError, ValueError, LookupError, AssertionError)
 _IS_HEADER = re.compile(rb"\s*(?:From [^\n]*\r?\n)?[!-9;-~]{1,76}:")
@@ -36,11 +37,19 @@ def read_eml(data: bytes, path: Path) -> Extracted:
     if not _IS_HEADER.match(data.removeprefix(b"\xef\xbb\xbf")):
         raise DocumentError(f"{path.name} is not a readable mail: it does not begin with a header")
     try:
-        return _read(data, email.policy.default)
+        return _read(data, _Clipping())
     except RecursionError as error:
         raise DocumentError(f"{path.name} is nested too deeply") from error
     except _HEADER_FAULTS:
         return _read(data, email.policy.compat32)
+
+
+class _Clipping(email.policy.EmailPolicy):
+    """The structured policy of the standard library, for headers of a bounded length."""
+
+    def header_fetch_parse(self, name: str, value: Any) -> Any:
+        """Parse a header when it is asked for."""
+        return super().header_fetch_parse(name, value[:_MAX_HEADER_CHARS])
 
 
 def _read(data: bytes, policy: Any) -> Extracted:
@@ -171,6 +180,7 @@ def _header(message: Message, name: str) -> str:
 
 def _unfolded(value: str) -> str:
     """Return a header's value on one line, its encoded words (RFC 2047) decoded."""
+    value = value[:_MAX_HEADER_CHARS]
     if "=?" in value:
         try:
             value = str(make_header(decode_header(value)))

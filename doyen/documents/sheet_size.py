@@ -20,6 +20,11 @@ from doyen.errors import DocumentError
 MAX_CELLS = 17_000_000  # a full sheet of Excel 97 has 16.8 million
 _CELL = re.compile(rb'<(?:\w+:)?c [^>]*?r="([A-Z]{1,3})\d')
 _ROW = re.compile(rb'<(?:\w+:)?row [^>]*?r="(\d{1,7})"')
+_HIDDEN = re.compile(
+    rb'<(?:\w+:)?(?:row|col) [^>]*?hidden="(?:1|true)"'
+    rb'|<table:table-(?:row|column) [^>]*?table:visibility="(?:collapse|filter)"'
+)
+_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 # Records of BIFF8 ([MS-XLS] 2.4) that begin with a row and a column, and four others that matter here.
 _CELL_RECORDS = frozenset((0x0006, 0x00FD, 0x0203, 0x0204, 0x0205, 0x0206, 0x027E, 0x0406))
@@ -32,7 +37,7 @@ def check_sheets(data: bytes, name: str) -> None:
     for cells in rectangles:
         if cells > MAX_CELLS:
             raise DocumentError(
-                f"{name} has a sheet of {cells:,} cells, more than {MAX_CELLS:,}",
+                f"{name} has a sheet of {cells:,} cells or spaces, more than {MAX_CELLS:,}",
                 hint="save the part that matters as .csv",
             )
 
@@ -48,6 +53,18 @@ def _zipped_workbook(data: bytes) -> Iterator[int]:
                 yield from _open_document(read_member(archive, member))
             elif member.endswith(".xml") and "worksheets/" in member:
                 yield _office(read_member(archive, member))
+
+
+def has_hidden_cells(data: bytes) -> bool:
+    """Return whether a visible or hidden sheet of a zipped workbook has rows or columns that are not shown."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sheets = (
+                m for m in archive.namelist() if m == "content.xml" or ("worksheets/" in m and m.endswith(".xml"))
+            )
+            return any(_HIDDEN.search(read_member(archive, sheet)) for sheet in sheets)
+    except DAMAGED:
+        return False
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -79,6 +96,7 @@ def _open_document(xml: bytes) -> Iterator[int]:
         root = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
     except (etree.XMLSyntaxError, ValueError):
         return  # damaged, or nested beyond reason: calamine says so
+    yield sum(_number(space.get(f"{_TEXT}c", "1")) for space in root.iter(f"{_TEXT}s"))  # calamine writes them out
     for table in root.iter(f"{_TABLE}table"):
         height = last = width = 0
         for row in table.iter(f"{_TABLE}table-row"):
@@ -92,8 +110,11 @@ def _open_document(xml: bytes) -> Iterator[int]:
 
 
 def _repeated(element: Any, what: str) -> int:
-    count = element.get(f"{_TABLE}number-{what}-repeated", "1")
-    return int(count[:9]) if count.isdecimal() else 1
+    return _number(element.get(f"{_TABLE}number-{what}-repeated", "1"))
+
+
+def _number(count: str) -> int:
+    return int(count[:12]) if count.isdecimal() else 1
 
 
 def _old_workbook(data: bytes) -> Iterator[int]:

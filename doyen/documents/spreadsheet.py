@@ -1,6 +1,7 @@
 """XLSX, XLS, XLSB and ODS → a section a sheet, one line a row, through calamine.
 
-Hidden sheets are left out; values are those that the file stores: no formula is computed.
+Hidden sheets are left out. Hidden rows and columns are read, with a warning: a filter hides rows, and which ones is the
+chance of the last look. Values are those that the file stores: no formula is computed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.documents.extracted import Extracted, TextWriter, named_values, one_line, table_row
-from doyen.documents.sheet_size import check_sheets, read_member
+from doyen.documents.sheet_size import check_sheets, has_hidden_cells, read_member
 from doyen.documents.tables import column_names, split_header, write_table
 from doyen.documents.zipped import DAMAGED, check_expansion
 from doyen.errors import DocumentError
@@ -35,6 +36,8 @@ def read_spreadsheet(data: bytes, path: Path) -> Extracted:
         visible, hidden = _sheets(workbook)
     writer = TextWriter()
     warnings = [f"hidden sheets are not read: {', '.join(hidden)}"] if hidden else []
+    if has_hidden_cells(data):
+        warnings.append("hidden or filtered rows and columns are read too")
     for name in visible:
         rows = _rows(workbook, name, path.name)
         if not rows:

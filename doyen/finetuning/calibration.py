@@ -21,6 +21,7 @@ from doyen.refusing import RefusalRule, Signs, answer_anyway, logit
 
 FEWEST_OF_EACH = 8
 MOST_OF_EACH = 100
+_FEWEST_TO_FIT = 20
 _FOLDS = 5
 _SEED = 7
 _RIDGE = 0.05
@@ -46,15 +47,22 @@ class Calibration:
 
 
 def calibrate_refusal(
-    engine: Engine, adapter: Path, validation: Sequence[Example], *, false_refusals: float
+    engine: Engine,
+    adapter: Path,
+    validation: Sequence[Example],
+    *,
+    false_refusals: float,
+    most: int = MOST_OF_EACH,
 ) -> Calibration:
-    """Fit the rule on validation examples with passages; too few of either kind leave refusing to greedy decoding.
+    """Fit the rule on validation examples with passages, at most `most` of those to be answered and of the others.
+
+    Too few of either kind leave refusing to greedy decoding.
 
     A question that can be answered, but whose evidence search missed, teaches the rule to refuse; refusing it counts
     as a false refusal all the same.
     """
-    answerable = _sample([e for e in validation if e.variant in ("passages", "missed")])
-    unanswerable = _sample([e for e in validation if e.variant == "abstain"])
+    answerable = _sample([e for e in validation if e.variant in ("passages", "missed")], most)
+    unanswerable = _sample([e for e in validation if e.variant == "abstain"], most)
     if min(len(answerable), len(unanswerable)) < FEWEST_OF_EACH:
         return Calibration(None, len(answerable), len(unanswerable))
     both = [*answerable, *unanswerable]
@@ -83,6 +91,17 @@ def calibrate_refusal(
         confidence_weight=round(rule.confidence_weight, 6),
         bias=round(rule.bias, 6),
     )
+
+
+def most_of_each(trained_on: int, false_refusals: float) -> int:
+    """Return how many validation examples of each kind a training on `trained_on` examples is worth.
+
+    One for ten: each has its answer written out, which costs more than a training step on it, so that a short training
+    would take less time than its calibration. Never fewer than 1 / `false_refusals`, below which the conformal quantile
+    is none of their scores, nor than 20: the rule has five numbers, and each fold holds four. Never more than
+    MOST_OF_EACH.
+    """
+    return min(MOST_OF_EACH, max(_FEWEST_TO_FIT, math.ceil(1 / false_refusals), trained_on // 10))
 
 
 def refusal_threshold(answerable: Sequence[float], share: float) -> float:
@@ -155,11 +174,11 @@ def _logistic(columns: NDArray[np.float64], target: NDArray[np.float64]) -> tupl
     return weights, float(beta[-1] - weights @ mean)
 
 
-def _sample(examples: Sequence[Example]) -> list[Example]:
-    """Return all examples, or MOST_OF_EACH of them, always the same."""
-    if len(examples) <= MOST_OF_EACH:
+def _sample(examples: Sequence[Example], most: int) -> list[Example]:
+    """Return all examples, or `most` of them, always the same."""
+    if len(examples) <= most:
         return list(examples)
-    return random.Random(_SEED).sample(list(examples), MOST_OF_EACH)
+    return random.Random(_SEED).sample(list(examples), most)
 
 
 def _newton(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
 from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
-from doyen.finetuning.calibration import calibrate_refusal
+from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
@@ -34,9 +35,7 @@ from doyen.finetuning.preparing import (
 from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
-from doyen.models.engine import (
-    TransformersEngine,
-)
+from doyen.models.engine import TransformersEngine
 from doyen.models.fetching import require_model
 from doyen.records import Example
 
@@ -83,15 +82,11 @@ def finetune(
     state = train_steps(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
     try:
         made = _export(model, work)
-        result = {
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "validation_loss": _rounded(
-                mean_loss(model, prepared.validation[:_VALIDATION_LOSS_EXAMPLES], settings.finetune.micro_batch_tokens)
-            ),
-        }
+        result = _measured(model, prepared, settings)
         del model
         engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
-        result |= _as_served(engine, made, settings, train, validation, say)
+        most = most_of_each(_seen(prepared, settings), settings.finetune.false_refusals)
+        result |= _as_served(engine, made, settings, train, validation, most, say)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped while the trained adapter was being checked; its weights are kept",
@@ -103,11 +98,23 @@ def finetune(
     manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
     write_lineage(made, [train[e.number] for e in prepared.train])
     manifest.write(made)
-    if final.exists():
-        shutil.rmtree(final)
+    shutil.rmtree(final, ignore_errors=True)
     made.replace(final)
     discard_checkpoint(work)
     return manifest
+
+
+def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """Return the manifest's entries about the trained model itself."""
+    shown = prepared.validation[:_VALIDATION_LOSS_EXAMPLES]
+    loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"trained_parameters": trained, "validation_loss": None if loss is None else round(loss, 4)}
+
+
+def _seen(prepared: Prepared, settings: Settings) -> int:
+    """Return how many different examples the training goes through: less than one pass leaves some out."""
+    return math.ceil(len(prepared.train) * min(1.0, settings.finetune.epochs))
 
 
 def _export(model: Any, work: Path) -> Path:
@@ -126,28 +133,36 @@ def _as_served(
     settings: Settings,
     train: Sequence[Example],
     validation: Sequence[Example],
+    most: int,
     say: Say,
 ) -> dict[str, Any]:
     """Check and calibrate the saved adapter on the engine that serves it."""
     say("gate: the saved adapter changes the serving engine's logits")
     probe = list(train[0].messages[:-1])
     effect = require_effect(engine.next_token_logits(probe), engine.next_token_logits(probe, adapter=made))
-    return {"effect": effect, **calibrated(engine, made, settings, validation, say)}
+    return {"effect": effect, **calibrated(engine, made, settings, validation, say, most=most)}
 
 
 def calibrated(
-    engine: TransformersEngine, adapter: Path, settings: Settings, validation: Sequence[Example], say: Say
+    engine: TransformersEngine,
+    adapter: Path,
+    settings: Settings,
+    validation: Sequence[Example],
+    say: Say,
+    *,
+    most: int = MOST_OF_EACH,
 ) -> dict[str, Any]:
-    """Return the manifest's entries about refusing, fitted on the validation examples."""
+    """Return the manifest's entries about refusing, fitted on the validation examples, at most `most` of each kind."""
     context = find_entry(settings.model.name).context_tokens or settings.finetune.max_tokens
     room = min(settings.finetune.max_tokens, context - settings.model.max_answer_tokens)
     shown = [e for e in validation if e.variant != "closed-book" and engine.count_tokens(e.messages[:-1]) <= room]
-    say(f"calibrating when to refuse, on up to {len(shown)} validation examples")
+    say(f"calibrating when to refuse, on up to {min(len(shown), 2 * most)} validation examples")
     calibration = calibrate_refusal(
         engine,
         adapter,
         shown,
         false_refusals=settings.finetune.false_refusals,
+        most=most,
     )
     return {"refusal_threshold": calibration.threshold, "calibration": dataclasses.asdict(calibration)}
 
@@ -204,10 +219,6 @@ def _manifest(
         versions=_versions(),
         **result,
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def _check_name(name: str, final: Path, work: Path, *, resume: bool, replace: bool) -> None:

@@ -39,10 +39,17 @@ def reader_version() -> str:
 
 
 def load_faults(folder: Path, name: str = FAILED_FILE) -> list[Fault]:
-    """Return the list kept in an index's folder; rows of an older form are left out."""
+    """Return the list kept in an index's folder; rows of an older form, or a broken file, are left out.
+
+    What is left out costs no more than that its items are read again.
+    """
     path = folder / name
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [Fault(**row) for row in rows if set(Fault.__dataclass_fields__) == set(row)]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except ValueError:
+        rows = []
+    whole = (row for row in rows if isinstance(row, dict) and set(Fault.__dataclass_fields__) == set(row))
+    return [Fault(**row) for row in whole]
 
 
 def save_faults(folder: Path, faults: Iterable[Fault], name: str = FAILED_FILE) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.documents import SUFFIXES
-from doyen.errors import DocumentError, UsageError
+from doyen.errors import DocumentError, ExpertError, UsageError
 from doyen.sources import Source, SourceOptions, open_source, open_sources, options_of
 
 SOURCES_FILE = "sources.json"
@@ -44,15 +44,14 @@ def open_named(specs: Sequence[Path | str], name: str | None, options: SourceOpt
 
 
 def open_known(
-    expert: Path, state: Path | None, *, roots: set[str] | None, all_of_them: bool
+    known: Sequence[KnownSource], state: Path | None, *, all_of_them: bool
 ) -> tuple[Named, list[tuple[str, str]]]:
-    """Open the known sources (only those with one of the `roots`); return also (spec, reason) of those that are gone.
+    """Open known sources; return also (spec, reason) of those that are gone.
 
     Raises:
         UsageError: no source is known.
         DocumentError: none can be opened, or one cannot where `all_of_them` are needed.
     """
-    known = load_sources(expert)
     if not known:
         raise UsageError("no source given", hint="doyen ingest FOLDER")
     found: Named = []
@@ -65,8 +64,7 @@ def open_known(
                 raise
             failed.append((one.spec, str(error)))
             continue
-        if roots is None or source.root in roots:
-            found.append((one, source))
+        found.append((one, source))
     if len(failed) == len(known):
         raise DocumentError(
             f"none of the {len(known)} known sources can be opened: {failed[0][1]}", hint="check the paths"
@@ -84,10 +82,14 @@ def changed_options(options: SourceOptions) -> dict[str, Any]:
 
 
 def load_sources(expert: Path) -> list[KnownSource]:
-    """Return the known sources, in the order of their first ingest."""
+    """Return the known sources, in the order of their first ingest. Raises ExpertError for a broken file."""
     path = expert / SOURCES_FILE
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [KnownSource(**row) for row in rows]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return [KnownSource(**row) for row in rows]
+    except (ValueError, TypeError) as error:
+        hint = "mend it, or delete it and ingest each source by its name"
+        raise ExpertError(f"{path} is not a list of sources ({error})", hint=hint) from error
 
 
 def remember_sources(expert: Path, ingested: Sequence[KnownSource], *, forget: Iterable[str] = ()) -> None:

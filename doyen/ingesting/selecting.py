@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from doyen.errors import DocumentError, UsageError
@@ -21,6 +20,7 @@ from doyen.parsing.tasks import ParseTask
 from doyen.sources import Item, Source
 
 ITEMS_AT_ONCE = 500
+BYTES_AT_ONCE = 64 << 20
 
 
 @dataclasses.dataclass(slots=True)
@@ -82,10 +82,12 @@ class Selector:
         *,
         retry: bool,
         prune: bool,
+        most_bytes: int,
         settled: Callable[[], None],
     ) -> None:
         self._index, self._report, self._faults, self._warnings = index, report, faults, warnings
         self._retry, self._prune, self._settled = retry, prune, settled
+        self._most_bytes = most_bytes
         self._version = reader_version()
         self._claims: dict[str, str] = {}
         self._known: dict[str, IndexedItem] = {}
@@ -126,7 +128,7 @@ class Selector:
                 listing.failed = error
 
     def _select_stream(self, items: Iterator[Item]) -> Iterator[ParseTask]:
-        while batch := list(islice(items, ITEMS_AT_ONCE)):
+        while batch := take_batch(items):
             self.total += len(batch)
             self._look_up(batch)
             for item in batch:
@@ -189,6 +191,10 @@ class Selector:
         if before and item.stamp and (item.stamp, item.root) == (before.stamp, before.root) and not again:
             self._leave(item, before)
             return None
+        if item.size > self._most_bytes:
+            reason = f"has {item.size:,} bytes, more than the {self._most_bytes:,} that [ingest] file_memory_gib allows"
+            self.fail(item.id, item.source, item.root, reason)
+            return None
         try:
             data = item.read()
         except (DocumentError, OSError) as error:
@@ -235,6 +241,18 @@ class Selector:
         """Note an item, or a document in it, that cannot be read."""
         self._faults.note(Fault(file, reason, item, root, sha256, self._version if sha256 else ""))
         self._report.failed.append((file, reason))
+
+
+def take_batch(items: Iterator[Item]) -> list[Item]:
+    """Take the next items of a stream, few where they are large: those of a site hold their bytes already."""
+    batch: list[Item] = []
+    held = 0
+    for item in items:
+        batch.append(item)
+        held += item.size
+        if len(batch) == ITEMS_AT_ONCE or held > BYTES_AT_ONCE:
+            break
+    return batch
 
 
 def _same_place(document: IndexedDocument, item: Item) -> bool:

@@ -25,6 +25,11 @@ class Limits:
     tasks: int = 500
     keep_mib: int = 512
 
+    @property
+    def most_bytes(self) -> int:
+        """The largest input: no reader works with less than twice its size in memory."""
+        return int(self.memory_gib * 2**29)
+
     def seconds_for(self, size: int) -> float:
         """Return the time limit of an input of `size` bytes."""
         return self.seconds + max(0, size - _BYTES_WITHOUT_EXTRA_TIME) / MEBIBYTE * _SECONDS_PER_MEBIBYTE

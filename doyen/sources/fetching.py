@@ -40,22 +40,15 @@ class Fetcher:
     def __init__(
         self, url: str, *, agent: str, timeout_s: float, delay_s: float, max_bytes: int, sleep: Callable[[float], None]
     ) -> None:
-        import httpx
-
         parts = urlsplit(url)
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
         self.delay_s = delay_s
+        self._login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._agent = agent
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._sleep = sleep
         self._last = 0.0
-        self._client = httpx.Client(
-            headers={"User-Agent": agent, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
-            timeout=timeout_s,
-            follow_redirects=False,
-            auth=httpx.BasicAuth(user, password) if parts.username else None,
-            trust_env=True,
-        )
+        self._client: httpx.Client | None = None
 
     def get(
         self,
@@ -75,7 +68,7 @@ class Fetcher:
         for attempt in range(2):
             self._wait()
             try:
-                with self._client.stream("GET", url, headers=dict(headers or {})) as answer:
+                with self._connected().stream("GET", url, headers=dict(headers or {})) as answer:
                     if answer.status_code not in _OVERLOADED:
                         return self._read(url, answer, wanted)
                     problem = f"the server answers {answer.status_code}"
@@ -87,8 +80,23 @@ class Fetcher:
         raise FetchError(f"{url} cannot be fetched ({problem})")
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections; a later `get` opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _connected(self) -> httpx.Client:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.Client(
+                headers={"User-Agent": self._agent, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
+                timeout=self._timeout_s,
+                follow_redirects=False,
+                auth=httpx.BasicAuth(*self._login) if self._login else None,
+                trust_env=True,
+            )
+        return self._client
 
     def _read(self, url: str, answer: httpx.Response, wanted: Callable[[Mapping[str, str]], bool]) -> Response:
         headers = dict(answer.headers)

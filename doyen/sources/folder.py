@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import unicodedata
@@ -42,7 +43,7 @@ class FolderSource:
                 hint=f"supported: {' '.join(sorted(self._suffixes))}; nothing was changed",
             )
         for path in supported:
-            if path.exists():  # it may have gone since it was listed
+            with contextlib.suppress(FileNotFoundError):  # it may have gone since it was listed
                 yield file_item(path, self._prefix + path.relative_to(self.folder).as_posix(), self.root)
         self.complete = not unreadable
 
@@ -93,7 +94,10 @@ def list_files(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], list
     for parent, folders, names in walk:
         folders[:] = [name for name in folders if not is_hidden(name)]
         paths = (Path(parent, name) for name in names if not is_hidden(name))
-        found += [path for path in paths if _is_file_inside(path, root)]
+        try:
+            found += [path for path in paths if _is_file_inside(path, root)]
+        except PermissionError:  # its names may be listed, and nothing else of it be known
+            unreadable.append(Path(parent))
     found.sort(key=lambda path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()))
     supported = [path for path in found if path.suffix.lower() in suffixes]
     return supported, [path for path in found if path.suffix.lower() not in suffixes], unreadable
@@ -110,6 +114,7 @@ def file_item(path: Path, document_id: str, root: str, *, now: Callable[[], floa
         read=path.read_bytes,
         stamp=_stamp(state, now()),
         modified_at=state.st_mtime,
+        size=state.st_size,
     )
 
 

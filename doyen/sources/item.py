@@ -17,7 +17,8 @@ class Item:
 
     `name` is a file name whose suffix picks the reader. `read` returns the bytes; it may raise DocumentError or OSError
     for this item alone. `stamp` is a cheap mark of the version (entity tag, change time): where it equals the one that
-    was indexed the item is unchanged and not read; "" where only the content tells.
+    was indexed the item is unchanged and not read; "" where only the content tells. `size` is in bytes, 0 where only
+    reading tells.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Item:
     stamp: str = ""
     modified_at: float = 0.0
     labels: tuple[str, ...] = ()
+    size: int = 0
 
 
 class Source(Protocol):

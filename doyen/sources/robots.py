@@ -1,4 +1,4 @@
-"""A robots.txt → may this path be fetched, and how long to wait between two. After RFC 9309; fetches nothing.
+"""A robots.txt → may this path be fetched, how long to wait between two, where the sitemaps are. After RFC 9309; fetches nothing.
 
 urllib.robotparser takes the first rule that fits and knows no `*` within paths; the standard wants the longest.
 """
@@ -6,7 +6,7 @@ urllib.robotparser takes the first rule that fits and knows no `*` within paths;
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote
 
 MAX_BYTES = 512 * 1024
@@ -19,6 +19,8 @@ class Robots:
 
     rules: tuple[tuple[bool, str], ...] = ()
     crawl_delay_s: float = 0.0
+    sitemaps: tuple[str, ...] = ()
+    """The URLs of the `Sitemap` lines, whatever group they stand in."""
 
     def allows(self, path: str) -> bool:
         """Return whether a path with its query may be fetched: the longest pattern decides, among equals `allow`."""
@@ -31,6 +33,7 @@ def parse_robots(data: bytes, agent: str) -> Robots:
     """Return the rules of the group for `agent` (a product token), or else of the group for `*`."""
     groups: dict[str, Robots] = {}
     names: list[str] = []
+    sitemaps: list[str] = []
     open_group = False
     for line in data[:MAX_BYTES].decode("utf-8", "replace").removeprefix("\ufeff").splitlines():
         field, colon, value = line.split("#")[0].partition(":")
@@ -42,19 +45,23 @@ def parse_robots(data: bytes, agent: str) -> Robots:
             open_group = True
             groups.setdefault(value.lower(), Robots())
             continue
+        if field == "sitemap":
+            sitemaps.append(value)
+            continue
         if field in ("allow", "disallow", "crawl-delay"):
             open_group = False
         for name in names:
             groups[name] = _with(groups[name], field, value)
     own = [name for name in groups if name.split("/")[0] == agent.lower()]
-    return groups[own[0]] if own else groups.get("*", Robots())
+    chosen = groups[own[0]] if own else groups.get("*", Robots())
+    return replace(chosen, sitemaps=tuple(dict.fromkeys(sitemaps)))
 
 
 def _with(group: Robots, field: str, value: str) -> Robots:
     if field in ("allow", "disallow") and value:
-        return Robots((*group.rules, (field == "allow", _normal(value))), group.crawl_delay_s)
+        return replace(group, rules=(*group.rules, (field == "allow", _normal(value))))
     if field == "crawl-delay" and re.fullmatch(r"\d{1,6}(\.\d+)?", value):
-        return Robots(group.rules, float(value))
+        return replace(group, crawl_delay_s=float(value))
     return group
 
 

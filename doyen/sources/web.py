@@ -1,4 +1,4 @@
-"""A web site → its pages and files as items, found by following links within one host. Runs no scripts.
+"""A web site → its pages and files as items, found by its sitemap and by links within one host. Runs no scripts.
 
 A crawl goes breadth first from the start page; robots.txt, depth, the number of pages and a delay bound it. It never
 leaves the host: a redirect elsewhere is not followed, so that no page can send it to an address the user did not name.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import email.utils
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -23,11 +23,13 @@ from doyen.sources.item import Item, printable
 from doyen.sources.options import SourceOptions
 from doyen.sources.remote import without_credentials
 from doyen.sources.robots import Robots, parse_robots
+from doyen.sources.sitemap import read_sitemap
 from doyen.sources.url import PORTS, is_furniture, page_key, page_name, resolve, site_of, suffix_of
 
 MAX_CRAWL_DELAY_S = 10.0
 MAX_FAILURES_IN_A_ROW = 10
 MAX_HOPS = 5
+MAX_SITEMAPS = 50
 REQUESTS_A_PAGE = 5
 """Redirects and missing pages are not pages; this many requests for each page that may be read bound them."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -91,6 +93,7 @@ class WebSource:
         finally:
             kept = self._visits if self.complete else self._before | self._visits
             save_visits(self._options.state, self.root, kept)
+            self._fetcher.close()  # an item that is read later connects again
         if not found:
             self.complete = False
             raise DocumentError(
@@ -168,7 +171,10 @@ class WebSource:
         return self._robots.allows((parts.path or "/") + ("?" + parts.query if parts.query else ""))
 
     def _crawl(self, start: str) -> Iterator[Item]:
-        """Visit the frontier, then the pages of the last crawl that the bounds kept out of reach."""
+        """Visit the frontier, then the pages of the last crawl that the bounds kept out of reach.
+
+        Pages of the sitemap count as linked from the start page.
+        """
         options = self._options
         frontier = deque([(start, 0)])
         seen, visited = {page_key(start)}, set()
@@ -178,6 +184,7 @@ class WebSource:
             requests += 1
             visited.add(page_key(url))
             item, links = self._visit(url)
+            links = [*links, *self._mapped()] if url == start and options.depth else links
             if item is not None:
                 pages += 1
                 yield item
@@ -193,11 +200,43 @@ class WebSource:
         if cut:
             bounds = f"--max-pages {options.max_pages}, --depth {options.depth}"
             self.warnings.append(f"{self.root}: read {pages} pages ({bounds}); the site has more")
-            for key in [key for key in self._before if key not in visited]:
-                item, _ = self._visit(self._before[key].url)
-                if item is not None:
-                    yield item
+            yield from self._revisit(visited)
         self.complete = not self._has_failed and (not cut or bool(self._before))
+
+    def _revisit(self, visited: Collection[str]) -> Iterator[Item]:
+        for key in [key for key in self._before if key not in visited]:
+            item, _ = self._visit(self._before[key].url)
+            if item is not None:
+                yield item
+
+    def _mapped(self) -> Iterator[str]:
+        """Yield the site's pages that its sitemaps list: those that robots.txt names, or else `/sitemap.xml`."""
+        host = replace(self._site, folder="/")
+        top = f"{host.scheme}://{host.authority}/"
+        waiting = deque(self._robots.sitemaps or ("sitemap.xml",))
+        asked: set[str] = set()
+        while waiting and len(asked) < MAX_SITEMAPS:
+            url = resolve(top, waiting.popleft(), host)
+            if url is None or url in asked or not self._allowed(url):
+                continue
+            asked.add(url)
+            try:
+                answer = self._fetcher.get(url)
+            except FetchError as error:
+                self._note_unmapped(str(error))
+                continue
+            if answer.status in _REDIRECTS:
+                waiting.append(answer.headers.get("location", ""))
+            elif answer.status >= 500 or (self._robots.sitemaps and answer.status not in (200, *_GONE)):
+                self._note_unmapped(f"{url}: the server answers {answer.status}")
+            found = read_sitemap(answer.data)
+            waiting.extend(found.sitemaps)
+            yield from filter(None, (resolve(top, page, self._site) for page in found.pages))
+
+    def _note_unmapped(self, problem: str) -> None:
+        """Note a sitemap that cannot be had: pages that only it lists are not gone for that."""
+        self._has_failed = True
+        self.warnings.append(f"{problem}: pages that only this sitemap lists are not read, and none is taken out")
 
     def _may_visit(self, url: str) -> bool:
         if is_furniture(url, self._suffixes):
@@ -272,7 +311,7 @@ class WebSource:
             self.skipped.append(f"{answer.url} (noindex)")
             return None, links
         self._visits[page_key(answer.url)] = visit
-        return self._item(visit, _Body(data, partial(self._fetch_again, answer.url)).read), links
+        return self._item(visit, _Body(data, partial(self._fetch_again, answer.url)).read, len(data)), links
 
     def _fetch_again(self, url: str) -> bytes:
         answer = self._fetcher.get(url)
@@ -281,7 +320,7 @@ class WebSource:
         is_html = _suffix(url, answer.headers) in (".html", ".htm")
         return in_utf8(answer.data, answer.headers.get("content-type", "")) if is_html else answer.data
 
-    def _item(self, visit: Visit, read: Callable[[], bytes]) -> Item:
+    def _item(self, visit: Visit, read: Callable[[], bytes], size: int = 0) -> Item:
         modified = email.utils.parsedate_tz(visit.modified)
         return Item(
             id=printable(self._prefix + page_key(visit.url)),
@@ -291,6 +330,7 @@ class WebSource:
             read=read,
             stamp=visit.stamp,
             modified_at=float(email.utils.mktime_tz(modified)) if modified else 0.0,
+            size=size,
         )
 
 

@@ -4,11 +4,13 @@ import email
 from pathlib import Path
 
 import pytest
+from pool_tasks import Job, work
 from small_files import make_eml, make_msg
 
 from doyen.documents.mail import read_eml
 from doyen.documents.outlook import read_msg
 from doyen.errors import DocumentError
+from doyen.parsing import Limits, WorkerPool
 
 HEAD = """From: Ann Lee <ann@example.com>
 To: Bo <bo@example.com>
@@ -130,3 +132,10 @@ def test_a_msg_whose_sectors_lead_back_to_themselves_is_refused():
     data = make_msg()
     with pytest.raises(DocumentError, match="no end"):
         read_msg(data[:-512] + bytes(512), Path("a.msg"))
+
+
+def test_a_header_of_endless_encoded_words_costs_no_time():
+    mail = b"Subject: " + b"=?utf-8?q?=61?= " * 50_000 + b"\n\nThe text."
+    with WorkerPool(work, limits=Limits(seconds=10)) as pool:
+        (outcome,) = pool.run([Job("mail", mail)])
+    assert outcome.reason is None and outcome.result.endswith("Subject: " + "a" * 1000 + "\n\nThe text.")

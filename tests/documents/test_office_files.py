@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hostile_files import ods
 from small_files import (
     RTF,
     make_docx,
@@ -65,6 +66,15 @@ def test_sheets_are_sections_and_rows_are_records():
     assert book.warnings == ("hidden sheets are not read: Secret",)
 
 
+def test_hidden_rows_are_read_and_told():
+    book = read_spreadsheet(make_xlsx(hidden_row=2), Path("a.xlsx"))
+    assert book.text == read_spreadsheet(make_xlsx(), Path("a.xlsx")).text and "Lock" in book.text
+    assert book.warnings == ("hidden or filtered rows and columns are read too",)
+    row = '<table:table-row{}><table:table-cell office:value-type="string"><text:p>x</text:p></table:table-cell></table:table-row>'
+    for mark, told in ((' table:visibility="filter"', 1), ("", 0)):
+        assert len(read_spreadsheet(ods(row.format(mark)), Path("a.ods")).warnings) == told
+
+
 def test_a_single_sheet_without_a_name_takes_that_of_the_file():
     book = read_spreadsheet(make_xlsx({"Sheet1": [["a", "b"], ["x", 1]]}), Path("stock.xlsx"))
     assert book.text == "Table stock: columns a (text: x), b (number: 1); 1 rows\na: x; b: 1"
@@ -88,11 +98,17 @@ def test_xls_is_read_like_xlsx():
     [
         (make_ods(900_000_000), "a.ods"),
         (make_xls([("a", "b"), ("c", "d")]).replace(b"\1\0\1\0\0\0", b"\xff\xff\xff\xff\0\0"), "a.xls"),
+        (
+            ods(
+                '<table:table-row><table:table-cell><text:s text:c="2000000000"/></table:table-cell></table:table-row>'
+            ),
+            "a.ods",
+        ),
         (make_xlsx({"A": [[1], *[[]] * 1_999, [*[""] * 16_000, 2]]}), "a.xlsx"),  # cells in opposite corners
     ],
 )
 def test_a_sheet_that_would_fill_the_memory_is_refused(data, name):
-    with pytest.raises(DocumentError, match="cells, more than"):
+    with pytest.raises(DocumentError, match="cells or spaces, more than"):
         read_spreadsheet(data, Path(name))
 
 

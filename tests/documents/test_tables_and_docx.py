@@ -171,3 +171,56 @@ def test_docx_tables_and_their_headers():
     assert document.tables
     for table in document.tables:
         assert document.text[table.start : table.end].split("\n")[0] == table.header
+
+
+def test_docx_notes_follow_the_block_that_refers_to_them_and_comments_are_left_out():
+    from docx.opc.constants import RELATIONSHIP_TYPE
+    from docx.opc.packuri import PackURI
+    from docx.opc.part import Part
+    from docx.oxml.ns import nsdecls, qn
+
+    document = docx.Document()
+    paragraph = document.add_paragraph("The deposit is repaid")
+    document.add_comment(paragraph.runs, text="Is that so?", author="Ann")
+    table = document.add_table(rows=1, cols=1)
+    document.add_paragraph("The end.")
+
+    def refer(to, kind, number):
+        reference = OxmlElement(f"w:{kind}Reference")
+        reference.set(qn("w:id"), number)
+        to.add_run()._r.append(reference)
+
+    def add(kind, relationship, notes):
+        xml = f"<w:{kind}s {nsdecls('w')}>{notes}</w:{kind}s>".encode()
+        part = Part(PackURI(f"/word/{kind}s.xml"), "application/xml", xml, document.part.package)
+        document.part.relate_to(part, relationship)
+
+    refer(paragraph, "footnote", "2")
+    paragraph.add_run(" in May.")
+    refer(paragraph, "endnote", "2")
+    refer(table.cell(0, 0).paragraphs[0], "footnote", "3")
+    table.cell(0, 0).paragraphs[0].add_run("cell")
+    note = '<w:footnote w:id="{}"{}><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:footnote>'
+    separator = note.format(0, ' w:type="separator"', "---")
+    add(
+        "footnote", RELATIONSHIP_TYPE.FOOTNOTES, separator + note.format(2, "", "Or June.") + note.format(3, "", "Sic.")
+    )
+    endnote = note.replace("footnote", "endnote").format(2, "", "See the law.")
+    add("endnote", RELATIONSHIP_TYPE.ENDNOTES, endnote)
+    buffer = io.BytesIO()
+    document.save(buffer)
+    assert read_document(Path("a.docx"), "a", buffer.getvalue()).text.split("\n\n") == [
+        "The deposit is repaid in May.",
+        "Footnote: Or June.",
+        "Endnote: See the law.",
+        "cell",
+        "Footnote: Sic.",
+        "The end.",
+    ]
+
+
+def test_docx_of_endless_elements_is_refused_before_a_tree_is_built():
+    from hostile_files import BOMBS
+
+    with pytest.raises(DocumentError, match="more than 4,000,000 elements"):
+        read_document(Path("a.docx"), "a", BOMBS["bomb-of-paragraphs.docx"]())

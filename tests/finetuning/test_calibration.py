@@ -1,15 +1,39 @@
 """The refusal rule: which signs it keeps, and the share of answerable questions that its threshold refuses."""
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doyen.finetuning.calibration import FEWEST_OF_EACH, calibrate_refusal, fit_rule, refusal_threshold
+from doyen.finetuning.calibration import (
+    FEWEST_OF_EACH,
+    MOST_OF_EACH,
+    calibrate_refusal,
+    fit_rule,
+    most_of_each,
+    refusal_threshold,
+)
 from doyen.models.engine import TransformersEngine
 from doyen.records import Nearness
 from doyen.refusing import RefusalRule, Signs
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "share", "most"),
+    [(50, 0.05, 20), (400, 0.05, 40), (5000, 0.05, 100), (50, 0.02, 50), (50, 0.001, 100), (50, 0.5, 20)],
+)
+def test_a_short_training_is_calibrated_on_few_examples_and_never_on_too_few(trained_on, share, most):
+    assert most_of_each(trained_on, share) == most
+    if most < MOST_OF_EACH:
+        assert math.ceil((most + 1) * (1 - share)) <= most  # the quantile exists
+
+
+def test_no_more_examples_than_asked_for_are_answered(phi, validation, tmp_path):
+    twice = [*validation, *validation]
+    few = calibrate_refusal(TransformersEngine(phi), tmp_path, twice, false_refusals=0.1, most=FEWEST_OF_EACH - 1)
+    assert (few.threshold, few.answerable, few.unanswerable) == (None, FEWEST_OF_EACH - 1, FEWEST_OF_EACH - 1)
 
 
 def test_a_clear_separation_leaves_the_rules_own_decision():

@@ -436,3 +436,8 @@ def test_a_connection_that_never_comes_back_ends_the_source_incomplete(path):
         list(items)
     assert waited[-3:] == [1.0, 2.0, 4.0]
     assert len(first) == 5 and not source.complete
+
+
+def test_a_blank_query_is_refused(path):
+    with pytest.raises(UsageError, match="takes one SELECT"):
+        list(source_of(path, query=" ; ").items())

@@ -1,5 +1,6 @@
 """Local folders and files as sources: what is listed, how it is named, when it counts as unchanged."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -102,3 +103,42 @@ def test_names_with_newlines_and_foreign_bytes_become_ids_of_one_line(folder):
     assert items["two%0Alines.txt"].read() == b"a"
     assert items["caf%E9.txt"].read() == b"b"
     assert all((i.id + i.source).encode() for i in items.values())
+
+
+def test_a_file_that_goes_while_the_folder_is_gone_through_is_left_out(folder):
+    items = source_of(folder).items()
+    first = next(items)
+    listed = [Path(i.source) for i in source_of(folder).items()]
+    listed[-1].unlink()
+    assert [i.source for i in (first, *items)] == [str(p) for p in listed[:-1]]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
+def test_a_folder_whose_names_alone_may_be_listed_costs_only_itself(folder):
+    write_files(folder, {"locked/a.txt": "x"})
+    (folder / "locked").chmod(0o744)
+    with as_another_user(folder):
+        source = source_of(folder)
+        assert [item.id for item in source.items()] == ["house/yard.md", "lease.txt"]
+    assert source.warnings == [f"{folder / 'locked'} cannot be listed: its documents stay as they are"]
+    assert not source.complete
+
+
+@contextlib.contextmanager
+def as_another_user(folder):
+    """Give up the rights of root for a while, under which every folder can be entered."""
+    if os.geteuid() != 0:
+        (folder / "locked").chmod(0o644)
+        yield
+        return
+    closed = [p for p in folder.parents if p.stat().st_mode & 0o5 != 0o5]
+    modes = [p.stat().st_mode for p in closed]
+    for path in closed:
+        path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path, mode in zip(closed, modes, strict=True):
+            path.chmod(mode)

@@ -1,6 +1,7 @@
 """Web sites, on a server of this machine: what is followed, what is left alone, and what a second crawl costs."""
 
 import base64
+import gzip
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ import pytest
 from doyen.documents import read_document
 from doyen.errors import DocumentError, UsageError
 from doyen.sources import SourceOptions
+from doyen.sources.sitemap import read_sitemap
 from doyen.sources.web import WebSource
 
 SUFFIXES = frozenset({".html", ".pdf", ".txt"})
@@ -323,3 +325,82 @@ def test_a_site_without_anything_to_read_is_refused(site):
     site.pages = {"/": (200, {"Content-Type": "image/png"}, b"x")}
     with pytest.raises(DocumentError, match="has no page that can be read"):
         crawl(site)
+
+
+URLSET = "<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>{}</urlset>"
+XML = {"Content-Type": "application/xml"}
+
+
+def entries(*urls, tag="url"):
+    return "".join(f"<{tag}><loc> {url} </loc><lastmod>2026-01-01</lastmod></{tag}>" for url in urls)
+
+
+def test_pages_that_only_the_sitemap_lists_are_read(site):
+    listed = (site.url("/docs/a?x=1&amp;y=2"), site.url("/elsewhere"), "https://other.example/", site.url("/docs/no"))
+    site.pages = {
+        "/robots.txt": (200, {"Content-Type": "text/plain"}, "User-agent: *\nDisallow: /docs/no"),
+        "/docs/": links(),
+        "/docs/a?x=1&y=2": links("deeper"),
+        "/docs/deeper": links(),
+        "/docs/no": links(),
+        "/elsewhere": links(),
+        "/sitemap.xml": (200, XML, URLSET.format(entries(*listed))),
+    }
+    source, items = crawl(site, "/docs/")
+    assert list(items) == ["docs", "docs/a?x=1&y=2", "docs/deeper"] and source.complete
+    before = len(site.requests)
+    crawl(site, "/docs/", depth=0)
+    assert "/sitemap.xml" not in site.paths[before:]
+
+
+def test_robots_txt_names_the_sitemaps_an_index_and_packed_ones_among_them(site):
+    index = f"<sitemapindex>{entries(site.url('/maps/2.xml.gz'), site.url('/index.xml'), tag='sitemap')}</sitemapindex>"
+    packed = gzip.compress(URLSET.format(entries(site.url("/two"))).encode())
+    site.pages = {
+        "/robots.txt": (
+            200,
+            {"Content-Type": "text/plain"},
+            f"Sitemap: {site.url('/moved.xml')}\nUser-agent: *\nDisallow:",
+        ),
+        "/moved.xml": (301, {"Location": "/index.xml"}, b""),
+        "/index.xml": (200, XML, index),
+        "/maps/2.xml.gz": (200, {"Content-Type": "application/gzip"}, packed),
+        "/": links(),
+        "/two": links(),
+    }
+    _, items = crawl(site)
+    assert list(items) == ["", "two"]
+    assert site.paths.count("/index.xml") == 1 and "/sitemap.xml" not in site.paths
+
+
+@pytest.mark.parametrize(("status", "named", "fails"), [(500, False, True), (403, False, False), (403, True, True)])
+def test_a_sitemap_that_fails_takes_nothing_out(site, status, named, fails):
+    site.pages = {"/": links(), "/sitemap.xml": (status, {}, b"")}
+    if named:
+        site.pages["/robots.txt"] = (200, {"Content-Type": "text/plain"}, f"Sitemap: {site.url('/sitemap.xml')}")
+    source, items = crawl(site)
+    assert list(items) == [""] and source.complete is not fails
+    assert [f"sitemap.xml: the server answers {status}" in warning for warning in source.warnings] == [True] * fails
+
+
+@pytest.mark.parametrize(
+    ("data", "pages"),
+    [
+        (b"<urlset><url><loc><![CDATA[https://a.example/?a&b]]></loc></url></urlset>", ("https://a.example/?a&b",)),
+        (b"https://a.example/1\r\n\r\nhttps://a.example/2\n", ("https://a.example/1", "https://a.example/2")),
+        (b"<!DOCTYPE x [<!ENTITY a 'b'>]><urlset><loc>&a;</loc>", ("&a;",)),
+        (b"<loc>" * 300_000, ()),
+        (b"\x1f\x8b broken", ()),
+        (gzip.compress(b"0" * (60 << 20)), ()),
+    ],
+)
+def test_sitemaps_as_they_come(data, pages):
+    assert read_sitemap(data).pages == pages
+
+
+def test_a_crawl_leaves_no_connection_open(site):
+    site.pages = {"/": links("a"), "/a": links()}
+    source, items = crawl(site)
+    assert source._fetcher._client is None
+    assert items["a"].size == len(links())  # it holds its bytes: those who list many at once want to know
+    assert items["a"].read() == items["a"].read()  # the second time it is fetched again

@@ -134,7 +134,7 @@ def _query(database: Database, options: SourceOptions) -> Relation:
     import sqlalchemy as sa
 
     sql = options.query.strip().rstrip(";").strip()
-    if sql.split(None, 1)[0].lower() not in ("select", "with", "values", "table"):
+    if not sql or sql.split(None, 1)[0].lower() not in ("select", "with", "values", "table"):
         raise UsageError("--query takes one SELECT", hint="nothing is ever written to a database")
     text = sa.text(sql.replace(":", r"\:"))
     shape = sa.select(sa.text("*")).select_from(text.columns().subquery("q")).where(sa.false())
