@@ -179,9 +179,7 @@ def minilm(job: Job) -> tuple[int, list[Ranking]]:
     windows: list[Text] = []
     for document, page, text in job.texts:
         words = text.split()
-        windows += [
-            (document, page, " ".join(words[i : i + WINDOW_WORDS])) for i in range(0, len(words), WINDOW_WORDS)
-        ]
+        windows += [(document, page, " ".join(words[i : i + WINDOW_WORDS])) for i in range(0, len(words), WINDOW_WORDS)]
     vectors = job.vectors([text for _, _, text in windows])
     found = []
     for vector in job.vectors(job.questions):
@@ -272,9 +270,7 @@ def haystack(job: Job) -> tuple[int, list[Ranking]]:
         ]
         hits = joiner.run(documents=lists)["documents"]
         found.append(
-            units(
-                (h.meta["document"], h.meta["page_number"] if paged[h.meta["document"]] else None) for h in hits
-            )
+            units((h.meta["document"], h.meta["page_number"] if paged[h.meta["document"]] else None) for h in hits)
         )
     return len(pieces), found
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from doyen.evaluation.advice import advise
-from doyen.evaluation.scoring import Score, score_answer, score_hits, summarise_hits, summarise_scores
+from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
+from doyen.evaluation.scoring import Score, score_answer, summarise_scores
 from doyen.evaluation.statistics import RESAMPLES, paired_difference
 from doyen.records import ARMS, KINDS, Answer, Arm, Hit, Question
 
