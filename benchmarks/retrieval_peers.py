@@ -65,7 +65,9 @@ def read_folder(root: Path, folder: Path, kept: Path) -> list[Text]:
             print(f"{path.name}: {error}", file=sys.stderr)
             continue
         found += [(path.relative_to(root).as_posix(), page, text) for page, text in pages if text.strip()]
-    kept.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    partial = kept.with_suffix(".partial")
+    partial.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    partial.replace(kept)
     return found
 
 

@@ -11,12 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from doyen.config import write_atomic
 from doyen.examples.importing import read_questions
-from doyen.models.fetching import require_model
 from doyen.records import Question
 
 HERE = Path(__file__).parent
-MODEL = "all-minilm-l6-v2"
 PEERS = ("bm25s", "minilm-200w", "rrf", "llamaindex", "haystack", "txtai")
 
 
@@ -66,8 +65,13 @@ def peer_versions(python: str, native: bool) -> dict[str, dict[str, str]]:
     return _run(python, {"versions": True, "native": native})
 
 
-def peer_hits(asked: QuestionSet, peer: str, python: str, work: Path, *, native: bool, fresh: bool) -> dict[str, Any]:
-    """Return a peer's counts and hits (one list of units a question), from disk where nothing changed since."""
+def peer_hits(
+    asked: QuestionSet, peer: str, python: str, work: Path, *, model: str, native: bool, fresh: bool
+) -> dict[str, Any]:
+    """Return a peer's counts and hits (one list of units a question), from disk where nothing changed since.
+
+    `model` is the folder of the embedder.
+    """
     folder = work / "peers" / asked.name
     kept = folder / f"{peer}{'.native' if native else ''}.json"
     key = {"versions": peer_versions(python, native)[peer], "set": asked.digest()}
@@ -81,10 +85,9 @@ def peer_hits(asked: QuestionSet, peer: str, python: str, work: Path, *, native:
         "folder": str(asked.folder),
         "kept": str(folder),
         "questions": [q.question for q in asked.questions],
-        "model": str(require_model(MODEL, None)),
+        "model": model,
         "native": native,
     }
     row = {"key": key, **_run(python, job)}
-    folder.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(row), encoding="utf-8")
+    write_atomic(kept, json.dumps(row))
     return row
