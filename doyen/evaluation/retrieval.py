@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ CHUNKS_A_RANK = 3  # chunks of one document or page share a rank: so many are re
 LEAST_CHUNKS = 30
 BATCH = 64  # questions between two reports of progress
 LEVELS: tuple[Level, ...] = ("gold", "page", "document")
+_TEXT_KEYS = ("text", "section", "record")
 _NAMED = 5  # ids that a warning names
 
 
@@ -219,8 +220,11 @@ def _means(rows: Sequence[dict[str, float]], seed: int) -> dict[str, Any]:
     return {name: interval.as_dict() for name, interval in means(rows, seed=seed).items()}
 
 
-def _hit_rows(asked: Sequence[Question], hits: Sequence[Sequence[Hit]]) -> list[dict[str, Any]]:
-    return [{"id": q.id, "hits": [hit.as_dict() for hit in found]} for q, found in zip(asked, hits, strict=True)]
+def _hit_rows(asked: Sequence[Question], hits: Sequence[Sequence[Hit]]) -> Iterator[dict[str, Any]]:
+    """Yield a line of `hits.jsonl` a question: places without text, so that a removed document's text stays in no report."""
+    for q, found in zip(asked, hits, strict=True):
+        rows = (hit.as_dict() for hit in found)
+        yield {"id": q.id, "hits": [{k: v for k, v in row.items() if k not in _TEXT_KEYS} for row in rows]}
 
 
 def _manifest(settings: Settings, asked: Sequence[Question], retriever: Retriever, k: int, seed: int) -> dict[str, Any]:

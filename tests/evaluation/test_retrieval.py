@@ -55,6 +55,8 @@ def test_report_and_hits_are_written(expert, tmp_path):
     hits = {row["id"]: row["hits"] for row in read_lines(tmp_path / "out" / "hits.jsonl")}
     assert hits.keys() == {"pets", "yard", "boiler"}
     assert (hits["pets"][0]["document"], hits["pets"][0]["page"]) == ("lease.txt", 2)
+    written = (tmp_path / "out" / "hits.jsonl").read_text() + (tmp_path / "out" / "report.json").read_text()
+    assert "Smith" not in written  # a removed document's text stays nowhere
 
 
 def test_the_same_inputs_go_into_the_same_folder(expert):
