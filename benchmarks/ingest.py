@@ -15,7 +15,6 @@ peak memory ≤ 1.5 GiB, and at ten times the corpus within 20% of that.
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 import statistics
@@ -28,7 +27,7 @@ from typing import Any
 
 from measuring import parser, save
 
-from doyen.evaluation.scoring import summarise_hits
+from doyen.evaluation.retrieval_scores import summarise_hits
 from doyen.examples.importing import read_questions
 from doyen.models.fetching import require_model
 from doyen.records import Chunk, Hit, Question
@@ -117,23 +116,9 @@ def run(python: str, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def scores(questions: list[Question], found: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return retrieval scores at the gold unit: hit@k and MRR with intervals, nDCG@10."""
+    """Return retrieval scores at the gold unit, with intervals."""
     hits = [[_hit(row, rank) for rank, row in enumerate(rows)] for rows in found]
-    summary = {name: value.as_dict() for name, value in summarise_hits(questions, hits).items()}
-    gains = [ndcg(q, rows) for q, rows in zip(questions, found, strict=True)]
-    return summary | {"ndcg@10": round(statistics.mean(gains), 4) if gains else None}
-
-
-def ndcg(question: Question, rows: list[dict[str, Any]], depth: int = 10) -> float:
-    """Return nDCG over distinct units (document and page where the gold has pages, else document), each gold unit worth 1."""
-    gold = {(g.document, g.page) for g in question.gold}
-    paged = any(page is not None for _, page in gold)
-    units: dict[tuple[str, int | None], None] = {}
-    for row in rows:
-        for page in row.get("pages") or [row.get("page")]:
-            units.setdefault((row["document"], page if paged else None))
-    gained = sum(1 / math.log2(rank + 2) for rank, unit in enumerate(list(units)[:depth]) if unit in gold)
-    return gained / sum(1 / math.log2(rank + 2) for rank in range(min(len(gold), depth)))
+    return {name: value.as_dict() for name, value in summarise_hits(questions, hits).items()}
 
 
 def _hit(row: dict[str, Any], rank: int) -> Hit:

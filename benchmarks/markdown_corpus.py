@@ -18,7 +18,7 @@ from measuring import parser, save
 import doyen
 from doyen.answering import answer_file
 from doyen.cli.output import Bar
-from doyen.evaluation.scoring import summarise_hits
+from doyen.evaluation.retrieval_scores import summarise_hits
 from doyen.examples.importing import read_questions
 from doyen.records import Hit, Question
 

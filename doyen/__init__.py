@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from doyen.errors import DoyenError
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
+    from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
     from doyen.finetuning.running import finetune, recalibrate
@@ -34,6 +35,7 @@ _HOME = {
     "advise": "doyen.evaluation.advice",
     "build_examples": "doyen.examples.building",
     "compare": "doyen.evaluation.comparison",
+    "evaluate_retrieval": "doyen.evaluation.retrieval",
     "finetune": "doyen.finetuning.running",
     "import_file": "doyen.examples.building",
     "ingest": "doyen.ingesting",
@@ -57,6 +59,7 @@ __all__ = [
     "advise",
     "build_examples",
     "compare",
+    "evaluate_retrieval",
     "finetune",
     "import_file",
     "ingest",

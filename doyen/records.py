@@ -199,10 +199,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class GoldSource:
-    """Where a question's answer is known to stand; `page` is None where the format has no pages."""
+    """Where a question's answer is known to stand; `page` is None where the format has no pages.
+
+    `grade` says how relevant it is: its gain in nDCG is 2^grade - 1.
+    """
 
     document: str
     page: int | None = None
+    grade: float = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from doyen.evaluation.advice import advise
-from doyen.evaluation.scoring import Score, score_answer, score_hits, summarise_hits, summarise_scores
+from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
+from doyen.evaluation.scoring import Score, score_answer, summarise_scores
 from doyen.evaluation.statistics import RESAMPLES, paired_difference
 from doyen.records import ARMS, KINDS, Answer, Arm, Hit, Question
 
@@ -49,7 +50,7 @@ def build_report(
         arms: {arm: {metrics, by_kind: {kind: metrics}, by_tag: {tag: metrics}}}, metrics = {name: {value, low, high,
             n}} as `scoring.summarise_scores` defines them; by_tag holds the 30 commonest tags
         differences: [{a, b, metrics: {overall | answer_score | token_f1: {value, low, high, n, p}}}], of b - a
-        retrieval: {hit@1, hit@3, hit@5, hit@10, mrr: {value, low, high, n}} or null
+        retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         advice: {arm, reasons, runner_up, measured}
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
             null, arms: {arm: {answer, answered, outcome, scores, citations, seconds, prompt_tokens,
@@ -201,7 +202,9 @@ LABELS: dict[str, str] = {
     "tokens": "Tokens an answer",
     "prompt_tokens": "Prompt tokens",
     "completion_tokens": "Completion tokens",
+    "recall@10": "Share of the known sources in the first 10",
     "mrr": "Mean reciprocal rank (first 10)",
+    "ndcg@10": "nDCG (first 10)",
 }
 COST = (
     *("seconds_p50", "tokens", "false_refusal_rate", "unanswerable_refused"),

@@ -1,4 +1,4 @@
-"""Questions × answers → scores a question, and their summary an arm; questions × hits → retrieval scores.
+"""Questions × answers → scores a question, and their summary an arm.
 
 A refusal scores 0 on an answerable question and is the only right answer to an unanswerable one. Knows neither
 which arm answered nor how the report looks.
@@ -18,6 +18,7 @@ from doyen.evaluation.metrics import (
     token_f1,
     yesno_verdict,
 )
+from doyen.evaluation.retrieval_scores import gold_grades, has_gold_pages
 from doyen.evaluation.statistics import (
     Interval,
     bootstrap_macro_f1,
@@ -25,12 +26,9 @@ from doyen.evaluation.statistics import (
     bootstrap_median,
     bootstrap_ratio,
 )
-from doyen.records import Answer, Hit, Question
+from doyen.records import Answer, Question
 
 RIGHT_F1 = 0.5  # a span or long answer counts as right from here on, or where it contains a gold answer
-RANKS = (1, 3, 5, 10)
-MRR_DEPTH = 10
-Unit = tuple[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,37 +137,13 @@ def _with_text_scores(base: Score, question: Question, text: str) -> Score:
     )
 
 
-def _gold_units(question: Question) -> tuple[set[Unit], bool]:
-    paged = any(source.page for source in question.gold)
-    return {(source.document, source.page if paged else None) for source in question.gold}, paged
-
-
 def _citation_counts(question: Question, answer: Answer) -> tuple[int, int, int]:
-    gold, paged = _gold_units(question)
+    gold = gold_grades(question)
     if not gold or not answer.answered:
         return 0, 0, len(gold)
+    paged = has_gold_pages(question)
     cited = {(c.document, c.page if paged else None) for c in answer.citations}
-    return len(cited), len(cited & gold), len(gold)
-
-
-def score_hits(question: Question, hits: Sequence[Hit]) -> dict[str, float]:
-    """Return hit@1, 3, 5, 10 and mrr (within the first 10) at the gold unit; empty without gold.
-
-    Hits become units, (document, page) where the gold has pages and else documents, and are deduplicated, first
-    kept, before ranking; a chunk over several pages counts as that many units in a row.
-    """
-    gold, paged = _gold_units(question)
-    if not gold:
-        return {}
-    units = list(dict.fromkeys(unit for hit in hits for unit in _hit_units(hit, paged)))
-    rank = next((i for i, unit in enumerate(units, 1) if unit in gold), None)
-    scores = {f"hit@{k}": float(rank is not None and rank <= k) for k in RANKS}
-    return scores | {"mrr": 1 / rank if rank and rank <= MRR_DEPTH else 0.0}
-
-
-def _hit_units(hit: Hit, paged: bool) -> list[Unit]:
-    pages: tuple[int | None, ...] = (hit.chunk.pages or (None,)) if paged else (None,)
-    return [(hit.chunk.document, page) for page in pages]
+    return len(cited), len(cited & gold.keys()), len(gold)
 
 
 # ------------------------------------------------------------------ summaries
@@ -234,12 +208,3 @@ def _means(scores: Sequence[Score]) -> dict[str, list[float]]:
         "prompt_tokens": [float(s.prompt_tokens) for s in scores],
         "completion_tokens": [float(s.completion_tokens) for s in scores],
     }
-
-
-def summarise_hits(
-    questions: Sequence[Question], hits: Sequence[Sequence[Hit]], *, seed: int = 0
-) -> dict[str, Interval]:
-    """Return the retrieval scores with intervals over the questions that have gold; empty without any."""
-    rows = [row for q, found in zip(questions, hits, strict=True) if (row := score_hits(q, found))]
-    names = rows[0] if rows else {}
-    return {name: bootstrap_mean([row[name] for row in rows], seed=seed) for name in names}

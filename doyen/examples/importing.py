@@ -13,6 +13,7 @@ from doyen.records import KINDS, Example, GoldSource, Question, SourceSpan
 
 T = TypeVar("T")
 _MOST_FAULTS = 10
+MOST_GRADE = 100
 _ROLES = ("system", "user", "assistant")
 
 
@@ -60,7 +61,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def question_row(q: Question) -> dict[str, Any]:
     """Return a question as one line of a questions file."""
-    gold = [{"document": g.document, "page": g.page} for g in q.gold]
+    gold = [{"document": g.document, "page": g.page} | ({"grade": g.grade} if g.grade != 1 else {}) for g in q.gold]
     row: dict[str, Any] = {"id": q.id, "question": q.question, "answers": list(q.answers), "kind": q.kind, "gold": gold}
     return row | {"split": q.split, "answerable": q.answerable, "tags": list(q.tags), "lang": q.language}
 
@@ -143,7 +144,10 @@ def _gold(row: Any) -> GoldSource:
     page = row.get("page")
     if page is not None and (not isinstance(page, int) or isinstance(page, bool) or page < 1):
         raise ValueError(f"gold page {page!r} is not a number from 1")
-    return GoldSource(row["document"], page)
+    grade = row.get("grade", 1)
+    if isinstance(grade, bool) or not isinstance(grade, int | float) or not 0 <= grade <= MOST_GRADE:
+        raise ValueError(f"gold grade {grade!r} is not a number from 0 to {MOST_GRADE}")
+    return GoldSource(row["document"], page, grade)
 
 
 def _example(row: dict[str, Any]) -> Example:

@@ -414,3 +414,51 @@ def test_the_installed_command_keeps_data_and_messages_apart(made, source):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("hint: ")
     assert call("search").returncode == 2
+
+
+# ---- evaluating retrieval
+
+
+@pytest.fixture
+def with_gold(tmp_path):
+    gold = [{"document": "house/yard.md"}], [{"document": "house/o'neil.txt"}]
+    rows = [q | {"gold": g, "split": s} for q, g, s in zip(QUESTIONS, gold, ("train", "test"), strict=True)]
+    path = tmp_path / "gold.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": "q3", "question": "Why?"}]))
+    return path
+
+
+def test_evaluate_retrieval_prints_tables_and_writes_a_report(filled, with_gold, run, tmp_path):
+    code, out, err = run("evaluate-retrieval", "--questions", with_gold, "--split", "all", "--expert", filled)
+    assert code == 0, err
+    assert out.startswith("2 questions with gold, 1 without (left out)\n")
+    assert {"level", "stage", "document", "BM25 only", "dense only", "fused"} <= {
+        line[:20].strip() for line in out.splitlines()
+    }
+    assert "wrote " in err and list(filled.glob("evaluations/*/report.json"))
+
+
+def test_evaluate_retrieval_asks_the_test_split_and_compares(filled, with_gold, run, tmp_path):
+    command = ("evaluate-retrieval", "--questions", with_gold, "--expert", filled, "--no-stages", "--json")
+    first = as_json(run(*command, "--out", tmp_path / "first"))
+    assert first["questions"] == {"total": 1, "with_gold": 1, "without_gold": 0}
+    again = as_json(run(*command, "--against", tmp_path / "first"))
+    assert again["against"]["differences"]["ndcg@10"]["value"] == 0
+    assert again["manifest"]["id"] == first["manifest"]["id"]
+
+
+def test_evaluate_retrieval_says_what_is_wrong(filled, with_gold, run, tmp_path):
+    code, _, err = run("evaluate-retrieval", "--questions", with_gold, "--split", "dev", "--expert", filled)
+    assert code == 2
+    assert "hint: --split all" in err
+    lost = tmp_path / "lost.jsonl"
+    lost.write_text(json.dumps(QUESTIONS[0] | {"gold": [{"document": "docs/house/yard.md"}]}) + "\n")
+    code, _, err = run("evaluate-retrieval", "--questions", lost, "--expert", filled)
+    assert code == 1
+    assert "is in the index" in err
+    assert "hint: ingest the folder with --name docs" in err
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps(QUESTIONS[0] | {"gold": [{"document": "a", "grade": -1}]}) + "\n")
+    code, _, err = run("evaluate-retrieval", "--questions", bad, "--expert", filled)
+    assert code == 1
+    assert "line 1: gold grade -1 is not a number from 0 to 100" in err

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doyen.evaluation.scoring import score_answer, score_hits, summarise, summarise_hits
-from doyen.records import KINDS, Answer, Chunk, Citation, GoldSource, Hit, Question
+from doyen.evaluation.scoring import score_answer, summarise
+from doyen.records import KINDS, Answer, Citation, GoldSource, Question
 
 
 def question(kind="span", answers=("Denver",), gold=(("a.pdf", 3),), answerable=True):
@@ -14,10 +14,6 @@ def question(kind="span", answers=("Denver",), gold=(("a.pdf", 3),), answerable=
 def answer(text="Denver", cited=(), answered=True, **more):
     citations = tuple(Citation(document, page, None, 0, 1, "x") for document, page in cited)
     return Answer(text, answered, "rag", citations, **more)
-
-
-def hit(document, *pages):
-    return Hit(Chunk(document, 0, 1, "x", pages=pages), 1.0)
 
 
 @given(st.sampled_from(KINDS), st.text(min_size=1), st.text())
@@ -82,24 +78,6 @@ def test_citations_are_documents_where_the_gold_has_no_pages():
     assert (score.citation_given, score.citation_correct, score.gold_total) == (1, 1, 2)
 
 
-def test_hits_are_ranked_by_page():
-    found = score_hits(question(), [hit("a.pdf", 2), hit("a.pdf", 2), hit("a.pdf"), hit("a.pdf", 3)])
-    assert found == {"hit@1": 0, "hit@3": 1, "hit@5": 1, "hit@10": 1, "mrr": pytest.approx(1 / 3)}
-    assert score_hits(question(), [hit("a.pdf", 2, 3)])["mrr"] == 0.5
-    assert score_hits(question(), []) == dict.fromkeys(("hit@1", "hit@3", "hit@5", "hit@10", "mrr"), 0)
-
-
-def test_hits_are_ranked_by_document_without_gold_pages():
-    found = score_hits(question(gold=[("b.txt", None)]), [hit("a.txt", 1), hit("a.txt", 2), hit("b.txt", 7)])
-    assert (found["hit@1"], found["mrr"]) == (0, 0.5)
-    assert score_hits(question(gold=()), [hit("a.txt")]) == {}
-
-
-def test_a_late_hit_counts_nothing():
-    found = score_hits(question(), [*(hit("a.pdf", 10 + i) for i in range(10)), hit("a.pdf", 3)])
-    assert set(found.values()) == {0}
-
-
 def test_summary_and_its_denominators():
     questions = [
         question("number", ("5",)),
@@ -129,8 +107,3 @@ def test_missing_groups_are_left_out():
     found = summarise([question()], [answer()])
     assert not {"number_accuracy", "yesno_macro_f1", "unanswerable_refused", "citation_precision"} & set(found)
     assert summarise([], []) == {}
-
-
-def test_retrieval_summary_is_over_questions_with_gold():
-    found = summarise_hits([question(), question(), question(gold=())], [[hit("a.pdf", 3)], [], [hit("x")]])
-    assert (found["hit@1"].value, found["hit@1"].n) == (0.5, 2)

@@ -51,6 +51,20 @@ def test_all_fields_are_read(tmp_path):
     assert documents_of([question]) == {"leave.md", "rules.md"}
 
 
+def test_grades_survive_writing_and_reading(tmp_path):
+    graded = FULL | {"gold": [{"document": "leave.md", "page": 2, "grade": 3}, {"document": "rules.md", "grade": 0.5}]}
+    (question,) = read_questions(write_jsonl(tmp_path / "q.jsonl", [graded]))
+    assert [g.grade for g in question.gold] == [3, 0.5]
+    assert read_questions(write_jsonl(tmp_path / "again.jsonl", [question_row(question)])) == [question]
+
+
+@pytest.mark.parametrize("grade", [-1, 101, "high", True])
+def test_a_grade_is_a_number(tmp_path, grade):
+    row = FULL | {"gold": [{"document": "leave.md", "grade": grade}]}
+    with pytest.raises(ExamplesError, match="gold grade"):
+        read_questions(write_jsonl(tmp_path / "q.jsonl", [row]))
+
+
 def test_only_id_and_question_are_required(tmp_path):
     (question,) = read_questions(write_jsonl(tmp_path / "q.jsonl", [{"id": 7, "question": "Why?"}]))
     assert (question.id, question.answers, question.kind, question.answerable, question.split) == (
