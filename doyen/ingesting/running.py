@@ -158,12 +158,12 @@ class Run:
         return LanceIndex.open_or_create(self._folder, self._manifest(self._embedder.loaded()))
 
     def _counter(self) -> TokenCounter:
-        return self._given.counter if self._given else load_counter(self._settings.embedder.name)
+        return self._given.counter if self._given else load_counter(self._settings.embedder, expert=self._expert)
 
     def _load(self) -> Embedder:
         """Load the embedder, in the precision that the index has, and hold it against the index."""
-        name = self._settings.embedder.name
-        embedder = self._given or load_embedder(name, recorded=recorded_fingerprint(self._folder))
+        recorded = recorded_fingerprint(self._folder)
+        embedder = self._given or load_embedder(self._settings.embedder, expert=self._expert, recorded=recorded)
         if self._index is not None:
             self._index.require(self._manifest(embedder))
         return embedder

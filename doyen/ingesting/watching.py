@@ -13,7 +13,9 @@ from typing import Any
 from doyen.config import load_settings
 from doyen.embedding import Embedder, load_embedder
 from doyen.errors import DoyenError
+from doyen.index.lance import recorded_fingerprint
 from doyen.ingesting.known_sources import load_sources
+from doyen.ingesting.opening import index_folder
 from doyen.ingesting.report import IngestReport
 from doyen.ingesting.running import ingest
 
@@ -42,7 +44,7 @@ def watch(
     import watchfiles
 
     expert = Path(expert).resolve()
-    name = load_settings(expert).embedder.name
+    settings = load_settings(expert)
     kept: list[Embedder] = [embedder] if embedder else []
     report = ingest(expert, sources, embedder=embedder, **options)
     yield report
@@ -65,7 +67,8 @@ def watch(
         if not changed and not any("://" in p for p in places):
             continue
         try:
-            kept = kept or [load_embedder(name)]
+            recorded = recorded_fingerprint(index_folder(expert, settings))
+            kept = kept or [load_embedder(settings.embedder, expert=expert, recorded=recorded)]
             yield ingest(expert, sources, embedder=kept[0], **options)
         except DoyenError as error:
             if failed is None:
