@@ -47,6 +47,7 @@ def make_encoder(folder, family, *, head="Model", pooling="mean", **changes):
     import transformers
 
     torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
     prefix, config = FAMILIES[family]
     config = config | changes | {"vocab_size": save_tokenizer(folder, family)}
     if head != "Model":

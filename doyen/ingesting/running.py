@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from doyen.config import Settings, load_settings
@@ -31,6 +31,7 @@ from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import Listing, Selector, is_local, list_sources, refuse_claims
 from doyen.ingesting.vanished import take_out
 from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
+from doyen.models.catalogue import EndpointSource, find_entry, in_expert
 from doyen.originals import collect_originals, keep_original, wanted_original
 from doyen.parsing import Limits, Outcome, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
@@ -49,12 +50,14 @@ def ingest(
     options: SourceOptions | None = None,
     embedder: Embedder | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> IngestReport:
     """Bring the index in step with `sources` (folders, files, URLs); without any, with all that are known.
 
     A document is named by its path below the folder, after `name/` if given. What a source no longer holds is taken
     out; `prune` also takes out every document of other sources; `rebuild` makes the index anew. What failed before and
     has not changed is read again only with `retry_failed`, or with `passwords`, which are tried in turn on encrypted files.
+    `say` is told what an embedder behind an API will cost, before anything is sent there.
 
     Raises:
         DocumentError: no source can be reached, or a path does not exist (nothing is changed then).
@@ -66,7 +69,7 @@ def ingest(
     settings = load_settings(expert)
     folder = index_folder(expert, settings)
     options = dataclasses.replace(options or SourceOptions(), state=folder / "sources")
-    run = Run(expert, settings, embedder, progress, retry=retry_failed or bool(passwords), prune=prune)
+    run = Run(expert, settings, embedder, progress, say, retry=retry_failed or bool(passwords), prune=prune)
     if sources:
         named = open_named(sources, name, options)
     else:
@@ -93,13 +96,14 @@ class Run:
         settings: Settings,
         embedder: Embedder | None,
         progress: Progress | None,
+        say: Callable[[str], None] | None = None,
         *,
         retry: bool,
         prune: bool,
     ) -> None:
         self.report = IngestReport()
         self._expert, self._settings, self._given, self._progress = expert, settings, embedder, progress
-        self._retry, self._prune = retry, prune
+        self._retry, self._prune, self._say = retry, prune, say
         self._folder = index_folder(expert, settings)
         self._done = 0
         self._index: LanceIndex | None = None
@@ -189,7 +193,7 @@ class Run:
             settled=self._settled,
         )
         selector.prepare(listings)
-        writer = BatchWriter(index, self._embedder, self.report, self._settled)
+        writer = BatchWriter(index, self._embedder, self.report, self._settled, self._estimate)
         limits = self._limits()
         parser = Parser(self._counter(), self._settings.chunking.max_tokens, limits, tuple(passwords))
         try:
@@ -234,6 +238,17 @@ class Run:
         if any(wanted_original(wanted, Path(document.id).suffix) for document, _, _ in parsed.documents):
             with writing_store():
                 keep_original(self._expert, task.data, task.sha256, Path(task.name).suffix)
+
+    def _estimate(self, texts: Sequence[str], items: int) -> None:
+        """Say what embedding behind an API will cost: the items of the first batch stand for all that are left."""
+        entry = find_entry(in_expert(self._settings.embedder.name, self._expert))
+        if self._say is None or not isinstance(entry.source, EndpointSource):
+            return
+        from doyen.embedding.cost import estimate_cost
+
+        left = max(self._selector.total - self._done, items)
+        if estimate := estimate_cost(self._embedder.loaded(), texts, share=items / left):
+            self._say(str(estimate))
 
     def _settled(self, items: int = 1) -> None:
         self._done += items

@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ class Endpoint:
             raise EndpointError(
                 f"the environment variable {self.variable} holds what no key can hold", hint="paste the key again"
             ) from None
+
+        weakref.finalize(self, self._client.close)  # who holds an embedder does not know that it has connections
 
     def post(
         self,

@@ -63,9 +63,16 @@ class CrossEncoder:
         def encode(group: Sequence[str]) -> Any:
             return self._tokenizer.encode_batch([(asked, encodable(passage)) for passage in group])
 
-        asked = encodable(question)
+        asked = self._first_tokens(encodable(question))
         logits = self._network.run(passages, encode)[:, 0].astype(np.float64)
         return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
+
+    def _first_tokens(self, question: str) -> str:
+        """Cut a question of thousands of words, which would be tokenised with every passage."""
+        if len(question) <= self.max_tokens:
+            return question
+        offsets = self._tokenizer.encode(question, add_special_tokens=False).offsets  # truncated to max_tokens
+        return question[: offsets[-1][1]] if offsets else question
 
 
 def _require_one_label(folder: EncoderFolder, name: str) -> None:
