@@ -241,3 +241,74 @@ def test_remote_code_is_never_run(made, tmp_path, changes):
     with pytest.raises(ModelError, match="needs Python code from its repository, which doyen never runs") as error:
         load_embedder(str(folder))
     assert "onnx/model.onnx" in error.value.hint and "multilingual-e5-small" in error.value.hint
+
+
+# --- ONNX
+
+
+def _field(number, value):
+    """Write a field of a protocol buffer: an int as varint, text, bytes or a message with its length."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value):
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+def _tensor_info(name, element, sizes):
+    """A ValueInfoProto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); a name is a dynamic size."""
+    dims = b"".join(_field(1, _field(2, d) if isinstance(d, str) else _field(1, d)) for d in sizes)
+    return _field(1, name) + _field(2, _field(1, _field(1, element) + _field(2, dims)))
+
+
+def onnx_of_word_vectors(table, output="last_hidden_state"):
+    """An ONNX file by hand: the state of a token is its row of `table`; the mask goes through to a second output."""
+    shape = ["batch", "width"]
+    node = _field(1, "table") + _field(1, "input_ids") + _field(2, output) + _field(4, "Gather")
+    same = _field(1, "attention_mask") + _field(2, "seen") + _field(4, "Identity")
+    stored = b"".join(_field(1, n) for n in table.shape) + _field(2, 1) + _field(8, "table")
+    graph = _field(1, node) + _field(1, same) + _field(2, "g") + _field(5, stored + _field(9, table.tobytes()))
+    graph += _field(11, _tensor_info("input_ids", 7, shape)) + _field(11, _tensor_info("attention_mask", 7, shape))
+    graph += _field(12, _tensor_info(output, 1, [*shape, table.shape[1]])) + _field(12, _tensor_info("seen", 7, shape))
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13))
+
+
+@pytest.fixture
+def onnx_folder(made, tmp_path):
+    """A folder whose model type doyen does not know, with code of its own, and an ONNX file."""
+    folder = copy(made("bert")[0], tmp_path)
+    (folder / "model.safetensors").unlink()
+    config = {"model_type": "new", "auto_map": {"AutoModel": "modeling.NewModel"}, "max_position_embeddings": 64}
+    write_json(folder / "config.json", config)
+    return folder
+
+
+@pytest.mark.parametrize(("place", "pooling"), [("onnx/model.onnx", "mean_tokens"), ("model.onnx", "cls_token")])
+def test_an_onnx_file_needs_no_code(onnx_folder, place, pooling):
+    from tiny_encoders import tokenized
+
+    table = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    (onnx_folder / place).parent.mkdir(exist_ok=True)
+    (onnx_folder / place).write_bytes(onnx_of_word_vectors(table))
+    write_json(onnx_folder / "1_Pooling" / "config.json", {f"pooling_mode_{pooling}": True})
+    embedder = load_embedder(str(onnx_folder), precision="f32")
+    assert embedder.dim == 16 and embedder.fingerprint.endswith("/openvino-f32")
+    states = [table[row.ids] for row in tokenized(onnx_folder, TEXTS, 64)]
+    pooled = np.stack([s.mean(0) if pooling == "mean_tokens" else s[0] for s in states])
+    expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    np.testing.assert_allclose(embedder.embed(TEXTS), expected, atol=1e-5)
+
+
+def test_onnx_files_that_are_none_or_others(onnx_folder):
+    (onnx_folder / "model.onnx").write_bytes(b"garbage")
+    with pytest.raises(ModelError, match="OpenVINO cannot read"):
+        load_embedder(str(onnx_folder))
+    (onnx_folder / "model.onnx").write_bytes(onnx_of_word_vectors(np.ones((40, 4), np.float32), "logits"))
+    with pytest.raises(ModelError, match="the outputs logits, seen; expected input_ids"):
+        load_embedder(str(onnx_folder))
