@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +84,11 @@ class ApiEmbedder:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         prepared = [self._prepared(text, kind) for text in texts]
         with ThreadPoolExecutor(CONCURRENT, thread_name_prefix="embeddings") as pool:
-            stopped: list[BaseException] = []
+            ended = threading.Event()
 
             def alive() -> None:
-                if stopped:
-                    raise stopped[0]
+                if ended.is_set():
+                    raise CancelledError
 
             waiting = _batches(prepared)
             under_way: dict[Future[NDArray[np.float32]], list[int]] = {}
@@ -98,11 +99,10 @@ class ApiEmbedder:
                         _collect(under_way, vectors, progress)
                 while under_way:
                     _collect(under_way, vectors, progress)
-            except BaseException as error:
-                stopped.append(error)
+            finally:  # where a batch failed or the caller stopped, the others do not wait for their next try
+                ended.set()
                 for job in under_way:
                     job.cancel()
-                raise
         return vectors
 
     def _prepared(self, text: str, kind: Kind) -> str:
