@@ -27,7 +27,8 @@ commented out. Unknown tables and keys are refused by name, and all faults of a 
 
 A change takes effect with the next command, with these exceptions:
 
-- `[embedder] name` and `[chunking] max_tokens` belong to the index: `doyen ingest --rebuild SOURCE…` makes it anew.
+- `[embedder] name`, `dimensions` and `passage_prefix`, and `[chunking] max_tokens` belong to the index:
+  `doyen ingest --rebuild SOURCE…` makes it anew.
 - `[examples]`, `[answer] passages`, `[finetune] validation_share` and `[retrieval]` shape the training examples: run
   `doyen examples build` again.
 - `[finetune]` counts for the next `doyen finetune`; an adapter keeps the settings it was trained with in its manifest.

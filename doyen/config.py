@@ -39,7 +39,22 @@ class ModelSettings:
 class EmbedderSettings:
     """The model that turns text into vectors. An index belongs to one embedder."""
 
-    name: str = setting("all-minilm-l6-v2", "Catalogue name or a folder with a BERT embedder.")
+    name: str = setting(
+        "all-minilm-l6-v2",
+        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `openai:MODEL` or `jina:MODEL`.",
+    )
+    dimensions: int = setting(
+        0, "Numbers of a vector, for models trained to be cut (Matryoshka); 0: all of them.", low=0, high=65536
+    )
+    query_prefix: str = setting("auto", "What is put before a question; auto: what the model was trained with.")
+    passage_prefix: str = setting("auto", "What is put before a passage; auto: what the model was trained with.")
+    endpoint: str = setting("", "Base URL of the API (`https://host/v1`); empty: that of OpenAI or Jina.")
+    key_variable: str = setting(
+        "", "Environment variable with the API's key; empty: OPENAI_API_KEY or JINA_API_KEY, for their own URLs only."
+    )
+    requests_per_minute: int = setting(0, "Most requests to the API in a minute; 0: no limit.", low=0)
+    tokens_per_minute: int = setting(0, "Most tokens sent to the API in a minute; 0: no limit.", low=0)
+    price: float = setting(-1.0, "US dollars for a million tokens, for the estimate; -1: as doyen knows it.", low=-1.0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,22 @@ class RetrievalSettings:
     )
     document_weight: float = setting(
         0.1, "Weight of the match between a question and a document's name and title.", low=0.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class RerankSettings:
+    """The model that puts the best passages first. It reads each with the question."""
+
+    name: str = setting(
+        "",
+        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `jina:MODEL` or `cohere:MODEL`; "
+        "empty: none.",
+    )
+    candidates: int = setting(30, "Passages that are read again.", low=1, high=1000)
+    endpoint: str = setting("", "Base URL of the API (`https://host/v1`); empty: that of Jina or Cohere.")
+    key_variable: str = setting(
+        "", "Environment variable with the API's key; empty: JINA_API_KEY or COHERE_API_KEY, for their own URLs only."
     )
 
 
@@ -174,6 +205,7 @@ class Settings:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     chunking: ChunkingSettings = field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    rerank: RerankSettings = field(default_factory=RerankSettings)
     answer: AnswerSettings = field(default_factory=AnswerSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import load_settings
-from doyen.embedding.openvino_bert import load_openvino
+from doyen.embedding.runtime import load_openvino
 from doyen.errors import DoyenError, StoreError
 from doyen.index.lance import same_vectors
 from doyen.ingesting import index_folder, open_index
-from doyen.models.catalogue import find_entry
+from doyen.models.catalogue import EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched
 
@@ -48,8 +48,8 @@ def examine(expert: Path | None) -> list[Check]:
     except DoyenError as error:
         return [*checks, Check("settings", False, str(error), error.hint or "")]
     checks.append(Check("settings", True, str(expert / "doyen.toml")))
-    for role, name in (("model", settings.model.name), ("embedder", settings.embedder.name)):
-        checks.append(_model(role, name))
+    names = (("model", settings.model.name), ("embedder", settings.embedder.name), ("reranker", settings.rerank.name))
+    checks += [_model(role, in_expert(name, expert)) for role, name in names if name]
     return [*checks, _index(expert)]
 
 
@@ -114,7 +114,10 @@ def _disk(folder: Path) -> Check:
 
 def _model(role: str, name: str) -> Check:
     try:
-        fetched = is_fetched(find_entry(name))
+        entry = find_entry(name)
+        if isinstance(entry.source, EndpointSource):
+            return Check(role, True, f"{name} is behind an API: texts are sent there")
+        fetched = is_fetched(entry)
     except DoyenError as error:
         return Check(role, False, str(error), error.hint or "")
     return Check(role, fetched, f"{name} is {'here' if fetched else 'not fetched'}", f"doyen models pull {name}")
@@ -128,11 +131,14 @@ def _index(expert: Path) -> Check:
         return Check("index", False, str(error), error.hint or "")
     if (index_folder(expert, settings) / "writing").exists():
         return Check("index", False, "an ingest was interrupted", "run the same doyen ingest again: it goes on")
-    entry = find_entry(settings.embedder.name)
-    if is_fetched(entry):
+    if is_fetched(find_entry(in_expert(settings.embedder.name, expert))):
         from doyen.embedding import load_embedder
 
-        fingerprint = load_embedder(settings.embedder.name, recorded=index.manifest.fingerprint).fingerprint
+        try:
+            embedder = load_embedder(settings.embedder, expert=expert, recorded=index.manifest.fingerprint)
+        except DoyenError as error:
+            return Check("index", False, f"its embedder cannot be opened: {error}", error.hint or "")
+        fingerprint = embedder.fingerprint
         if not same_vectors(fingerprint, index.manifest.fingerprint):
             return Check(
                 "index",

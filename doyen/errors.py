@@ -7,6 +7,7 @@ DoyenError
 ├── DocumentError       one file cannot be read (ingest reports it and goes on)
 ├── StoreError          the store is missing, empty, or was made by another embedder
 ├── ModelError          a model is unknown, cannot be fetched, or does not fit
+│   └── EndpointError   a model behind an API does not answer, or not as it should
 ├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
@@ -52,6 +53,10 @@ class StoreError(DoyenError):
 
 class ModelError(DoyenError):
     """A model is unknown or cannot be had."""
+
+
+class EndpointError(ModelError):
+    """A model behind an API refuses, does not answer, or answers what is no result."""
 
 
 class EngineError(DoyenError):

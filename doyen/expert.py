@@ -198,7 +198,9 @@ def open_retriever(folder: Path, settings: Settings) -> Retriever:
     """Open the expert's index with its embedder. A missing index is a StoreError that names the command."""
     index = open_index(folder, settings)
     return Retriever(
-        index, load_embedder(settings.embedder.name, recorded=index.manifest.fingerprint), settings.retrieval
+        index,
+        load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint),
+        settings.retrieval,
     )
 
 

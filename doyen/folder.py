@@ -26,7 +26,7 @@ from doyen.index.lance import LanceIndex
 from doyen.ingesting import index_folder, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
 from doyen.lineage import LINEAGE_FILE, read_lineage, stale_examples
-from doyen.models.catalogue import FolderSource, find_entry
+from doyen.models.catalogue import FolderSource, find_entry, in_expert
 from doyen.models.fetching import is_fetched
 
 
@@ -67,7 +67,8 @@ def status(folder: Path | str) -> dict[str, Any]:
     expert = Path(folder)
     settings = load_settings(expert)
     models = {role: getattr(settings, role).name for role in ("model", "embedder")}
-    fetched = {role: is_fetched(find_entry(name)) for role, name in models.items()}
+    models |= {"reranker": settings.rerank.name} if settings.rerank.name else {}
+    fetched = {role: is_fetched(find_entry(in_expert(name, expert))) for role, name in models.items()}
     index: LanceIndex | None = None
     known: dict[str, str] = {}
     pages = 0

@@ -30,7 +30,7 @@ class HashEmbedder:
         self.embedded = 0
         """How many texts were embedded since the start."""
 
-    def embed(self, texts, *, progress=None):
+    def embed(self, texts, *, kind="passage", progress=None):
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for vector, text in zip(vectors, texts, strict=True):
             for word in re.findall(r"\w+", text.casefold()) or [""]:

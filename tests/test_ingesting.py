@@ -40,11 +40,11 @@ class InterruptedEmbedder(HashEmbedder):
         self.call = call
         self.error = error
 
-    def embed(self, texts, *, progress=None):
+    def embed(self, texts, *, kind="passage", progress=None):
         self.calls += 1
         if self.calls == self.call:
             raise self.error("stopped by the test")
-        return super().embed(texts, progress=progress)
+        return super().embed(texts, kind=kind, progress=progress)
 
 
 @pytest.fixture

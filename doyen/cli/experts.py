@@ -25,7 +25,10 @@ def init(
         str | None, typer.Option(help="Language model: catalogue name, org/repository or folder.", show_default=False)
     ] = None,
     embedder: Annotated[
-        str | None, typer.Option(help="Embedder: catalogue name or folder.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Embedder: catalogue name, org/repository, folder, openai:MODEL or jina:MODEL.", show_default=False
+        ),
     ] = None,
     store: Annotated[str | None, typer.Option(help="Where the index lives: a folder.", show_default=False)] = None,
     json_: JsonOption = False,

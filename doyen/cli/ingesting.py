@@ -94,6 +94,7 @@ def ingest(
         "rebuild": rebuild,
         "retry_failed": retry_failed,
         "passwords": _passwords(password_file),
+        "say": note,
         "options": SourceOptions(
             depth=depth,
             max_pages=max_pages,

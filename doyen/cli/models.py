@@ -41,7 +41,7 @@ def models(context: typer.Context, json_: JsonOption = False) -> None:
         }
         rows.append(row | {"fetched": is_fetched(entry), "note": entry.note})
     lines = [
-        f"{r['name']:<24} {r['role']:<9} {r['source']:<5} {r['licence']:<11} {r['size_mib']:>6} MiB  {'here' if r['fetched'] else '-'}"
+        f"{r['name']:<38} {r['role']:<9} {r['source']:<5} {r['licence']:<11} {r['size_mib']:>6} MiB  {'here' if r['fetched'] else '-'}"
         for r in rows
     ]
     show(rows, "\n".join([*lines, "any other: org/repository of the Hugging Face Hub, or a folder"]), json_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,15 +10,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.embedding.tokens import ByteCounter, TokenCounter, TokenizerCounter, read_limit
-from doyen.errors import ModelError
-from doyen.models.catalogue import find_entry
-from doyen.models.fetching import read_manifest, require_model, sha256_of
+from doyen.config import EmbedderSettings
+from doyen.embedding.prefixes import Kind
+from doyen.embedding.tokens import ByteCounter, TokenCounter, TokenizerCounter
+from doyen.models.catalogue import EndpointSource, find_entry, in_expert
+from doyen.models.fetching import require_model
 
 __all__ = [
-    "BACKENDS",
     "ByteCounter",
     "Embedder",
+    "Kind",
     "TokenCounter",
     "TokenizerCounter",
     "load_counter",
@@ -37,63 +38,72 @@ class Embedder(Protocol):
     max_tokens: int
     """Tokens of a text that are read; what comes after them does not change the vector."""
     fingerprint: str
-    """`<model>@<weights hash>/<backend>-<precision>`. Vectors compare where the part before the `/` is the same; an
-    index is written by one fingerprint only."""
+    """`<model>@<weights hash><marks>/<backend>-<precision>`. Vectors compare where the part before the `/` is the same;
+    an index is written by one fingerprint only. The marks say what else a passage's vector depends on: pooling, cut
+    dimensions, passage prefix. A query prefix is no part of it: it changes no vector of an index."""
     counter: TokenCounter
     """What sizes the chunks of texts for this embedder."""
 
-    def embed(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def embed(
+        self, texts: Sequence[str], *, kind: Kind = "passage", progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
         """Return one unit vector a text, `(n, dim) float32`, in the texts' order.
 
-        `progress` is called with the number of texts done since its last call.
+        `kind` is "query" for what is asked and "passage" for what is searched: many models want different words before
+        them. `progress` is called with the number of texts done since its last call.
         """
         ...
 
 
 def load_embedder(
-    name: str, *, precision: str | None = None, recorded: str | None = None, cache: Path | None = None
+    embedder: str | EmbedderSettings,
+    *,
+    expert: Path | None = None,
+    precision: str | None = None,
+    recorded: str | None = None,
+    cache: Path | None = None,
 ) -> Embedder:
-    """Load the embedder of that catalogue name, folder or Hub repository; it must have been pulled.
+    """Load the embedder of that name (or of those settings): catalogue, folder, Hub repository that was pulled, or API.
 
-    `precision` "f32" or "bf16" (None: what the CPU computes in natively). `recorded` is the fingerprint of the index
-    that it will work on: its precision is taken where none is given. `cache` is doyen's cache folder.
+    A name that begins with `./` is a folder within the folder `expert`. `precision` is "f32" or "bf16" (None: what the
+    CPU computes in natively). `recorded` is the fingerprint of the index that it will work on: its precision is taken
+    where none is given. `cache` is doyen's cache folder.
 
-    Raises: ModelError where the model is unknown, not here, or of an architecture without a backend.
+    Raises: ModelError where the model is unknown, not here, or of an architecture without a backend; EndpointError
+    where an API without a known vector length does not answer.
     """
-    precision = precision or recorded_precision(recorded)
-    folder = require_model(name, cache)
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ModelError(f"{folder} holds no model.safetensors.", hint="save the model with safe serialization")
-    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if model_type not in BACKENDS:
-        raise ModelError(
-            f"The embedder {name} is of architecture {model_type!r}; supported: {', '.join(BACKENDS)}.",
-            hint="set embedder = 'all-minilm-l6-v2'",
-        )
-    recorded = read_manifest(folder).get("files", {}).get(weights.name)
-    digest: str = recorded or sha256_of(weights)
-    return BACKENDS[model_type](folder, find_entry(name).name, digest, precision)
+    settings = EmbedderSettings(name=embedder) if isinstance(embedder, str) else embedder
+    name = in_expert(settings.name, expert)
+    entry = find_entry(name)
+    if isinstance(entry.source, EndpointSource):
+        from doyen.embedding.api import open_api_embedder
+
+        return open_api_embedder(settings, entry.source, recorded)
+    from doyen.embedding.local import load_local
+
+    return load_local(require_model(name, cache), entry.name, settings, precision or recorded_precision(recorded))
 
 
-def load_counter(name: str, *, cache: Path | None = None) -> TokenCounter:
-    """Open the token counter of an embedder without loading its network."""
+def load_counter(
+    embedder: str | EmbedderSettings, *, expert: Path | None = None, cache: Path | None = None
+) -> TokenCounter:
+    """Open the token counter of an embedder without loading its network; of an API, without calling it."""
+    settings = EmbedderSettings(name=embedder) if isinstance(embedder, str) else embedder
+    name = in_expert(settings.name, expert)
+    entry = find_entry(name)
+    if isinstance(entry.source, EndpointSource):
+        from doyen.embedding.api import api_counter
+
+        return api_counter(settings, entry.source)
+    from doyen.embedding.prefixes import read_prefixes
+    from doyen.embedding.tokens import read_limit
+
     folder = require_model(name, cache)
-    return TokenizerCounter(folder / "tokenizer.json", read_limit(folder))
+    prefixes = read_prefixes(folder, entry.name, query=settings.query_prefix, passage=settings.passage_prefix)
+    return TokenizerCounter(folder / "tokenizer.json", read_limit(folder), prefixes.passage)
 
 
 def recorded_precision(fingerprint: str | None) -> str | None:
     """Return the precision in an index's fingerprint, None where no backend here computes in it."""
-    found = (fingerprint or "").rpartition("/openvino-")[2]
-    return found if found in PRECISIONS else None
-
-
-def _openvino_bert(folder: Path, name: str, weights_sha256: str, precision: str | None) -> Embedder:
-    from doyen.embedding.openvino_bert import OpenVINOBert
-
-    return OpenVINOBert(folder, name=name, weights_sha256=weights_sha256, precision=precision)
-
-
-PRECISIONS = ("f32", "bf16")
-BACKENDS: dict[str, Callable[[Path, str, str, str | None], Embedder]] = {"bert": _openvino_bert}
-"""config.json's `model_type` → what loads it: (folder, name, SHA-256 of the weights, precision)."""
+    found = re.search(r"/(?:openvino|torch)-(f32|bf16)$", fingerprint or "")
+    return found[1] if found else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ import numpy as np
 
 BYTES_PER_TOKEN = 4
 BLOCK_CHARS = 1 << 16
+_OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert", "mpnet")
+_LARGEST_LIMIT = 8192  # a window of 32,768 tokens would cost gigabytes of attention; chunks are far smaller
+_UNKNOWN_LIMIT = 512
 
 
 class TokenCounter(Protocol):
@@ -41,12 +44,14 @@ class TokenCounter(Protocol):
 class TokenizerCounter:
     """A `TokenCounter` from a tokenizer.json file. Only the path is pickled; the file is read at the first use."""
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, prefix: str = "") -> None:
+        """Open the file. `prefix` is what the embedder puts before each passage: its tokens count as special ones."""
         self.path = path
         self.limit = limit
         self._tokenizer: Any = open_tokenizer(path)
-        self.special: int = self._tokenizer.num_special_tokens_to_add(False)
-        self.fingerprint = f"tokenizer@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}/{limit}"
+        self.special: int = self._tokenizer.num_special_tokens_to_add(False) + (self.count(prefix) if prefix else 0)
+        mark = f"+{self.special}" if prefix else ""
+        self.fingerprint = f"tokenizer@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}{mark}/{limit}"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tokenizer": None}
@@ -121,12 +126,33 @@ def open_tokenizer(path: Path) -> Any:
 
 
 def read_limit(folder: Path) -> int:
-    """Return how many tokens the model in a folder reads: sentence-transformers' limit within the positions."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    positions = int(config["max_position_embeddings"])
-    path = folder / "sentence_bert_config.json"
-    sentence = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length") if path.is_file() else None
-    return min(int(sentence or positions), positions)
+    """Return how many tokens the model in a folder reads: sentence-transformers' limit within the positions.
+
+    RoBERTa's position table begins with rows that stand for no token. A model without a table (relative or rotary
+    positions) reads what sentence-transformers or its tokenizer says, else 512.
+    """
+    config, sentence, tokenizer = (
+        read_json(folder / name) for name in ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
+    )
+    table = config.get("max_position_embeddings")
+    positions = int(table) - position_offset(config) if table and int(table) > 0 else 0
+    stated = sentence.get("max_seq_length") or (0 if positions else tokenizer.get("model_max_length")) or 0
+    limits = [int(n) for n in (stated, positions) if n]
+    return min([*limits, _LARGEST_LIMIT]) if limits else _UNKNOWN_LIMIT
+
+
+def position_offset(config: Mapping[str, Any]) -> int:
+    """Return the row of the position table at which a text's first token stands, by config.json."""
+    return int(config.get("pad_token_id", 1)) + 1 if config.get("model_type") in _OFFSET_FAMILIES else 0
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file, {} where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def encodable(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from doyen.config import load_settings
@@ -45,12 +45,14 @@ def ingest(
     options: SourceOptions | None = None,
     embedder: Embedder | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> IngestReport:
     """Bring the index in step with `sources` (folders, files, URLs); without any, with all that are known.
 
     A document is named by its path below the folder, after `name/` if given. What a source no longer holds is taken
     out; `prune` also takes out every document of other sources; `rebuild` makes the index anew. What failed before and
     has not changed is read again only with `retry_failed`, or with `passwords`, which are tried in turn on encrypted files.
+    `say` is told what an embedder behind an API will cost, before anything is sent there.
 
     Raises:
         DocumentError: no source can be reached, or a path does not exist (nothing is changed then).
@@ -63,9 +65,8 @@ def ingest(
     folder = index_folder(expert, settings)
     options = dataclasses.replace(options or SourceOptions(), state=folder / "sources")
     retry = retry_failed or bool(passwords)
-    run = Run(
-        Job(expert, settings, tuple(passwords), retry=retry, prune=prune, progress=progress), embedder, rebuild=rebuild
-    )
+    job = Job(expert, settings, tuple(passwords), retry=retry, prune=prune, progress=progress, say=say)
+    run = Run(job, embedder, rebuild=rebuild)
     if sources:
         named = open_named(sources, name, options)
     else:
@@ -160,14 +161,14 @@ class Run:
         return LanceIndex.open_or_create(self._folder, self._manifest(embedder.loaded()))
 
     def _counter(self) -> TokenCounter:
-        return self._given.counter if self._given else load_counter(self._job.settings.embedder.name)
+        job = self._job
+        return self._given.counter if self._given else load_counter(job.settings.embedder, expert=job.expert)
 
     def _load(self) -> Embedder:
         """Load the embedder, in the precision that the index has, and hold it against the index."""
-        name = self._job.settings.embedder.name
-        embedder = self._given or load_embedder(
-            name, recorded=None if self._rebuild else recorded_fingerprint(self._folder)
-        )
+        recorded = None if self._rebuild else recorded_fingerprint(self._folder)
+        job = self._job
+        embedder = self._given or load_embedder(job.settings.embedder, expert=job.expert, recorded=recorded)
         if self._index is not None:
             self._index.require(self._manifest(embedder))
         return embedder

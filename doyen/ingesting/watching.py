@@ -15,7 +15,9 @@ from typing import Any
 from doyen.config import load_settings
 from doyen.embedding import Embedder, load_embedder
 from doyen.errors import DoyenError
+from doyen.index.lance import recorded_fingerprint
 from doyen.ingesting.known_sources import load_sources
+from doyen.ingesting.opening import index_folder
 from doyen.ingesting.report import IngestReport
 from doyen.ingesting.running import ingest, ingest_again
 from doyen.ingesting.selecting import is_local
@@ -45,7 +47,7 @@ def watch(
         DoyenError: the first ingest fails.
     """
     expert = Path(expert).resolve()
-    name = load_settings(expert).embedder.name
+    settings = load_settings(expert)
     yield ingest(expert, sources, embedder=embedder, **options)
     options = {k: v for k, v in options.items() if k not in ("rebuild", "prune", "retry_failed")}
     due = time.monotonic() + interval_s
@@ -56,7 +58,8 @@ def watch(
             unwritten = True
             continue
         try:
-            embedder = embedder or load_embedder(name)
+            recorded = recorded_fingerprint(index_folder(expert, settings))
+            embedder = embedder or load_embedder(settings.embedder, expert=expert, recorded=recorded)
             if everything:
                 due = time.monotonic() + interval_s
                 report = ingest(expert, sources, embedder=embedder, **options)

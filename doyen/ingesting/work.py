@@ -6,7 +6,7 @@ report. An interruption loses at most the two batches in hand; running again goe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import Listing, Selector, is_local
 from doyen.ingesting.vanished import take_out
 from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
+from doyen.models.catalogue import EndpointSource, find_entry, in_expert
 from doyen.originals import collect_originals, keep_original, wanted_original
 from doyen.parsing import Limits, Outcome, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
@@ -37,6 +38,7 @@ class Job:
     retry: bool = False
     prune: bool = False
     progress: Progress | None = None
+    say: Callable[[str], None] | None = None
 
 
 class Work:
@@ -72,7 +74,7 @@ class Work:
             unfinished = self._index.unfinished
             self._index.recover()
         self._selector.prepare(listings)
-        writer = BatchWriter(self._index, self._embedder, self._report, self._settled)
+        writer = BatchWriter(self._index, self._embedder, self._report, self._settled, self._estimate)
         tokens = self._job.settings.chunking.max_tokens
         parser = Parser(self._counter, tokens, self._limits, self._job.passwords)
         workers = self._job.settings.ingest.workers or None
@@ -117,6 +119,18 @@ class Work:
         if any(wanted_original(wanted, Path(document.id).suffix) for document, _, _ in parsed.documents):
             with writing_store():
                 keep_original(self._job.expert, task.data, task.sha256, Path(task.name).suffix)
+
+    def _estimate(self, texts: Sequence[str], items: int) -> None:
+        """Say what embedding behind an API will cost: the items of the first batch stand for all that are left."""
+        job = self._job
+        entry = find_entry(in_expert(job.settings.embedder.name, job.expert))
+        if job.say is None or not isinstance(entry.source, EndpointSource):
+            return
+        from doyen.embedding.cost import estimate_cost
+
+        left = max(self._selector.total - self._done, items)
+        if estimate := estimate_cost(self._embedder.loaded(), texts, share=items / left):
+            job.say(str(estimate))
 
     def _settled(self, items: int = 1) -> None:
         self._done += items

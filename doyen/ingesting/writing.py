@@ -94,9 +94,16 @@ class BatchWriter:
     """Collects items and writes them; `settled` is called with the number of items of each written batch."""
 
     def __init__(
-        self, index: LanceIndex, embedder: BackgroundEmbedder, report: IngestReport, settled: Callable[[int], None]
+        self,
+        index: LanceIndex,
+        embedder: BackgroundEmbedder,
+        report: IngestReport,
+        settled: Callable[[int], None],
+        first: Callable[[Sequence[str], int], None] | None = None,
     ) -> None:
+        """Take `first`, which is called once, before anything is embedded: with the texts to embed and their items."""
         self._index, self._embedder, self._report, self._settled = index, embedder, report, settled
+        self._first = first
         self._batch = _Batch()
         self._under_way: _UnderWay | None = None
 
@@ -128,6 +135,9 @@ class BatchWriter:
         unique = list(rows)
         found, vectors = self._index.vectors_for(unique)
         missing = [text for text, known in zip(unique, found, strict=True) if not known]
+        if missing and self._first is not None:
+            self._first(missing, len({entry.item for entry in batch.entries}))
+            self._first = None
         job = self._embedder.embed(missing) if missing else None
         before, self._under_way = self._under_way, _UnderWay(batch, [rows[text] for text in texts], found, vectors, job)
         self._write(before)

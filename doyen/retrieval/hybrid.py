@@ -36,7 +36,7 @@ class Retriever:
 
     def search_many(self, questions: Sequence[str], k: int = 10) -> list[list[Hit]]:
         """Return the `k` best chunks for each question; the questions are embedded together."""
-        vectors = self.embedder.embed(list(questions))
+        vectors = self.embedder.embed(list(questions), kind="query")
         return [self._search(question, vector, k) for question, vector in zip(questions, vectors, strict=True)]
 
     def _search(self, question: str, vector: NDArray[np.float32], k: int) -> list[Hit]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from doyen.embedding import load_counter, load_embedder, recorded_precision
-from doyen.embedding.openvino_bert import GROUP_TEXTS, read_weights
+from doyen.embedding.runtime import GROUP_TEXTS
+from doyen.embedding.weights import read_weights
 from doyen.errors import ModelError
 
 WORDS = "invoice delivery late the of a pump valve pressure order is was not paid due days thirty".split()
@@ -160,17 +161,23 @@ def _copy_with_config(folder, target, **changes):
     (target / "config.json").write_text(json.dumps(config))
 
 
-def test_other_architecture_is_refused(tiny_bert, tmp_path):
-    _copy_with_config(tiny_bert[0], tmp_path, model_type="modernbert")
-    with pytest.raises(ModelError, match="'modernbert'; supported: bert"):
+def test_unknown_architecture_is_refused(tiny_bert, tmp_path):
+    _copy_with_config(tiny_bert[0], tmp_path, model_type="frobnicator")
+    with pytest.raises(ModelError, match="'frobnicator'"):
+        load_embedder(str(tmp_path))
+
+
+def test_what_transformers_cannot_open_is_an_error_with_its_words(tiny_bert, tmp_path):
+    _copy_with_config(tiny_bert[0], tmp_path, model_type="modernbert", hidden_size="wide")
+    with pytest.raises(ModelError, match="transformers cannot open"):
         load_embedder(str(tmp_path))
 
 
 def test_all_faults_of_a_folder_are_named(tiny_bert, tmp_path):
     _copy_with_config(tiny_bert[0], tmp_path, hidden_act="relu")
     (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    with pytest.raises(ModelError, match="hidden_act is 'relu'.*pooling is .'pooling_mode_cls_token'"):
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+    with pytest.raises(ModelError, match="hidden_act is 'relu'.*pooling is 'max'"):
         load_embedder(str(tmp_path))
 
 

@@ -5,7 +5,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from doyen.errors import ModelError
-from doyen.models.catalogue import CATALOGUE, FolderSource, HubSource, PyPISource, find_entry
+from doyen.models.catalogue import (
+    CATALOGUE,
+    EndpointSource,
+    FolderSource,
+    HubSource,
+    PyPISource,
+    find_entry,
+    in_expert,
+)
+from doyen.models.fetching import is_fetched, require_model
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -50,6 +59,34 @@ def test_folder_of_an_embedder(tmp_path):
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
     entry = find_entry(str(tmp_path))
     assert (entry.role, entry.context_tokens, entry.dim) == ("embedder", 256, 8)
+
+
+def test_folder_of_a_reranker(tmp_path):
+    config = {"architectures": ["XLMRobertaForSequenceClassification"], "max_position_embeddings": 514}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    entry = find_entry(str(tmp_path))
+    assert (entry.role, entry.dim) == ("reranker", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "role"),
+    [
+        ("openai:text-embedding-3-small", EndpointSource("openai", "text-embedding-3-small"), "embedder"),
+        ("openai:BAAI/bge-m3", EndpointSource("openai", "BAAI/bge-m3"), "embedder"),
+        ("jina:jina-reranker-v2", EndpointSource("jina", "jina-reranker-v2"), "reranker"),
+        ("cohere:rerank-v3.5", EndpointSource("cohere", "rerank-v3.5"), "reranker"),
+    ],
+)
+def test_models_behind_an_api(name, source, role):
+    entry = find_entry(name)
+    assert (entry.source, entry.role) == (source, role) and is_fetched(entry)
+    with pytest.raises(ModelError, match="behind an API"):
+        require_model(name)
+
+
+def test_names_within_an_expert(tmp_path):
+    assert in_expert("./embedders/a", tmp_path) == str(tmp_path / "embedders/a")
+    assert in_expert("./embedders/a", None) == "./embedders/a" and in_expert("org/model", tmp_path) == "org/model"
 
 
 def test_folder_without_config(tmp_path):

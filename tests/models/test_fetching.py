@@ -191,3 +191,19 @@ def test_smollm2_folder_is_right():
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     ids = model.generate(**prompt, max_new_tokens=20, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(ids) and ids[-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "wanted"),
+    [
+        ({"model_type": "bert"}, "model.safetensors", False),
+        ({"model_type": "xlm-roberta"}, "", True),
+        ({"model_type": "new", "auto_map": {"AutoModel": "x"}}, "model.safetensors", True),
+        ({"architectures": ["Phi3ForCausalLM"], "auto_map": {"AutoModel": "x"}}, "model.safetensors", False),
+    ],
+)
+def test_an_onnx_file_is_fetched_where_the_weights_do_not_do(tmp_path, config, weights, wanted):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if weights:
+        (tmp_path / weights).write_bytes(b"")
+    assert ("onnx/model.onnx" in fetching._onnx_files(tmp_path)) is wanted
