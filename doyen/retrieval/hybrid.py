@@ -8,6 +8,7 @@ fusion); the weight was measured, see LOG.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from doyen.config import RetrievalSettings
 from doyen.embedding import Embedder
 from doyen.errors import StoreError
-from doyen.index.lance import Candidate, LanceIndex, same_vectors
+from doyen.index.filtering import Where
+from doyen.index.lance import LanceIndex, same_vectors
+from doyen.index.searching import FoundRow
 from doyen.records import Hit
 
 
@@ -33,22 +36,28 @@ class Retriever:
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
             )
 
-    def search(self, question: str, k: int = 10) -> list[Hit]:
-        """Return the `k` best chunks for one question."""
-        return self.search_many([question], k)[0]
+    def search(self, question: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
+        """Return the `k` best chunks for one question, of those that meet `where` (see `LanceIndex.filter_condition`)."""
+        return self.search_many([question], k, where=where)[0]
 
-    def search_many(self, questions: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def search_many(self, questions: Sequence[str], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]:
         """Return the `k` best chunks for each question; the questions are embedded together."""
         vectors = self.embedder.embed(list(questions))
-        return [self._search(question, vector, k) for question, vector in zip(questions, vectors, strict=True)]
+        return [self._search(question, vector, k, where) for question, vector in zip(questions, vectors, strict=True)]
 
-    def _search(self, question: str, vector: NDArray[np.float32], k: int) -> list[Hit]:
+    def _search(self, question: str, vector: NDArray[np.float32], k: int, where: Where | None) -> list[Hit]:
         limit = max(self.settings.candidates, k)
-        dense = self.index.nearest(vector, limit)
-        text = self.index.matching(question, limit)
-        return fuse(dense, text, vector, self.settings.dense_weight)[:k]
+        dense = self.index.nearest_rows(vector, limit, where=where)
+        text = self.index.matching_rows(question, limit, where=where)
+        best = fuse(dense, text, vector, self.settings.dense_weight)[:k]
+        chunks = self.index.chunks_at([found.row.row for found in best])
+        return [
+            Hit(chunks[found.row.row], found.score, found.cosine, found.bm25)
+            for found in best
+            if found.row.row in chunks
+        ]
 
-    def similar(self, document: str, k: int = 10) -> list[Hit]:
+    def similar(self, document: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""
         vectors = self.index.vectors_of(document)
         if not len(vectors):
@@ -56,26 +65,37 @@ class Retriever:
             return []
         mean = vectors.mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        best: dict[str, Hit] = {}
-        for candidate in self.index.nearest(
-            mean.astype(np.float32), max(self.settings.candidates, 10 * k), without=document
-        ):
-            best.setdefault(candidate.chunk.document, Hit(candidate.chunk, candidate.score, candidate.score))
-        return list(best.values())[:k]
+        limit = max(self.settings.candidates, 10 * k)
+        best: dict[str, FoundRow] = {}
+        for row in self.index.nearest_rows(mean.astype(np.float32), limit, where=where, without=document):
+            best.setdefault(row.document, row)
+        found = list(best.values())[:k]
+        chunks = self.index.chunks_at([row.row for row in found])
+        return [Hit(chunks[row.row], row.score, row.score) for row in found if row.row in chunks]
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A row with its fused score, its cosine and its BM25 score (0 where no word matched)."""
+
+    row: FoundRow
+    score: float
+    cosine: float
+    bm25: float
 
 
 def fuse(
-    dense: Sequence[Candidate], text: Sequence[Candidate], vector: NDArray[np.float32], dense_weight: float
-) -> list[Hit]:
-    """Merge two candidate lists into hits by `dense_weight * cosine + (1 - dense_weight) * BM25`, each scaled to its best."""
-    chunks = {(c.chunk.document, c.chunk.start): c for c in [*text, *dense]}
-    lexical = {(c.chunk.document, c.chunk.start): c.score for c in text}
-    cosines = {key: float(c.vector @ vector) for key, c in chunks.items()}
+    dense: Sequence[FoundRow], text: Sequence[FoundRow], vector: NDArray[np.float32], dense_weight: float
+) -> list[Fused]:
+    """Merge two lists of rows into one by `dense_weight * cosine + (1 - dense_weight) * BM25`, each scaled to its best."""
+    rows = {(row.document, row.start): row for row in [*text, *dense]}
+    lexical = {(row.document, row.start): row.score for row in text}
+    cosines = {key: float(row.vector @ vector) for key, row in rows.items()}
     best_cosine = max(max(cosines.values(), default=0.0), 1e-6)
     best_lexical = max(max(lexical.values(), default=0.0), 1e-6)
-    hits = []
-    for key, candidate in chunks.items():
+    fused = []
+    for key, row in rows.items():
         bm25 = lexical.get(key, 0.0)
         score = dense_weight * max(cosines[key], 0.0) / best_cosine + (1 - dense_weight) * bm25 / best_lexical
-        hits.append(Hit(candidate.chunk, score, cosines[key], bm25))
-    return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))
+        fused.append(Fused(row, score, cosines[key], bm25))
+    return sorted(fused, key=lambda f: (-f.score, f.row.document, f.row.start))

@@ -6,8 +6,7 @@ from small_stores import HashEmbedder, write_texts
 
 from doyen.config import RetrievalSettings
 from doyen.errors import StoreError
-from doyen.index.lance import Candidate
-from doyen.records import Chunk
+from doyen.index.searching import FoundRow
 from doyen.retrieval.hybrid import Retriever, fuse
 
 TEXTS = {
@@ -20,7 +19,7 @@ QUESTION = np.array([1.0, 0.0], dtype=np.float32)
 
 def candidate(document, score, cosine):
     vector = np.array([cosine, np.sqrt(1 - cosine**2)], dtype=np.float32)
-    return Candidate(Chunk(document, 0, 1, "x"), vector, score)
+    return FoundRow(0, document, 0, score, vector)
 
 
 @pytest.fixture
@@ -34,39 +33,43 @@ def documents(hits):
     return [h.chunk.document for h in hits]
 
 
+def rows(fused):
+    return [f.row.document for f in fused]
+
+
 def test_the_best_of_both_lists_scores_one_and_the_order_falls():
     dense = [candidate("both", 0.8, 0.8), candidate("dense", 0.4, 0.4)]
     text = [candidate("both", 6.0, 0.8), candidate("text", 3.0, 0.2)]
     hits = fuse(dense, text, QUESTION, 0.5)
-    assert documents(hits) == ["both", "text", "dense"]
+    assert rows(hits) == ["both", "text", "dense"]
     assert [h.score for h in hits] == pytest.approx([1.0, 0.5 * 0.25 + 0.5 * 0.5, 0.5 * 0.5])
 
 
 def test_a_hit_tells_its_cosine_and_bm25_score():
-    hits = {h.chunk.document: h for h in fuse([candidate("d", 0.4, 0.4)], [candidate("t", 3.0, 0.2)], QUESTION, 0.5)}
-    assert (hits["t"].similarity, hits["t"].lexical) == (pytest.approx(0.2), 3.0)
-    assert (hits["d"].similarity, hits["d"].lexical) == (pytest.approx(0.4), 0.0)
+    hits = {h.row.document: h for h in fuse([candidate("d", 0.4, 0.4)], [candidate("t", 3.0, 0.2)], QUESTION, 0.5)}
+    assert (hits["t"].cosine, hits["t"].bm25) == (pytest.approx(0.2), 3.0)
+    assert (hits["d"].cosine, hits["d"].bm25) == (pytest.approx(0.4), 0.0)
 
 
 def test_the_weight_at_its_ends_leaves_one_ranking():
     dense = [candidate("near", 0.9, 0.9), candidate("word", 0.1, 0.1)]
     text = [candidate("word", 9.0, 0.1)]
     only_dense, only_text = fuse(dense, text, QUESTION, 1.0), fuse(dense, text, QUESTION, 0.0)
-    assert documents(only_dense) == ["near", "word"]
+    assert rows(only_dense) == ["near", "word"]
     assert [h.score for h in only_dense] == pytest.approx([1.0, 0.1 / 0.9])
-    assert documents(only_text) == ["word", "near"]
+    assert rows(only_text) == ["word", "near"]
     assert [h.score for h in only_text] == pytest.approx([1.0, 0.0])
 
 
 def test_nothing_found_and_nothing_near_are_no_division_by_zero():
     assert fuse([], [], QUESTION, 0.5) == []
     (hit,) = fuse([candidate("far", -0.5, -0.5)], [], QUESTION, 0.5)
-    assert (hit.score, hit.similarity) == (0.0, pytest.approx(-0.5))
+    assert (hit.score, hit.cosine) == (0.0, pytest.approx(-0.5))
 
 
 def test_equal_scores_come_in_order_of_document():
     dense = [candidate(name, 0.5, 0.5) for name in "cab"]
-    assert documents(fuse(dense, [], QUESTION, 0.5)) == ["a", "b", "c"]
+    assert rows(fuse(dense, [], QUESTION, 0.5)) == ["a", "b", "c"]
 
 
 def test_search_finds_by_words_and_gives_at_most_k(retriever):
