@@ -93,7 +93,7 @@ def documents_that_meet(filters: Sequence[Filter], rows: Iterable[dict[str, Any]
         met.update(row["metadata"])
         if all(_meets(f, _values(field, row), test) for f, field, test in tests):
             found.append(row["id"])
-    unknown = [f.field for f, field, _ in tests if field not in FIELDS and field not in met]
+    unknown = [f.field for f, field, _ in tests if field not in FIELDS and field.removeprefix(_METADATA) not in met]
     if unknown:
         raise UsageError(
             f"no document has a field '{unknown[0]}' to filter by",

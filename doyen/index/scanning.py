@@ -76,6 +76,8 @@ def cosines_at(vectors: NDArray[np.float16], query: Floats, places: Places | Non
 
 def best(scores: Floats, limit: int) -> Places:
     """Return the places of the `limit` highest scores, best first, the first of equal ones first."""
+    if limit <= 0:
+        return np.empty(0, dtype=np.intp)
     if limit < len(scores):
         least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
         places = np.flatnonzero(scores >= least)
