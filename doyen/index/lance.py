@@ -321,6 +321,11 @@ class LanceIndex:
         rows = (row for batch in rows_of(self.tables.documents, FILTER_COLUMNS) for row in batch.to_pylist())
         return documents_that_meet(parsed, rows)
 
+    @property
+    def prepared(self) -> bool:
+        """Whether there is a snapshot of the vectors, or nothing to make one of."""
+        return self._search.prepared()
+
     def recall(self) -> Recall | None:
         """Return the measured recall of the search by code; None where the search is exact."""
         return self._search.recall()

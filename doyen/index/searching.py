@@ -55,6 +55,10 @@ class ChunkSearch:
         self._lock = threading.Lock()
         self._text_indexed = False
 
+    def prepared(self) -> bool:
+        """Return whether there is a snapshot of the vectors, or nothing to make one of."""
+        return self._matrices.current() is not None or not self._tables.chunks.count_rows()
+
     def recall(self) -> Recall | None:
         """Return the measured recall of the search by code; None where the search is exact."""
         snapshot = self._matrices.current()

@@ -256,7 +256,7 @@ class Run:
                 index.touch(selector.restamped)
 
     def _close(self, index: LanceIndex, listings: Sequence[Listing]) -> None:
-        if self.report.written or self._unfinished:
+        if self.report.written or self._unfinished or not index.prepared:
             with writing_store():
                 index.finish(
                     whole=not self.report.interrupted,
