@@ -289,8 +289,8 @@ class LanceIndex:
         `where` is what `filter_condition` returns, or a SQL condition over the chunks table. `without` leaves a document
         out. Chunks are fetched by `chunks_at`.
         """
-        limit_ = limit if without is None else limit + self._chunks_in(without)
-        found = self._search.nearest(vector, limit_, where)
+        own = 0 if without is None else int(self.tables.chunks.count_rows(f"document = {quote(without)}"))
+        found = self._search.nearest(vector, limit + own, where)
         return [row for row in found if row.document != without][:limit]
 
     def matching_rows(self, words: str, limit: int, *, where: Where | None = None) -> list[FoundRow]:
@@ -329,9 +329,6 @@ class LanceIndex:
     def recall(self) -> Recall | None:
         """Return the measured recall of the search by code; None where the search is exact."""
         return self._search.recall()
-
-    def _chunks_in(self, document: str) -> int:
-        return int(self.tables.chunks.count_rows(f"document = {quote(document)}"))
 
     def _candidates(self, rows: Sequence[FoundRow]) -> list[Candidate]:
         chunks = self.chunks_at([row.row for row in rows])

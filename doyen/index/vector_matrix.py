@@ -22,6 +22,7 @@ from doyen.index.scanning import (
     best,
     codes_of,
     cosines_at,
+    dots,
     near_codes,
     nearest_of_many,
 )
@@ -34,8 +35,6 @@ RECALL_SOUGHT = 0.99
 _RECALL_LEAST_RESCORED = 1000
 _MOST_RESCORED = 64_000
 _QUERIES = 100
-_SPARE = 32  # rows beyond the limit whose order is settled by the last sum
-_SHARING = 8
 _CONVERTED = 8192
 FORMAT = 1
 PARTS: dict[str, Any] = {"rows": "<u8", "documents": "<i4", "starts": "<i8", "vectors": "<f2", "codes": "<u8"}
@@ -49,14 +48,6 @@ class Recall:
     rescored: int
     queries: int
     rows: int
-
-
-@dataclass(eq=False, slots=True)
-class _Asked:
-    """A query that a thread waits for."""
-
-    query: Floats
-    scores: Floats | None = None
 
 
 @dataclass(eq=False)
@@ -75,9 +66,7 @@ class VectorMatrix:
     projected: Floats | None = None
     recall: Recall | None = None
     _floats: Floats | None = field(default=None, repr=False)
-    _waiting: list[_Asked] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def nearest(
         self, query: Floats, limit: int, mask: NDArray[np.bool_] | None = None, rescored: int | None = None
@@ -85,44 +74,27 @@ class VectorMatrix:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
         query = np.ascontiguousarray(query, dtype=np.float32)
         if self.codes is None:
-            scores = self._scores(query)
+            scores = dots(self._exact(), query)
             if mask is not None:
                 scores = np.where(mask, scores, np.float32(-np.inf))
-            near = best(scores, min(limit + _SPARE, len(scores) if mask is None else int(mask.sum())))
-        else:
-            assert self.projected is not None
-            wanted = rescored or max(self.recall.rescored if self.recall else _RECALL_LEAST_RESCORED, 20 * limit)
-            near = near_codes(self.codes, codes_of(query[None], self.projected)[0], wanted, mask)
-            near = near[best(cosines_at(self.vectors, query, near), limit + _SPARE)]
-        near = np.sort(near)
-        scores = (self.vectors[near].astype(np.float32) * query).sum(axis=1)  # the same, whatever is computed with it
+            top = best(scores, min(limit, len(scores) if mask is None else int(mask.sum())))
+            return top, scores[top]
+        assert self.projected is not None
+        wanted = rescored or max(self.recall.rescored if self.recall else _RECALL_LEAST_RESCORED, 20 * limit)
+        near = near_codes(self.codes, codes_of(query[None], self.projected)[0], wanted, mask)
+        scores = cosines_at(self.vectors, query, near)
         top = best(scores, limit)
         return near[top], scores[top]
 
-    def _scores(self, query: Floats) -> Floats:
-        """Return the cosines of all rows. Threads that ask meanwhile share the next pass over the vectors."""
-        asked = _Asked(query)
-        with self._lock:
-            self._waiting.append(asked)
-        with self._turn:
-            if asked.scores is None:
-                with self._lock:
-                    others = [a for a in self._waiting if a is not asked]
-                    now, self._waiting = [asked, *others[: _SHARING - 1]], others[_SHARING - 1 :]
-                scores = np.stack([a.query for a in now]) @ self._exact().T
-                for one, own in zip(now, scores, strict=True):
-                    one.scores = own
-        assert asked.scores is not None
-        return asked.scores
-
     def _exact(self) -> Floats:
         """Return the vectors in float32, which processors multiply many times faster: 1.5 KiB a chunk of 384 dimensions."""
-        if self._floats is None:
-            floats = np.empty(self.vectors.shape, dtype=np.float32)
-            for start in range(0, len(floats), _CONVERTED):
-                floats[start : start + _CONVERTED] = self.vectors[start : start + _CONVERTED]
-            self._floats = floats
-        return self._floats
+        with self._lock:
+            if self._floats is None:
+                floats = np.empty(self.vectors.shape, dtype=np.float32)
+                for start in range(0, len(floats), _CONVERTED):
+                    floats[start : start + _CONVERTED] = self.vectors[start : start + _CONVERTED]
+                self._floats = floats
+            return self._floats
 
     def places_of(self, rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], Places]:
         """Return which row addresses are here, and where (0 for the others)."""
