@@ -16,6 +16,7 @@ from doyen.citing import cite
 from doyen.config import Settings, load_settings
 from doyen.embedding import load_embedder
 from doyen.errors import UsageError
+from doyen.index.filtering import Filters, Where
 from doyen.ingesting import open_index
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import Completion, Engine, TransformersEngine
@@ -23,6 +24,7 @@ from doyen.models.fetching import require_model
 from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
 from doyen.records import ARMS, Answer, Hit, Nearness
 from doyen.refusing import RefusalRule, answer_anyway
+from doyen.reranking import load_reranker
 from doyen.retrieval.hybrid import Retriever
 from doyen.words import telling_words, words
 
@@ -49,22 +51,32 @@ class Expert:
         tuning: Tuning | None = None,
         settings: Settings | None = None,
         shots: Sequence[Shot] = (),
+        where: Where | None = None,
     ) -> None:
         self.engine = engine
         self.retriever = retriever
         self.tuning = tuning
         self.settings = settings or Settings()
         self.shots = tuple(shots)
+        self.where = where
 
     @classmethod
     def open(
-        cls, path: Path | str, *, arm: str | None = None, adapter: str | None = None, engine: Engine | None = None
+        cls,
+        path: Path | str,
+        *,
+        arm: str | None = None,
+        adapter: str | None = None,
+        engine: Engine | None = None,
+        filters: Filters = (),
     ) -> Expert:
         """Open the expert in folder `path` as one of its arms (default: [answer] arm).
 
+        With `filters` (["folder=contracts", "date>=2026-01-01"] or {field: value}) it sees only documents that meet them.
+
         Raises:
             ExpertError, ConfigError: no expert there, or its settings are wrong.
-            UsageError: the arm is unknown, or needs an adapter or an index that is not there.
+            UsageError: the arm is unknown, or needs an adapter or an index that is not there; a filter is on no known field.
         """
         folder = Path(path)
         settings = load_settings(folder)
@@ -74,8 +86,11 @@ class Expert:
         if adapter and "finetuned" not in arm:
             raise UsageError(f"the arm '{arm}' uses no adapter", hint=f"--arm {_TUNED[arm]}, or no --adapter")
         retriever = open_retriever(folder, settings) if "rag" in arm else None
+        if filters and retriever is None:
+            raise UsageError(f"the arm '{arm}' searches no documents to filter", hint="--arm rag, or no --filter")
+        where = retriever.index.filter_condition(filters) if filters and retriever else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
-        return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings)
+        return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings, where=where)
 
     @property
     def arm(self) -> str:
@@ -87,7 +102,7 @@ class Expert:
         """Return the `k` best passages for a question. Raises UsageError without an index."""
         if self.retriever is None:
             raise UsageError(f"the arm '{self.arm}' has no index to search", hint="open it with arm='rag'")
-        return self.retriever.search(question, k)
+        return self.retriever.search(question, k, where=self.where)
 
     def ask(self, question: str) -> Answer:
         """Answer one question."""
@@ -105,11 +120,12 @@ class Expert:
             prompts = [closed_book_messages(q) for q in questions]
             return self._answers(questions, [()] * len(questions), prompts, progress)
         count = self.settings.answer.passages
-        found = hits if hits is not None else self.retriever.search_many(questions, max(count, _PASSAGE_SEARCH))
+        if hits is None:
+            hits = self.retriever.search_many(questions, max(count, _PASSAGE_SEARCH), where=self.where)
         decides = self.refusal_rule is not None  # a calibrated rule weighs nearness itself
         shown = [
             tuple(h[:count]) if decides or self._has_evidence(q, h[:count]) else ()
-            for q, h in zip(questions, found, strict=True)
+            for q, h in zip(questions, hits, strict=True)
         ]
         prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, shown, strict=True)]
         return self._answers(questions, shown, prompts, progress)
@@ -195,12 +211,14 @@ class Expert:
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:
-    """Open the expert's index with its embedder. A missing index is a StoreError that names the command."""
+    """Open the expert's index with its embedder and reranker. A missing index is a StoreError that names the command."""
     index = open_index(folder, settings)
     return Retriever(
         index,
         load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint),
         settings.retrieval,
+        reranker=load_reranker(settings.rerank, expert=folder) if settings.rerank.name else None,
+        reranked=settings.rerank.candidates,
     )
 
 

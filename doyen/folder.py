@@ -90,6 +90,7 @@ def status(folder: Path | str) -> dict[str, Any]:
         "documents": len(known),
         "pages": pages,
         "chunks": index.chunk_count() if index else 0,
+        "recall": _recall(index),
         "duplicates": [group.as_dict() for group in index.near_duplicates()] if index else [],
         "failed": failed,
         "warnings": warnings,
@@ -101,6 +102,12 @@ def status(folder: Path | str) -> dict[str, Any]:
         ],
         "comparison": {"folder": report["folder"], "advice": report["advice"]} if report else None,
     }
+
+
+def _recall(index: LanceIndex | None) -> dict[str, Any] | None:
+    """Return what was measured of the search by code; None where the search is exact."""
+    found = index.recall() if index else None
+    return dataclasses.asdict(found) if found else None
 
 
 def _examples(folder: Path, index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any] | None:

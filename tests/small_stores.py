@@ -23,6 +23,8 @@ class HashEmbedder:
     max_tokens = 10**6
     counter = ByteCounter(10**6)
 
+    languages = frozenset()
+
     def __init__(self, name="hashing", dim=256, version=1):
         self.name = name
         self.dim = dim

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from doyen.records import Chunk, Hit
@@ -16,7 +17,7 @@ def loaded(name, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look there
     spec.loader.exec_module(module)
     yield module
     for other in ("measuring", "retrieval_sets"):
@@ -137,3 +138,24 @@ def test_pages_are_joined_by_form_feeds_and_keep_their_numbers(retrieval_peers, 
     (tmp_path / "b.md").write_text("one\ftwo")
     assert retrieval_peers.pages_of(tmp_path / "a.txt") == [(1, "one"), (2, "two")]
     assert retrieval_peers.pages_of(tmp_path / "b.md") == [(None, "one\ftwo")]
+
+
+def test_synthetic_vectors_keep_the_distance_of_the_tenth_neighbour(monkeypatch):
+    (made,) = loaded("synthetic_chunks", monkeypatch)
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((40, 24)).astype(np.float32)
+    real = centres[rng.integers(40, size=1500)] + 0.4 * rng.standard_normal((1500, 24)).astype(np.float32)
+    synthesis = made.Synthesis.of(real).fitted(4000, rng)
+    vectors, queries = synthesis.make(4000, rng), synthesis.make(200, rng)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    wanted = np.median(made.neighbour_cosines(synthesis.vectors, synthesis.vectors))
+    assert np.median(made.nearest_cosines(queries, vectors, 10)[1][:, -1]) == pytest.approx(wanted, abs=0.02)
+
+
+def test_synthetic_texts_are_made_of_the_words_of_real_ones(monkeypatch):
+    (made,) = loaded("synthetic_chunks", monkeypatch)
+    rng = np.random.default_rng(5)
+    real = [" ".join(f"w{i}" for i in range(n, n + 40)) for n in range(0, 200, 10)]
+    texts = made.Texts(real)
+    assert set(" ".join(texts.make(50, rng)).split()) <= set(" ".join(real).split())
+    assert all(10 <= len(question.split()) <= 20 for question in texts.questions(30, rng))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, FilterOption, JsonOption, expert_folder, note, show
 from doyen.errors import UsageError
 
 
@@ -27,6 +27,7 @@ def ask(
     ] = None,
     questions: Annotated[Path | None, typer.Option(help="Answer every question of a file.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="The answers file to write.", show_default=False)] = None,
+    filter_: FilterOption = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -35,7 +36,7 @@ def ask(
 
     if (question is None) == (questions is None) or (questions is None) != (out is None):
         raise UsageError("ask takes a QUESTION, or --questions FILE with --out FILE")
-    one = doyen.Expert.open(expert_folder(expert), arm=arm, adapter=adapter)
+    one = doyen.Expert.open(expert_folder(expert), arm=arm, adapter=adapter, filters=filter_ or ())
     if questions is not None and out is not None:
         from doyen.answering import answer_file
         from doyen.examples.importing import read_questions

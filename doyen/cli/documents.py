@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doyen.cli.output import ExpertOption, JsonOption, duplicate_line, expert_folder, note, show
+from doyen.cli.output import ExpertOption, FilterOption, JsonOption, duplicate_line, expert_folder, note, show
 from doyen.config import load_settings
 from doyen.errors import UsageError
 
 if TYPE_CHECKING:
+    from doyen.index.filtering import Where
     from doyen.index.lance import LanceIndex, StoredVersion
+    from doyen.retrieval.hybrid import Retriever
 
 
 def register(app: typer.Typer) -> None:
@@ -160,6 +162,7 @@ def search(
         Path | None, typer.Option(help="Search for every question of a file.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The hits file to write.", show_default=False)] = None,
+    filter_: FilterOption = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -170,10 +173,14 @@ def search(
         raise UsageError("search takes a QUERY, or --like DOCUMENT, or --questions FILE with --out FILE")
     folder = expert_folder(expert)
     retriever = open_retriever(folder, load_settings(folder))
+    where = retriever.index.filter_condition(filter_) if filter_ else None
     if questions is not None and out is not None:
-        _search_file(retriever, questions, out, k, json_)
+        _search_file(retriever, questions, out, k, where, json_)
         return
-    hits = retriever.similar(like, k) if like is not None else retriever.search(query or "", k)
+    if like is not None:
+        hits = retriever.similar(like, k, where=where)
+    else:
+        hits = retriever.search(query or "", k, where=where)
     lines = [
         f"{n}. {_place(h.as_dict())}  {h.score:.3f}\n   {' '.join(h.chunk.text.split())[:160]}"
         for n, h in enumerate(hits, 1)
@@ -181,11 +188,11 @@ def search(
     show([h.as_dict() for h in hits], "\n".join(lines) or "nothing found", json_)
 
 
-def _search_file(retriever: Any, questions: Path, out: Path, k: int, as_json: bool) -> None:
+def _search_file(retriever: Retriever, questions: Path, out: Path, k: int, where: Where | None, as_json: bool) -> None:
     from doyen.examples.importing import read_questions, write_rows
 
     asked = read_questions(questions)
-    hits = retriever.search_many([q.question for q in asked], k)
+    hits = retriever.search_many([q.question for q in asked], k, where=where)
     write_rows(out, ({"id": q.id, "hits": [h.as_dict() for h in found]} for q, found in zip(asked, hits, strict=True)))
     note(f"wrote {out}")
     show({"questions": len(asked), "out": str(out)}, f"{len(asked)} questions", as_json)

@@ -54,6 +54,8 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
         missing = "" if model["fetched"] else f"  (not fetched: doyen models pull {model['name']})"
         lines.append(f"{role:<10} {model['name']}{missing}")
     lines.append(f"documents  {row['documents']} ({row['pages']} pages with numbers, {row['chunks']} chunks)")
+    if recall := row["recall"]:
+        lines.append(f"  search   finds {recall['value']:.1%} of the 10 nearest ({recall['queries']} sampled vectors)")
     lines += [f"  failed   {f['file']}: {f['reason']}" for f in row["failed"]]
     lines += [f"  warning  {w['document']}: {w['remark']}" for w in row["warnings"][:_SHOWN]]
     if len(row["warnings"]) > _SHOWN:

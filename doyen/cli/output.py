@@ -18,6 +18,15 @@ ExpertOption = Annotated[
     Path | None,
     typer.Option("--expert", help="The expert's folder (default: the nearest one upwards).", show_default=False),
 ]
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="KEY=VALUE",
+        help="Only documents of this folder, type, date, language, title or metadata (also !=, >=, <=; repeatable).",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

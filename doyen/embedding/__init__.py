@@ -41,6 +41,8 @@ class Embedder(Protocol):
     """`<model>@<weights hash><marks>/<backend>-<precision>`. Vectors compare where the part before the `/` is the same;
     an index is written by one fingerprint only. The marks say what else a passage's vector depends on: pooling, cut
     dimensions, passage prefix. A query prefix is no part of it: it changes no vector of an index."""
+    languages: frozenset[str]
+    """ISO 639-1 codes of the languages that it was trained on; empty: all, or unknown ones."""
     counter: TokenCounter
     """What sizes the chunks of texts for this embedder."""
 

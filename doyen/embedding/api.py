@@ -56,6 +56,8 @@ MODELS = {
 class ApiEmbedder:
     """An `Embedder` (see `doyen.embedding`) behind an API."""
 
+    languages: frozenset[str] = frozenset()
+
     def __init__(self, endpoint: Endpoint, settings: EmbedderSettings, source: EndpointSource, dim: int = 0) -> None:
         """Take the vectors' length from `dim`, the settings or what is known of the model; else ask the API once."""
         known = _model(source)

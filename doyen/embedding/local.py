@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from doyen.config import EmbedderSettings
 from doyen.embedding.folder import DenseLayer, EncoderFolder, read_folder
+from doyen.embedding.languages import trained_languages
 from doyen.embedding.network import FAMILIES, POOLINGS, build_embedder, config_faults, encoder_shape
 from doyen.embedding.onnx import read_onnx
 from doyen.embedding.prefixes import Kind, plain_name, read_prefixes, vector_marks
 from doyen.embedding.runtime import BatchedNetwork
-from doyen.embedding.tokens import TokenCounter, TokenizerCounter, encodable, open_tokenizer, read_limit
+from doyen.embedding.tokens import TokenCounter, TokenizerCounter, encodable, open_tokenizer, read_json, read_limit
 from doyen.embedding.torch_network import TorchNetwork, code_needed
 from doyen.embedding.weights import read_weights
 from doyen.errors import ModelError
@@ -49,6 +50,9 @@ class LocalEmbedder:
     ) -> None:
         self.name = name
         self._prefixes = read_prefixes(folder.path, name, query=settings.query_prefix, passage=settings.passage_prefix)
+        self.languages = trained_languages(
+            folder.path, name, str(read_json(folder.path / "config.json").get("_name_or_path", ""))
+        )
         self._network = network
         self._dense = folder.dense_layers()
         full = len(self._dense[-1].weight) if self._dense else network.size

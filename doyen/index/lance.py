@@ -20,6 +20,7 @@ from doyen.config import write_atomic
 from doyen.errors import StoreError
 from doyen.index import maintenance, writing
 from doyen.index.duplicates import BINS, DuplicateGroup, duplicate_groups
+from doyen.index.filtering import FILTER_COLUMNS, DocumentSet, Filters, Where, documents_that_meet, parse_filters
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DOCUMENT_COLUMNS,
@@ -35,7 +36,9 @@ from doyen.index.rows import (
     quote,
     version_from,
 )
+from doyen.index.searching import ChunkSearch, FoundRow
 from doyen.index.tables import Tables, rows_of, rows_with
+from doyen.index.vector_matrix import Recall
 from doyen.index.vectors import StoredVectors
 from doyen.records import Chunk, Page
 from doyen.sources.item import Item
@@ -94,6 +97,7 @@ class LanceIndex:
         self.manifest = manifest
         self.tables = Tables.open(folder, manifest.dim)
         self._vectors = StoredVectors(self.tables)
+        self._search = ChunkSearch(self.tables)
 
     @classmethod
     def open(cls, folder: Path) -> LanceIndex:
@@ -277,30 +281,58 @@ class LanceIndex:
         parts = [matrix(batch["vector"], self.manifest.dim) for batch in batches]
         return np.concatenate([np.empty((0, self.manifest.dim), dtype=np.float32), *parts])
 
-    def nearest(self, vector: NDArray[np.float32], limit: int, *, without: str | None = None) -> list[Candidate]:
-        """Return the chunks of highest cosine to a unit vector `(dim,)`, exactly (no approximate index)."""
-        query = self.tables.chunks.search(vector, vector_column_name="vector").distance_type("cosine").limit(limit)
-        if without is not None:
-            query = query.where(f"document != {quote(without)}", prefilter=True)
-        table = query.select([*CHUNK_COLUMNS, "revision", "vector", "_distance"]).to_arrow()
-        return self._candidates(table, [1.0 - d for d in table["_distance"].to_pylist()])
+    def nearest_rows(
+        self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None, without: str | None = None
+    ) -> list[FoundRow]:
+        """Return the rows of highest cosine to a unit vector `(dim,)`: exactly up to 131,072 chunks, beyond by code.
 
-    def matching(self, words: str, limit: int) -> list[Candidate]:
-        """Return the chunks of highest BM25 score for the words of a question (any of them)."""
-        from lancedb.query import MatchQuery
+        `where` is what `filter_condition` returns, or a SQL condition over the chunks table. `without` leaves a document
+        out. Chunks are fetched by `chunks_at`.
+        """
+        own = 0 if without is None else int(self.tables.chunks.count_rows(f"document = {quote(without)}"))
+        found = self._search.nearest(vector, limit + own, where)
+        return [row for row in found if row.document != without][:limit]
 
-        if not self.tables.chunks.list_indices() or not words.strip():
-            return []
-        query = self.tables.chunks.search(MatchQuery(words, "indexed"), query_type="fts").limit(limit)
-        table = query.select([*CHUNK_COLUMNS, "revision", "vector", "_score"]).to_arrow()
-        return self._candidates(table, table["_score"].to_pylist())
+    def matching_rows(self, words: str, limit: int, *, where: Where | None = None) -> list[FoundRow]:
+        """Return the rows of highest BM25 score for the words of a question (any of them)."""
+        return self._search.matching(words, limit, where)
 
-    def _candidates(self, table: Any, scores: Sequence[float]) -> list[Candidate]:
-        vectors = matrix(table["vector"], self.manifest.dim)
-        rows = table.select([*CHUNK_COLUMNS, "revision"]).to_pylist()
-        for row, vector, score in zip(rows, vectors, scores, strict=True):
-            row["candidate"] = (vector, float(score))
-        return [Candidate(chunk_from(row), *row["candidate"]) for row in self._current(rows)]
+    def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
+        """Return row → chunk for rows that a search found; those that the table has no more are absent."""
+        return self._search.chunks_at(rows)
+
+    def nearest(
+        self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None, without: str | None = None
+    ) -> list[Candidate]:
+        """Return what `nearest_rows` does, with the chunks."""
+        return self._candidates(self.nearest_rows(vector, limit, where=where, without=without))
+
+    def matching(self, words: str, limit: int, *, where: Where | None = None) -> list[Candidate]:
+        """Return what `matching_rows` does, with the chunks."""
+        return self._candidates(self.matching_rows(words, limit, where=where))
+
+    def filter_condition(self, filters: Filters) -> DocumentSet:
+        """Return the documents that meet all filters (doyen/index/filtering.py), as `where` of a search takes them.
+
+        Raises:
+            UsageError: a filter is malformed, or on a field that no document has (the known ones are named).
+        """
+        parsed = parse_filters(filters)
+        rows = (row for batch in rows_of(self.tables.documents, FILTER_COLUMNS) for row in batch.to_pylist())
+        return documents_that_meet(parsed, rows)
+
+    @property
+    def prepared(self) -> bool:
+        """Whether there is a snapshot of the vectors, or nothing to make one of."""
+        return self._search.prepared()
+
+    def recall(self) -> Recall | None:
+        """Return the measured recall of the search by code; None where the search is exact."""
+        return self._search.recall()
+
+    def _candidates(self, rows: Sequence[FoundRow]) -> list[Candidate]:
+        chunks = self.chunks_at([row.row for row in rows])
+        return [Candidate(chunks[row.row], row.vector, row.score) for row in rows if row.row in chunks]
 
     def _current(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Drop chunks that are not their document's current ones: during a write, and after an interrupted one."""
@@ -356,7 +388,7 @@ class LanceIndex:
         writing.erase(self.tables, documents)
 
     def finish(self, *, whole: bool = True, keep_versions_days: float = 30, now: float | None = None) -> None:
-        """After a series of writes: bring the full-text index up to date, compact, drop old versions.
+        """After a series of writes: bring the full-text index and the vectors' snapshot up to date, compact, drop old versions.
 
         Versions retired more than `keep_versions_days` before `now` (seconds since the epoch) go. After `remove`, no file
         of the store holds anything of the documents any more; that rewrites what lay beside them. `whole=False`: the last

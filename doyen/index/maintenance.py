@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.index.tables import TABLES, Tables, delete_where, rows_of
+from doyen.index.vector_matrix import FRAGMENT_ROWS
+from doyen.index.vector_writing import write_snapshot
 from doyen.index.writing import erase, retire
 
 _KEEP_TABLE_STATES = timedelta(minutes=10)
 _KEEP_NO_STATE = timedelta(milliseconds=1)
-_FRAGMENT_ROWS = 2**32  # a row's address is its fragment's number times this, plus its place in there
 _SLICE_CHARACTERS = 16 << 20
 _CHUNK_CHARACTERS = 4000  # with its vector, and its text twice
 _DAY_S = 86400.0
@@ -115,6 +116,7 @@ def finish(tables: Tables, *, whole: bool, keep_versions_days: float, now: float
             _compact(tables, name)
         if not tables.chunks.list_indices():  # after compacting, which would have to renumber its rows
             _index_text(tables)
+    write_snapshot(tables.folder, tables.chunks, tables.dim)
     if whole:
         tables.end()
 
@@ -160,8 +162,8 @@ def _rewrite_thinned_fragments(tables: Tables, name: str) -> None:
     """
     table = getattr(tables, name)
     for fragment in _thinned_fragments(tables, name):
-        start = fragment * _FRAGMENT_ROWS
-        for first, last in _slices(table, f"_rowaddr >= {start} AND _rowaddr < {start + _FRAGMENT_ROWS}"):
+        start = fragment * FRAGMENT_ROWS
+        for first, last in _slices(table, f"_rowaddr >= {start} AND _rowaddr < {start + FRAGMENT_ROWS}"):
             within = f"_rowaddr >= {first} AND _rowaddr <= {last}"
             table.update(where=within, values_sql={"revision": "revision"})
 

@@ -87,7 +87,7 @@ class Work:
             self._follow(listings)
         except KeyboardInterrupt:
             self._report.interrupted = True
-        if self._report.written or unfinished:
+        if self._report.written or unfinished or not self._index.prepared:
             self._finish()
         self._close(listings)
 

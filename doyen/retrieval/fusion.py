@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.config import RetrievalSettings
-from doyen.index.lance import Candidate
+from doyen.index.searching import FoundRow
 from doyen.records import Chunk, Hit
 from doyen.retrieval.terms import Terms, stems_of
 from doyen.words import name_words
 
 _JUDGED = 5
 """Best full-text candidates by which the full-text search is judged."""
+_LOOKED_AT = 25
+"""Rows at least, by each order, whose chunks are read to weigh them."""
 _FOREIGN = 0.25
 """What is left of the embedding's weight where passages are in a language that the embedder was not trained on."""
 _LEAST_SIMILARITY = 0.15
@@ -38,40 +40,69 @@ class Weights:
     document: float
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row with its cosine and its BM25 score (0 where no word matched)."""
+
+    row: FoundRow
+    cosine: float
+    bm25: float
+
+
+def merged(dense: Sequence[FoundRow], text: Sequence[FoundRow], vector: NDArray[np.float32]) -> list[Found]:
+    """Return the rows of both lists, each once; `vector` `(dim,)` is the question's."""
+    rows = {(row.document, row.start): row for row in (*text, *dense)}
+    bm25 = {(row.document, row.start): row.score for row in text}
+    return [Found(row, float(row.vector @ vector), bm25.get(place, 0.0)) for place, row in rows.items()]
+
+
+def foremost(found: Sequence[Found], count: int) -> list[Found]:
+    """Return those rows that can come to be among the first `count` hits: the best by cosine, by BM25, and by both."""
+    count = max(count, _LOOKED_AT)
+    best_cosine, best_bm25 = _best(found)
+    orders = (
+        lambda f: -f.cosine,
+        lambda f: -f.bm25,
+        lambda f: -f.cosine / best_cosine - f.bm25 / best_bm25,
+    )
+    kept = {id(f): f for order in orders for f in sorted(found, key=order)[:count]}
+    return list(kept.values())
+
+
+def _best(found: Sequence[Found]) -> tuple[float, float]:
+    cosine = max((f.cosine for f in found), default=0.0)
+    return max(cosine, 1e-6), max(max((f.bm25 for f in found), default=0.0), 1e-6)
+
+
 def fuse(
     terms: Terms,
-    dense: Sequence[Candidate],
-    text: Sequence[Candidate],
-    vector: NDArray[np.float32],
+    found: Sequence[Found],
+    chunks: Mapping[int, Chunk],
     settings: RetrievalSettings,
     languages: Collection[str] = (),
 ) -> list[Hit]:
-    """Merge two candidate lists of a question with its unit `vector` `(dim,)` into hits, best first.
+    """Turn the rows found for a question, with their chunks, into hits, best first; rows without a chunk are gone.
 
     `languages` are those that the embedder was trained on (empty: all).
     """
-    chunks = {_place(c.chunk): c for c in (*text, *dense)}
-    bm25 = {_place(c.chunk): c.score for c in text}
-    cosines = {place: float(c.vector @ vector) for place, c in chunks.items()}
-    weights = weigh(terms, dense, text, settings, languages)
-    names = name_matches(terms, [c.chunk for c in chunks.values()]) if weights.document else {}
-    best_cosine = max(max(cosines.values(), default=0.0), 1e-6)
-    best_bm25 = max(max(bm25.values(), default=0.0), 1e-6)
+    found = [f for f in found if f.row.row in chunks]
+    weights = weigh(terms, found, chunks, settings, languages)
+    names = name_matches(terms, [chunks[f.row.row] for f in found]) if weights.document else {}
+    best_cosine, best_bm25 = _best(found)
     hits = []
-    for place, candidate in chunks.items():
-        cosine, lexical = cosines[place], bm25.get(place, 0.0)
-        if cosine < _LEAST_SIMILARITY and not lexical:
+    for f in found:
+        if f.cosine < _LEAST_SIMILARITY and not f.bm25:
             continue
-        score = weights.dense * max(cosine, 0.0) / best_cosine + weights.text * lexical / best_bm25
-        score += weights.document * names.get(candidate.chunk.document, 0.0)
-        hits.append(Hit(candidate.chunk, score, cosine, lexical))
+        score = weights.dense * max(f.cosine, 0.0) / best_cosine + weights.text * f.bm25 / best_bm25
+        score += weights.document * names.get(f.row.document, 0.0)
+        hits.append(Hit(chunks[f.row.row], score, f.cosine, f.bm25))
     return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))
 
 
 def weigh(
     terms: Terms,
-    dense: Sequence[Candidate],
-    text: Sequence[Candidate],
+    found: Sequence[Found],
+    chunks: Mapping[int, Chunk],
     settings: RetrievalSettings,
     languages: Collection[str],
 ) -> Weights:
@@ -82,9 +113,10 @@ def weigh(
     similarities say little, and full text counts in full.
     """
     own = settings.dense_weight
-    best = text[:_JUDGED] or dense[:_JUDGED]
-    known = _share_in(languages, [c.chunk.language for c in best])
-    coverage = max((_coverage(terms, c.chunk) for c in text[:_JUDGED]), default=0.0)
+    text = sorted((f for f in found if f.bm25), key=lambda f: -f.bm25)[:_JUDGED]
+    best = text or sorted(found, key=lambda f: -f.cosine)[:_JUDGED]
+    known = _share_in(languages, [chunks[f.row.row].language for f in best])
+    coverage = max((_coverage(terms, chunks[f.row.row]) for f in text), default=0.0)
     a = own * (known + _FOREIGN * (1 - known))
     b = (1 - own) * (known * coverage + (1 - known))
     total = a + b or 1.0
@@ -133,7 +165,3 @@ def _names(document: str, context: str, section: str, language: str) -> tuple[fr
     head = context.partition("\n")[0].removesuffix(section).rstrip(" ›")
     title = stems_of(head.rpartition(" › ")[2], language)
     return frozenset(title | stems_of(" ".join(name_words(document)), language)), frozenset(title)
-
-
-def _place(chunk: Chunk) -> tuple[str, int]:
-    return chunk.document, chunk.start

@@ -1,7 +1,8 @@
-"""Questions → hits, best first: dense and full-text candidates of one index, fused."""
+"""Questions → hits, best first: dense and full-text candidates of one index, fused, perhaps reranked."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,19 +11,32 @@ from numpy.typing import NDArray
 from doyen.config import RetrievalSettings
 from doyen.embedding import Embedder
 from doyen.errors import StoreError
+from doyen.index.filtering import Where
 from doyen.index.lance import LanceIndex, same_vectors
+from doyen.index.searching import FoundRow
 from doyen.records import Hit
-from doyen.retrieval.fusion import fuse
+from doyen.reranking import Reranker, best_first
+from doyen.retrieval.fusion import foremost, fuse, merged
 from doyen.retrieval.terms import question_terms
 
 
 class Retriever:
-    """Finds the passages of one index for a question."""
+    """Finds the passages of one index for a question; with a reranker, its order counts for the first `reranked`."""
 
-    def __init__(self, index: LanceIndex, embedder: Embedder, settings: RetrievalSettings | None = None) -> None:
+    def __init__(
+        self,
+        index: LanceIndex,
+        embedder: Embedder,
+        settings: RetrievalSettings | None = None,
+        *,
+        reranker: Reranker | None = None,
+        reranked: int = 30,
+    ) -> None:
         self.index = index
         self.embedder = embedder
         self.settings = settings or RetrievalSettings()
+        self.reranker = reranker
+        self.reranked = reranked
         if not same_vectors(index.manifest.fingerprint, embedder.fingerprint) or index.manifest.dim != embedder.dim:
             raise StoreError(
                 f"this index was made with embedder '{index.manifest.embedder}' ({index.manifest.fingerprint}), "
@@ -30,26 +44,37 @@ class Retriever:
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
             )
 
-    def search(self, question: str, k: int = 10) -> list[Hit]:
-        """Return the `k` best chunks for one question."""
-        return self.search_many([question], k)[0]
+    def search(self, question: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
+        """Return the `k` best chunks for one question, of those that meet `where` (see `LanceIndex.filter_condition`)."""
+        return self.search_many([question], k, where=where)[0]
 
-    def search_many(self, questions: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def search_many(self, questions: Sequence[str], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]:
         """Return the `k` best chunks for each question; the questions are embedded together."""
         vectors = self.embedder.embed(list(questions), kind="query")
-        return [self._search(question, vector, k) for question, vector in zip(questions, vectors, strict=True)]
+        return [self._search(question, vector, k, where) for question, vector in zip(questions, vectors, strict=True)]
 
-    def _search(self, question: str, vector: NDArray[np.float32], k: int) -> list[Hit]:
+    def _search(self, question: str, vector: NDArray[np.float32], k: int, where: Where | None) -> list[Hit]:
         terms = question_terms(question)
         if not terms.stems:
             return []
-        limit = max(self.settings.candidates, k)
-        dense = self.index.nearest(vector, limit)
-        text = self.index.matching(terms.text, limit)
-        languages = getattr(self.embedder, "languages", ())
-        return fuse(terms, dense, text, vector, self.settings, languages)[:k]
+        wanted = max(k, self.reranked) if self.reranker else k
+        limit = max(self.settings.candidates, wanted)
+        dense = self.index.nearest_rows(vector, limit, where=where)
+        text = self.index.matching_rows(terms.text, limit, where=where)
+        found = foremost(merged(dense, text, vector), wanted)
+        chunks = self.index.chunks_at([one.row.row for one in found])
+        hits = fuse(terms, found, chunks, self.settings, self.embedder.languages)
+        return self._reranked(question, hits)[:k]
 
-    def similar(self, document: str, k: int = 10) -> list[Hit]:
+    def _reranked(self, question: str, hits: list[Hit]) -> list[Hit]:
+        """Put the first hits into the reranker's order; their scores are its scores."""
+        if self.reranker is None or not hits:
+            return hits
+        order, scores = best_first(self.reranker, question, [h.chunk.indexed for h in hits], self.reranked)
+        first = [dataclasses.replace(hits[i], score=float(scores[i])) for i in order[: len(scores)]]
+        return first + [hits[i] for i in order[len(scores) :]]
+
+    def similar(self, document: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""
         vectors = self.index.vectors_of(document)
         if not len(vectors):
@@ -57,9 +82,10 @@ class Retriever:
             return []
         mean = vectors.mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        best: dict[str, Hit] = {}
-        for candidate in self.index.nearest(
-            mean.astype(np.float32), max(self.settings.candidates, 10 * k), without=document
-        ):
-            best.setdefault(candidate.chunk.document, Hit(candidate.chunk, candidate.score, candidate.score))
-        return list(best.values())[:k]
+        limit = max(self.settings.candidates, 10 * k)
+        best: dict[str, FoundRow] = {}
+        for row in self.index.nearest_rows(mean.astype(np.float32), limit, where=where, without=document):
+            best.setdefault(row.document, row)
+        found = list(best.values())[:k]
+        chunks = self.index.chunks_at([row.row for row in found])
+        return [Hit(chunks[row.row], row.score, row.score) for row in found if row.row in chunks]

@@ -312,6 +312,50 @@ def test_search_prints_places_or_json(run, filled):
     assert out.startswith("1. lease.txt p. ")
 
 
+def test_a_filter_holds_the_search_to_some_documents(run, filled, tmp_path):
+    def found(*filters):
+        options = [part for one in filters for part in ("--filter", one)]
+        hits = as_json(run("search", "Where do bicycles stand?", *options, "--expert", filled, "--json"))
+        return {h["document"] for h in hits}
+
+    assert found("folder=house") == {"house/yard.md", "house/o'neil.txt"}
+    assert found("folder=house", "type=md") == {"house/yard.md"}
+    assert found("date<=2001") == set()
+    like = as_json(run("search", "--like", "lease.txt", "--filter", "type=md", "--expert", filled, "--json"))
+    assert {h["document"] for h in like} == {"house/yard.md"}
+    questions = write_files(tmp_path, {"q.jsonl": "\n".join(map(json.dumps, QUESTIONS))}) / "q.jsonl"
+    out = tmp_path / "hits.jsonl"
+    assert run("search", "--questions", questions, "--out", out, "--filter", "type=txt", "--expert", filled)[0] == 0
+    assert {h["document"] for row in read_lines(out) for h in row["hits"]} == {"lease.txt", "house/o'neil.txt"}
+
+
+@pytest.mark.parametrize(
+    ("one", "said", "hint"),
+    [
+        ("writer=Ito", "'writer'", "folder, type, date, language, title"),
+        ("folder", "is not KEY=VALUE", "operators"),
+        ("date=soon", "is no date", "date>=2026-01-31"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_wrong_usage(run, filled, one, said, hint):
+    for command in ("search", "ask"):
+        arm = ["--arm", "rag"] if command == "ask" else []
+        code, _, err = run(command, "bicycles", "--filter", one, *arm, "--expert", filled)
+        assert code == 2 and said in err and hint in err
+
+
+def test_an_arm_that_searches_nothing_takes_no_filter(run, filled):
+    code, _, err = run("ask", "Why?", "--arm", "base", "--filter", "type=md", "--expert", filled)
+    assert code == 2 and "--arm rag" in err
+
+
+def test_an_index_without_a_snapshot_gets_one_at_the_next_ingest(run, filled, source):
+    (filled / "index" / "vectors" / "manifest.json").unlink()
+    assert as_json(run("search", "bicycles", "--expert", filled, "--json"))
+    assert run("ingest", source, "--expert", filled)[0] == 0
+    assert (filled / "index" / "vectors" / "manifest.json").is_file()
+
+
 def test_an_older_version_of_a_document_can_be_shown(run, filled, source):
     write_files(source, {"lease.txt": "The deposit is returned within sixty days."})
     run("ingest", source, "--expert", filled)

@@ -4,23 +4,38 @@ import numpy as np
 import pytest
 
 from doyen.config import RetrievalSettings
-from doyen.index.lance import Candidate
+from doyen.index.searching import FoundRow
 from doyen.records import Chunk
-from doyen.retrieval.fusion import fuse, name_matches, weigh
+from doyen.retrieval.fusion import foremost, fuse, merged, name_matches, weigh
 from doyen.retrieval.terms import question_terms
 
 QUESTION = np.array([1.0, 0.0], dtype=np.float32)
 TERMS = question_terms("bicycle yard")
 
 
-def candidate(document, score, cosine, text="bicycle yard", context="", language="en"):
-    vector = np.array([cosine, np.sqrt(1 - cosine**2)], dtype=np.float32)
-    return Candidate(Chunk(document, 0, 1, text, context=context, language=language), vector, score)
+class Candidate:
+    """A row of the index with its chunk; rows of the same document are the same row."""
+
+    def __init__(self, document, score, cosine, text="bicycle yard", context="", language="en"):
+        vector = np.array([cosine, np.sqrt(1 - cosine**2)], dtype=np.float32)
+        self.row = FoundRow(hash(document), document, 0, score, vector)
+        self.chunk = Chunk(document, 0, 1, text, context=context, language=language)
+
+
+candidate = Candidate
 
 
 def fused(dense, text, weight=0.5, document_weight=0.0, terms=TERMS, languages=()):
     settings = RetrievalSettings(dense_weight=weight, document_weight=document_weight)
-    return fuse(terms, dense, text, QUESTION, settings, languages)
+    chunks = {c.row.row: c.chunk for c in [*dense, *text]}
+    found = merged([c.row for c in dense], [c.row for c in text], QUESTION)
+    return fuse(terms, found, chunks, settings, languages)
+
+
+def weighed(candidate, languages=(), terms=TERMS):
+    found = merged([], [candidate.row], QUESTION)
+    chunks = {candidate.row.row: candidate.chunk}
+    return weigh(terms, found, chunks, RetrievalSettings(dense_weight=0.5), languages)
 
 
 def documents(hits):
@@ -63,18 +78,23 @@ def test_equal_scores_come_in_order_of_document():
 
 
 def test_full_text_counts_by_the_share_of_the_question_that_it_finds():
-    whole = weigh(TERMS, [], [candidate("a", 2.0, 0.5)], RetrievalSettings(dense_weight=0.5), ())
-    half = weigh(TERMS, [], [candidate("a", 2.0, 0.5, text="bicycle")], RetrievalSettings(dense_weight=0.5), ())
+    whole, half = weighed(candidate("a", 2.0, 0.5)), weighed(candidate("a", 2.0, 0.5, text="bicycle"))
     assert (whole.dense, whole.text) == (0.5, 0.5)
     assert half.text == pytest.approx(1 / 3)
 
 
 def test_an_embedder_counts_less_in_a_language_that_it_does_not_know():
-    text = [candidate("a", 2.0, 0.5, language="hi")]
-    settings = RetrievalSettings(dense_weight=0.5)
-    assert weigh(TERMS, [], text, settings, ("en",)).dense == pytest.approx(0.2, abs=0.01)
-    assert weigh(TERMS, [], text, settings, ("en", "hi")).dense == 0.5
-    assert weigh(TERMS, [], text, settings, ()).dense == 0.5
+    hindi = candidate("a", 2.0, 0.5, language="hi")
+    assert weighed(hindi, ("en",)).dense == pytest.approx(0.2)
+    assert weighed(hindi, ("en", "hi")).dense == weighed(hindi).dense == 0.5
+
+
+def test_rows_far_down_both_lists_are_not_looked_at():
+    rows = [candidate(f"d{n:03}", 200.0 - n, (200 - n) / 201) for n in range(200)]
+    found = merged([c.row for c in rows], [c.row for c in reversed(rows)], QUESTION)
+    kept = {f.row.document for f in foremost(found, 10)}
+    assert {f"d{n:03}" for n in range(25)} == kept
+    assert len(foremost(found, 60)) == 60
 
 
 def test_the_document_that_the_question_names_comes_first():

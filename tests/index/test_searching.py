@@ -1,0 +1,59 @@
+"""One open index: many threads at once, and a store that goes away."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from small_stores import write_texts
+
+from doyen.errors import StoreError
+from doyen.index.lance import LanceIndex
+from doyen.retrieval.hybrid import Retriever
+
+
+@pytest.fixture
+def filled(index, embedder):
+    write_texts(index, embedder, {f"{i}.txt": f"boiler number{i} of the mill" for i in range(300)})
+    index.finish()
+    return index
+
+
+def hits(retriever, question):
+    return [(h.chunk.document, h.score) for h in retriever.search(question)]
+
+
+def test_32_threads_find_what_one_finds_while_another_process_writes(filled, embedder):
+    retriever = Retriever(LanceIndex.open(filled.folder), embedder)
+    questions = [f"boiler number{i}" for i in range(64)]
+    alone = [hits(retriever, question) for question in questions]
+    with ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(lambda question: hits(retriever, question), questions)) == alone
+        found = pool.map(lambda question: hits(retriever, question)[0][0], questions)
+        write_texts(filled, embedder, {f"other{i}.txt": f"pram {i}" for i in range(20)})
+        filled.finish()
+        assert list(found) == [f"{i}.txt" for i in range(64)]
+
+
+def test_rows_that_are_gone_are_absent(filled):
+    row = filled.matching_rows("number7", 1)[0].row
+    assert set(filled.chunks_at([row, 10**15])) == {row}
+    assert filled.chunks_at([]) == {}
+
+
+def test_a_store_that_goes_away_is_a_clear_error_and_one_that_comes_back_is_read(filled, embedder):
+    index = LanceIndex.open(filled.folder)
+    question = embedder.embed(["number7"])[0]
+    assert index.nearest_rows(question, 1)
+    away = filled.folder.with_name("away")
+    filled.folder.rename(away)
+    for search in (
+        lambda: index.nearest_rows(question, 1),
+        lambda: index.matching_rows("number7", 1),
+        lambda: index.chunks_at([1]),
+    ):
+        with pytest.raises(StoreError, match="cannot be read") as caught:
+            search()
+        assert "doyen ingest" in caught.value.hint
+    assert not filled.folder.exists()
+    away.rename(filled.folder)
+    assert [row.document for row in index.nearest_rows(question, 1)] == ["7.txt"]
+    assert [row.document for row in index.matching_rows("number7", 1)] == ["7.txt"]
