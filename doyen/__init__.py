@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.comparison import compare
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
+    from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
     from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
     from doyen.ingesting import ingest
@@ -35,6 +36,7 @@ _HOME = {
     "build_examples": "doyen.examples.building",
     "compare": "doyen.evaluation.comparison",
     "finetune": "doyen.finetuning.running",
+    "finetune_retriever": "doyen.finetuning.retriever.running",
     "import_file": "doyen.examples.building",
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
@@ -42,6 +44,7 @@ _HOME = {
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
     "status": "doyen.folder",
+    "undo_retriever": "doyen.finetuning.retriever.running",
 }
 
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "build_examples",
     "compare",
     "finetune",
+    "finetune_retriever",
     "import_file",
     "ingest",
     "init",
@@ -65,6 +69,7 @@ __all__ = [
     "recalibrate",
     "remove_documents",
     "status",
+    "undo_retriever",
 ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -39,7 +40,9 @@ class ModelSettings:
 class EmbedderSettings:
     """The model that turns text into vectors. An index belongs to one embedder."""
 
-    name: str = setting("all-minilm-l6-v2", "Catalogue name or a folder with a BERT embedder.")
+    name: str = setting(
+        "all-minilm-l6-v2", "Catalogue name or a folder with a BERT embedder (`./…`: within the expert's folder)."
+    )
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,14 @@ class RetrievalSettings:
         100, "Chunks taken from each of dense and full-text search before fusion.", low=10, high=1000
     )
     dense_weight: float = setting(0.4, "Share of the embedding similarity in the fused score.", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class RerankSettings:
+    """The model that puts the best passages first. It reads each with the question."""
+
+    name: str = setting("", "A folder with a cross-encoder (`./…`: within the expert's folder); empty: none.")
+    candidates: int = setting(30, "Passages that are read again.", low=1, high=1000)
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,7 @@ class Settings:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     chunking: ChunkingSettings = field(default_factory=ChunkingSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    rerank: RerankSettings = field(default_factory=RerankSettings)
     answer: AnswerSettings = field(default_factory=AnswerSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)
@@ -271,7 +283,59 @@ def load_settings(expert: Path) -> Settings:
         raise ExpertError(f"{expert} is not an expert: it has no {FILE_NAME}", hint=f"doyen init {expert}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}") from error
-    return parse_settings(text, where=str(path))
+    return _in_expert(parse_settings(text, where=str(path)), expert)
+
+
+def _in_expert(settings: Settings, expert: Path) -> Settings:
+    """Make model names that begin with `./` paths of the expert's folder, wherever that is."""
+    changed = {}
+    for table in fields(settings):
+        values = getattr(settings, table.name)
+        name = getattr(values, "name", "")
+        if name.startswith("./"):
+            changed[table.name] = replace(values, name=str((expert / name).resolve()))
+    return replace(settings, **changed)
+
+
+def written_name(expert: Path, table: str) -> str:
+    """Return `name` of a table of the expert's `doyen.toml` as it is written there, or its default."""
+    settings = parse_settings((expert / FILE_NAME).read_text(encoding="utf-8"), where=str(expert / FILE_NAME))
+    found: str = getattr(settings, table).name
+    return found
+
+
+def write_name(expert: Path, table: str, name: str) -> None:
+    """Set `name` of a table in the expert's `doyen.toml`, in its line; all else stays as the user wrote it.
+
+    Raises:
+        ConfigError: the file is not written in such a way that one line can be changed (nothing is written then).
+    """
+    path = expert / FILE_NAME
+    changed = with_name(path.read_text(encoding="utf-8"), table, name)
+    try:
+        done = getattr(parse_settings(changed), table).name == name
+    except ConfigError:
+        done = False
+    if not done:
+        line = f"name = {toml_value(name)}"
+        raise ConfigError(f"cannot set {line} in {path} by changing one line", hint=f"write [{table}] {line} yourself")
+    write_atomic(path, changed)
+
+
+def with_name(text: str, table: str, name: str) -> str:
+    """Return the text of a `doyen.toml` with another `name` in a table; a comment after the value stays."""
+    value = toml_value(name)
+    lines = text.splitlines(keepends=True)
+    header = next((i for i, line in enumerate(lines) if re.match(rf"\s*\[\s*{table}\s*\]", line)), None)
+    if header is None:
+        return f"{text.rstrip()}\n\n[{table}]\nname = {value}\n"
+    end = next((i for i in range(header + 1, len(lines)) if re.match(r"\s*\[", lines[i])), len(lines))
+    for i in range(header + 1, end):
+        if found := re.match(r"""(\s*name\s*=\s*)("(?:[^"\\]|\\.)*"|'[^']*')(.*)""", lines[i], re.DOTALL):
+            lines[i] = f"{found[1]}{value}{found[3]}"
+            return "".join(lines)
+    lines[header] = f"{lines[header].rstrip()}\nname = {value}\n"
+    return "".join(lines)
 
 
 def toml_value(value: Any) -> str:
