@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.errors import ExamplesError
-from doyen.finetuning.retriever.pairs import Pair
+from doyen.finetuning.retriever.pairs import Pair, body
 from doyen.records import Chunk
 
 LEAST_QUERIES = 20
@@ -110,11 +110,11 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
 
 def _shown(chunk: Chunk, pair: Pair | None) -> str:
     if _half(chunk.document, "bare"):
-        return chunk.text if pair is None or pair.kind != "sentence" else _without_context(chunk, pair)
+        return body(chunk) if pair is None or pair.kind != "sentence" else _without_context(chunk, pair)
     if pair is None or pair.kind == "question":
         return chunk.indexed
-    body = _without_context(chunk, pair)
-    return f"{chunk.context}\n{body}" if chunk.context else body
+    left = _without_context(chunk, pair)
+    return f"{chunk.context}\n{left}" if chunk.context else left
 
 
 def _without_context(chunk: Chunk, pair: Pair) -> str:

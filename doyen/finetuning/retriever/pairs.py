@@ -94,6 +94,13 @@ class _Shares:
         return sorted(counts, key=lambda w: -(1 + math.log(counts[w])) * self.rarity(w))[:most]
 
 
+def body(chunk: Chunk) -> str:
+    """Return a chunk's text without the lines that repeat its context (headings)."""
+    own = {tuple(words(part)) for part in re.split(rf"{SECTION_SEPARATOR}|\n", chunk.context)}
+    lines = [line for line in chunk.text.split("\n") if tuple(words(line)) not in own or not line.strip()]
+    return "\n".join(lines).strip()
+
+
 def _title(chunk: Chunk) -> str:
     return chunk.context.split("\n", 1)[0].split(SECTION_SEPARATOR, 1)[0].strip()
 
@@ -103,31 +110,30 @@ def _of_titles(chunks: Sequence[Chunk], places: Sequence[int], shares: _Shares, 
     title = _title(chunks[places[0]])
     if not title or shares.titles[title] > 1:
         return []
-    long = [p for p in places if len(chunks[p].text) >= _LEAST_PASSAGE_CHARACTERS]
-    some = rng.sample(long, min(2, len(long)))
-    return [Pair(title, chunks[p].text, p, chunks[p].document, "title") for p in some]
+    shown = {p: text for p in places if len(text := body(chunks[p])) >= _LEAST_PASSAGE_CHARACTERS}
+    some = rng.sample(list(shown), min(2, len(shown)))
+    return [Pair(title, shown[p], p, chunks[p].document, "title") for p in some]
 
 
 def _of_passage(chunks: Sequence[Chunk], place: int, shares: _Shares, rng: random.Random) -> list[Pair]:
     """Make one pair of each kind that a passage allows."""
-    chunk = chunks[place]
-    if len(chunk.text) < _LEAST_PASSAGE_CHARACTERS:
+    chunk, text = chunks[place], body(chunks[place])
+    if len(text) < _LEAST_PASSAGE_CHARACTERS:
         return []
     found: list[tuple[str, str, str]] = []
-    line, _, rest = chunk.context.partition("\n")
-    levels = [part.strip() for part in line.split(SECTION_SEPARATOR) if part.strip()]
+    levels = [part.strip() for part in chunk.context.split("\n", 1)[0].split(SECTION_SEPARATOR) if part.strip()]
     if len(levels) > 1:
-        found.append((f"{levels[0]} {levels[-1]}", chunk.text, "heading"))
-    if sentence := _one_sentence(chunk.text, rng):
+        found.append((f"{levels[0]} {levels[-1]}", text, "heading"))
+    if sentence := _one_sentence(text, rng):
         start, end = sentence
-        left = " ".join((chunk.text[:start] + " " + chunk.text[end:]).split())
+        left = " ".join((text[:start] + " " + text[end:]).split())
         shown = f"{chunk.context}\n{left}" if chunk.context and rng.random() < 0.5 else left
-        found.append((chunk.text[start:end].strip(), shown, "sentence"))
+        found.append((text[start:end].strip(), shown, "sentence"))
     telling = shares.telling(chunk.indexed, _TELLING_FROM)
     if len(telling) >= _TELLING[0]:
         chosen = rng.sample(telling, min(len(telling), rng.randint(*_TELLING)))
         found.append((" ".join(chosen), chunk.indexed, "words"))
-    return [Pair(query, text, place, chunk.document, kind) for query, text, kind in found]
+    return [Pair(query, shown, place, chunk.document, kind) for query, shown, kind in found]
 
 
 def _one_sentence(text: str, rng: random.Random) -> tuple[int, int] | None:

@@ -38,7 +38,7 @@ from doyen.finetuning.retriever.record import (
     verdict,
     versions,
 )
-from doyen.finetuning.retriever.training import FALSE_NEGATIVE_SHARE, rate_share
+from doyen.finetuning.retriever.training import FALSE_NEGATIVE_SHARE, chance, rate_share
 from doyen.models.fetching import require_model
 
 FOLDER = "rerankers"
@@ -157,10 +157,11 @@ def _lists(material: Material, embedder: Embedder) -> list[list[tuple[str, str]]
     """Return, for each pair, its query with the right passage first and then wrong ones that are near to it."""
     rng = random.Random(SEED)
     queries = embedder.embed([pair.query for pair in material.pairs])
+    base = chance(queries, material.vectors)
     found = []
     for pair, query in zip(material.pairs, queries, strict=True):
         scores = material.vectors @ query
-        most = FALSE_NEGATIVE_SHARE * scores[pair.chunk]
+        most = base + FALSE_NEGATIVE_SHARE * (scores[pair.chunk] - base)
         near = np.argpartition(-scores, min(_NEAREST, len(scores) - 1))[:_NEAREST].tolist()
         wrong = [i for i in near if material.chunks[i].document != pair.document and scores[i] < most]
         if len(wrong) < NEGATIVES:  # the query alone finds too little: any other document's passages

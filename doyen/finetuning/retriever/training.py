@@ -31,17 +31,24 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Pairs in batches, and the untrained encoder's vectors of queries and passages `(pairs, dim) float32`."""
+    """Pairs in batches, and the untrained encoder's vectors of queries and passages `(pairs, dim) float32`.
+
+    The chances are the mean cosines of any query and any passage, and of any two passages: what a cosine is measured
+    from, since some embedders give hardly one below 0.7.
+    """
 
     pairs: Sequence[Pair]
     queries: Matrix
     passages: Matrix
     batches: Sequence[Sequence[int]]
+    asked_chance: float = 0.0
+    alike_chance: float = 0.0
 
     def wrong(self, batch: Sequence[int]) -> NDArray[np.bool_]:
         """Return which passages `(queries, passages) bool` of a batch count as negatives; the diagonal is not wrong."""
         q, p = self.queries[batch], self.passages[batch]
-        scores, alike = q @ p.T, p @ p.T
+        scores = (q @ p.T - self.asked_chance) / (1 - self.asked_chance)
+        alike = (p @ p.T - self.alike_chance) / (1 - self.alike_chance)
         documents = np.array([self.pairs[i].document for i in batch])
         wrong = (documents[:, None] != documents[None, :]) & (alike < NEAR_DUPLICATE)
         return np.asarray(wrong & (scores < FALSE_NEGATIVE_SHARE * np.diag(scores)[:, None]), dtype=np.bool_)
@@ -53,7 +60,12 @@ def make_batches(
     """Divide all pairs into batches of `size`, `passes` times, the share `topical` of them by nearness of the passages."""
     rng = np.random.default_rng(seed)
     found = [batch for _ in range(passes) for batch in _one_pass(len(pairs), passages, size, topical, rng)]
-    return Batches(pairs, queries, passages, found)
+    return Batches(pairs, queries, passages, found, chance(queries, passages), chance(passages, passages))
+
+
+def chance(a: Matrix, b: Matrix) -> float:
+    """Return the mean cosine of the rows of two matrices of unit vectors, below 1."""
+    return min(float(a.mean(axis=0) @ b.mean(axis=0)), 0.999)
 
 
 def _one_pass(count: int, passages: Matrix, size: int, topical: float, rng: np.random.Generator) -> list[list[int]]:
