@@ -97,7 +97,6 @@ def test_held_out_passages_do_not_show_what_is_asked():
     for query, kind, gold in zip(held_out.queries, held_out.kinds, held_out.gold, strict=True):
         assert query not in texts[gold]
         assert kind == "sentence" or not texts[gold].startswith("Title")
-    assert 0 < held_out.judging.sum() < len(held_out.queries)
 
 
 def test_ndcg_counts_a_document_once_at_its_best_place():

@@ -27,17 +27,13 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Queries with the document each should find, and the passages to be searched with theirs.
-
-    `judging` says which queries decide at the end; the others choose between states of the training.
-    """
+    """Queries with the document each should find, and the passages to be searched with theirs."""
 
     queries: Sequence[str]
     kinds: Sequence[str]
     gold: Sequence[str]
     passages: Sequence[str]
     documents: Sequence[str]
-    judging: NDArray[np.bool_]
 
     def scores(self, embed: Embed) -> NDArray[np.float64]:
         """Return nDCG@10 of each query `(queries,)`, the documents ranked by their nearest passage."""
@@ -46,7 +42,7 @@ class HeldOut:
 
     def counts(self) -> dict[str, int]:
         """Return how much is measured with."""
-        return {"queries": len(self.queries), "passages": len(self.passages), "judging": int(self.judging.sum())}
+        return {"queries": len(self.queries), "passages": len(self.passages)}
 
 
 def ndcg_of(held_out: HeldOut, orders: Sequence[Sequence[int]]) -> NDArray[np.float64]:
@@ -82,7 +78,7 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
     rng = random.Random(seed)
     chosen: dict[int, Pair] = {}
     for pair in rng.sample(list(pairs), len(pairs)):
-        bare = _half(pair.document, "bare")
+        bare = _is_bare(pair.document)
         if pair.kind != "words" and (bare or pair.kind in ("sentence", "question")) and len(chosen) < MOST_QUERIES:
             chosen.setdefault(pair.chunk, pair)
     if len(chosen) < LEAST_QUERIES:
@@ -104,12 +100,11 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
         [p.document for p in found],
         passages,
         [chunks[i].document for i in places],
-        np.array([_half(p.document, "judging") for p in found]),
     )
 
 
 def _shown(chunk: Chunk, pair: Pair | None) -> str:
-    if _half(chunk.document, "bare"):
+    if _is_bare(chunk.document):
         return body(chunk) if pair is None or pair.kind != "sentence" else _without_context(chunk, pair)
     if pair is None or pair.kind == "question":
         return chunk.indexed
@@ -121,5 +116,5 @@ def _without_context(chunk: Chunk, pair: Pair) -> str:
     return pair.text.removeprefix(f"{chunk.context}\n") if chunk.context else pair.text
 
 
-def _half(document: str, use: str) -> bool:
-    return hashlib.sha256(f"{use} {document}".encode()).digest()[0] < 128
+def _is_bare(document: str) -> bool:
+    return hashlib.sha256(f"bare {document}".encode()).digest()[0] < 128

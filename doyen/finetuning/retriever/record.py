@@ -66,21 +66,20 @@ class RetrieverTraining:
             ) from error
 
 
-def check_name(final: Path) -> None:
-    """Raise UsageError where a tuned model's folder has no good name, or is there already."""
-    name = final.name
+def free_folder(folder: Path, name: str | None) -> Path:
+    """Return where a tuned model will be: `folder/<name>`, or the first `tuned-<number>` that is free.
+
+    Raises: UsageError where the name is none, or is taken.
+    """
+    number = 1
+    while name is None:
+        name = None if (folder / f"tuned-{number}").exists() else f"tuned-{number}"
+        number += 1
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise UsageError(f"'{name}' is not a name for a model", hint="use letters, digits, '-' and '_'")
-    if final.exists():
-        raise UsageError(f"there is a model '{name}' in {final.parent.name} already", hint="--name another one")
-
-
-def next_name(folder: Path) -> str:
-    """Return the first name `tuned-<number>` that is free in a folder."""
-    number = 1
-    while (folder / f"tuned-{number}").exists():
-        number += 1
-    return f"tuned-{number}"
+    if (folder / name).exists():
+        raise UsageError(f"there is a model '{name}' in {folder.name} already", hint="--name another one")
+    return folder / name
 
 
 def verdict(record: RetrieverTraining) -> str:

@@ -32,8 +32,7 @@ from doyen.finetuning.retriever.measuring import CUTOFF, HeldOut, ndcg_of
 from doyen.finetuning.retriever.record import (
     RetrieverTraining,
     by_kind,
-    check_name,
-    next_name,
+    free_folder,
     trained_documents,
     verdict,
     versions,
@@ -78,8 +77,7 @@ def finetune_reranker(
     folder, say, options = Path(expert), say or (lambda _: None), options or RerankerOptions()
     require_extra("lora")
     settings = load_settings(folder)
-    final = folder / FOLDER / (name or next_name(folder / FOLDER))
-    check_name(final)
+    final = free_folder(folder / FOLDER, name)
     work = final.with_name(f".{final.name}.training")
     try:
         record = _trained(folder, settings, final.name, work, options, progress or (lambda *_: None), say)
@@ -128,8 +126,7 @@ def _trained(
     losses = _train(model, lists, options, progress)
     say("measuring on held-out documents")
     before, after = _measure(model, embedder, material.held_out, settings)
-    judged = material.held_out.judging
-    gain = paired_difference(before[judged].tolist(), after[judged].tolist(), seed=SEED)
+    gain = paired_difference(before.tolist(), after.tolist(), seed=SEED)
     model.save(work)
     record = RetrieverTraining(
         name=name,
@@ -140,8 +137,8 @@ def _trained(
         held_out=material.held_out.counts(),
         steps=len(losses),
         seconds=round(time.perf_counter() - begun, 1),
-        before=round(float(before[judged].mean()), 4),
-        after=round(float(after[judged].mean()), 4),
+        before=round(float(before.mean()), 4),
+        after=round(float(after.mean()), 4),
         gain=gain.as_dict(),
         by_kind=by_kind(material.held_out.kinds, before, after),
         settings={"learning_rate": options.learning_rate, "batch_size": options.batch_size, "negatives": NEGATIVES},

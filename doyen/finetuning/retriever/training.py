@@ -21,7 +21,7 @@ from doyen.finetuning.retriever.encoder import Encoder
 from doyen.finetuning.retriever.pairs import Pair
 
 QUERY_TOKENS = 48
-PASSAGE_TOKENS = 96
+PASSAGE_TOKENS = 64
 SCALE = 20.0
 FALSE_NEGATIVE_SHARE = 0.95
 NEAR_DUPLICATE = 0.95
