@@ -15,10 +15,11 @@ from doyen.config import load_settings
 from doyen.embedding import load_embedder
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.expert import open_retriever
+from doyen.finetuning.retriever.cross_encoder import CrossEncoder
 from doyen.finetuning.retriever.embedder import EmbedderOptions, finetune_embedder
 from doyen.finetuning.retriever.encoder import Encoder
 from doyen.finetuning.retriever.record import RetrieverTraining
-from doyen.finetuning.retriever.reranker import RerankerOptions, finetune_reranker
+from doyen.finetuning.retriever.reranker import RerankerOptions, adopt, finetune_reranker
 from doyen.finetuning.retriever.training import make_batches, ranking_loss
 from doyen.index.lance import LanceIndex
 from doyen.ingesting.revectoring import exchange
@@ -26,7 +27,7 @@ from doyen.ingesting.revectoring import exchange
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 TOPICS = [a + b for a in ("ka", "le", "mi", "no") for b in ("dar", "fen", "gul", "hox", "jin", "pav", "rud")]
 SYLLABLES = ("ado", "emi", "iru", "oso", "uka")
-RERANKS = RerankerOptions(learning_rate=3e-3, batch_size=16, most_pairs=600)
+RERANKS = RerankerOptions(learning_rate=3e-3, batch_size=16, most_pairs=1200)
 LEARNS = EmbedderOptions(learning_rate=3e-3, batch_size=32, passes=6)
 
 
@@ -273,14 +274,30 @@ def test_every_pair_stands_in_one_batch_of_a_pass():
     assert max(map(len, made.batches)) <= 9
 
 
-def test_a_reranker_that_orders_better_is_used_and_taken_back(own):
-    made = finetune_reranker(own, options=RERANKS)
-    assert made.used == (made.gain["low"] > 0)
-    assert made.used, made
-    folder = own / "rerankers" / made.name
-    assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
-    assert load_settings(own).rerank.name == str(folder)
-    doyen.undo_retriever(own, "reranker")
+def test_a_reranker_learns_to_tell_the_right_passage(own):
+    losses = []
+    finetune_reranker(own, options=RERANKS, progress=lambda *given: losses.append(float(given[3].split()[1])))
+    chance = np.log(4)
+    assert losses[0] == pytest.approx(chance, abs=0.2)
+    assert losses[-1] < chance - 0.1
+
+
+def test_a_reranker_in_use_is_named_and_taken_back(own, untouched):
+    work, final = own / "rerankers" / ".tuned-1.training", own / "rerankers" / "tuned-1"
+    CrossEncoder(untouched.parent / "bert", seed=1).save(work)
+    gain = {"value": 0.1, "low": 0.05, "high": 0.2, "n": 30}
+    record = RetrieverTraining(
+        "tuned-1", "reranker", "bert", "", {"title": 40}, {}, 3, 1.0, 0.5, 0.6, gain, by_kind={}, settings={}
+    )
+    assert adopt(own, record, work, final).used
+    assert load_settings(own).rerank.name == str(final)
+    assert json.loads((final / "config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
+    pairs = [("kadar", "The kadarado."), ("kadar", "The lefenado kafenemi. " * 40)]
+    again = CrossEncoder(final, seed=2)
+    assert np.allclose(
+        again.score(pairs, 128), CrossEncoder(untouched.parent / "bert", seed=1).score(pairs, 128), atol=1e-3
+    )
+    assert doyen.undo_retriever(own, "reranker").name == "tuned-1"
     assert load_settings(own).rerank.name == ""
     assert not list(own.glob("rerankers/*"))
 

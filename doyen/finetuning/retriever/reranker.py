@@ -83,16 +83,21 @@ def finetune_reranker(
         record = _trained(folder, settings, final.name, work, options, progress or (lambda *_: None), say)
         if record.gain["low"] <= 0:
             return record
-        record = replace(record, used=True)
-        record.write(work)
-        work.replace(final)
-        write_name(folder, "rerank", f"./{FOLDER}/{final.name}")
+        return adopt(folder, record, work, final)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped in training; the expert is as it was", hint="doyen finetune --target reranker starts anew"
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def adopt(expert: Path, record: RetrieverTraining, work: Path, final: Path) -> RetrieverTraining:
+    """Let the expert use the reranker in `work`: move it to `final`, then name it in the settings."""
+    record = replace(record, used=True)
+    record.write(work)
+    work.replace(final)
+    write_name(expert, "rerank", f"./{FOLDER}/{final.name}")
     return record
 
 
