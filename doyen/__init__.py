@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
+    from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
     from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
     from doyen.ingesting import ingest
@@ -37,6 +38,7 @@ _HOME = {
     "compare": "doyen.evaluation.comparison",
     "evaluate_retrieval": "doyen.evaluation.retrieval",
     "finetune": "doyen.finetuning.running",
+    "finetune_retriever": "doyen.finetuning.retriever.running",
     "import_file": "doyen.examples.building",
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
@@ -44,6 +46,7 @@ _HOME = {
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
     "status": "doyen.folder",
+    "undo_retriever": "doyen.finetuning.retriever.running",
 }
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "compare",
     "evaluate_retrieval",
     "finetune",
+    "finetune_retriever",
     "import_file",
     "ingest",
     "init",
@@ -68,6 +72,7 @@ __all__ = [
     "recalibrate",
     "remove_documents",
     "status",
+    "undo_retriever",
 ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -308,7 +309,59 @@ def load_settings(expert: Path) -> Settings:
         raise ExpertError(f"{expert} is not an expert: it has no {FILE_NAME}", hint=f"doyen init {expert}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}") from error
-    return parse_settings(text, where=str(path))
+    return _in_expert(parse_settings(text, where=str(path)), expert)
+
+
+def _in_expert(settings: Settings, expert: Path) -> Settings:
+    """Make model names that begin with `./` paths of the expert's folder, wherever that is."""
+    changed = {}
+    for table in fields(settings):
+        values = getattr(settings, table.name)
+        name = getattr(values, "name", "")
+        if name.startswith("./"):
+            changed[table.name] = replace(values, name=str((expert / name).resolve()))
+    return replace(settings, **changed)
+
+
+def written_name(expert: Path, table: str) -> str:
+    """Return `name` of a table of the expert's `doyen.toml` as it is written there, or its default."""
+    settings = parse_settings((expert / FILE_NAME).read_text(encoding="utf-8"), where=str(expert / FILE_NAME))
+    found: str = getattr(settings, table).name
+    return found
+
+
+def write_name(expert: Path, table: str, name: str) -> None:
+    """Set `name` of a table in the expert's `doyen.toml`, in its line; all else stays as the user wrote it.
+
+    Raises:
+        ConfigError: the file is not written in such a way that one line can be changed (nothing is written then).
+    """
+    path = expert / FILE_NAME
+    changed = with_name(path.read_text(encoding="utf-8"), table, name)
+    try:
+        done = getattr(parse_settings(changed), table).name == name
+    except ConfigError:
+        done = False
+    if not done:
+        line = f"name = {toml_value(name)}"
+        raise ConfigError(f"cannot set {line} in {path} by changing one line", hint=f"write [{table}] {line} yourself")
+    write_atomic(path, changed)
+
+
+def with_name(text: str, table: str, name: str) -> str:
+    """Return the text of a `doyen.toml` with another `name` in a table; a comment after the value stays."""
+    value = toml_value(name)
+    lines = text.splitlines(keepends=True)
+    header = next((i for i, line in enumerate(lines) if re.match(rf"\s*\[\s*{table}\s*\]", line)), None)
+    if header is None:
+        return f"{text.rstrip()}\n\n[{table}]\nname = {value}\n"
+    end = next((i for i in range(header + 1, len(lines)) if re.match(r"\s*\[", lines[i])), len(lines))
+    for i in range(header + 1, end):
+        if found := re.match(r"""(\s*name\s*=\s*)("(?:[^"\\]|\\.)*"|'[^']*')(.*)""", lines[i], re.DOTALL):
+            lines[i] = f"{found[1]}{value}{found[3]}"
+            return "".join(lines)
+    lines[header] = f"{lines[header].rstrip()}\nname = {value}\n"
+    return "".join(lines)
 
 
 def toml_value(value: Any) -> str:

@@ -13,6 +13,7 @@ from doyen.config import load_settings
 from doyen.errors import ExpertError
 from doyen.ingesting import index_folder, open_index, writing_store
 from doyen.ingesting.opening import only_writer
+from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
 
 
@@ -42,4 +43,5 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         index.remove(erased)
         index.finish(keep_versions_days=settings.documents.keep_versions_days)
         collect_originals(expert, index)
+        forget_old_vectors(expert)
     return erased

@@ -18,7 +18,9 @@ from doyen.config import (
     load_settings,
     parse_settings,
     settings_toml,
+    with_name,
     write_atomic,
+    write_name,
 )
 from doyen.errors import ConfigError, ExpertError
 
@@ -163,3 +165,33 @@ def test_a_write_makes_folders_and_replaces_the_content(tmp_path):
     write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_name_is_set_in_its_line_and_nothing_else_changes(tmp_path):
+    text = 'format = 1\n[model]\nname = "a"\n# ours\n[embedder]  # vectors\n# name = "x"\nname = "old"  # why\n[store]\nuri = "i"\n'
+    (tmp_path / "doyen.toml").write_text(text)
+    write_name(tmp_path, "embedder", "./embedders/new")
+    changed = (tmp_path / "doyen.toml").read_text()
+    assert changed == text.replace('"old"', '"./embedders/new"')
+    write_name(tmp_path, "embedder", "old")
+    assert (tmp_path / "doyen.toml").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "[embedder]\n", "[embedder]\n# name = 'x'\n[model]\nname = 'm'\n", "[model]\n"])
+def test_a_name_is_added_where_there_is_none(text):
+    changed = with_name(text, "embedder", "./embedders/new")
+    assert parse_settings(changed).embedder.name == "./embedders/new"
+    assert set(text.split("\n")) <= set(changed.split("\n"))
+
+
+def test_a_name_that_no_line_holds_is_not_touched(tmp_path):
+    text = 'embedder = { name = "old" }\n'
+    (tmp_path / "doyen.toml").write_text(text)
+    with pytest.raises(ConfigError, match="changing one line"):
+        write_name(tmp_path, "embedder", "new")
+    assert (tmp_path / "doyen.toml").read_text() == text
+
+
+def test_names_within_the_expert_follow_it(tmp_path):
+    (tmp_path / "doyen.toml").write_text('[embedder]\nname = "./embedders/tuned-1"\n')
+    assert load_settings(tmp_path).embedder.name == str(tmp_path.resolve() / "embedders" / "tuned-1")

@@ -9,6 +9,7 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.config import load_settings
+from doyen.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -71,8 +72,15 @@ def report(expert: ExpertOption = None, json_: JsonOption = False) -> None:
 
 
 def finetune(
+    target: Annotated[
+        str,
+        typer.Option(help="What to train: model (an adapter), embedder or reranker (both on the documents)."),
+    ] = "model",
     name: Annotated[
-        str | None, typer.Option(help="The adapter's name (default: METHOD-NUMBER).", show_default=False)
+        str | None,
+        typer.Option(
+            help="The adapter's name (default: METHOD-NUMBER; of a retriever, tuned-NUMBER).", show_default=False
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="lora or qlora.", show_default=False)] = None,
     examples: Annotated[
@@ -91,14 +99,33 @@ def finetune(
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Only fit an adapter's refusal rule again; train nothing.")
     ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Go back to the embedder or reranker from before the training.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an adapter of the same name.")] = False,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Train an adapter on the examples."""
+    """Train an adapter on the examples; or the embedder or a reranker on the documents."""
     import doyen
 
+    if target != "model":
+        given = {
+            "--method": method,
+            "--examples": examples,
+            "--epochs": epochs,
+            "--rank": rank,
+            "--target-modules": target_modules,
+            "--false-refusals": false_refusals,
+            "--recalibrate": recalibrate or None,
+            "--replace": replace or None,
+        }
+        _refuse(target, [option for option, value in given.items() if value is not None])
+        _retriever(target, expert_folder(expert), name, learning_rate, undo=undo, resume=resume, json_=json_)
+        return
+    if undo:
+        raise UsageError("--undo is for a retriever; an adapter changes nothing", hint="--adapter NAME chooses another")
     if recalibrate:
         again = doyen.recalibrate(expert_folder(expert), name=name or "", false_refusals=false_refusals, say=note)
         show(_row(again), _refusing(again), json_)
@@ -132,6 +159,52 @@ def finetune(
         "next: doyen ask --arm rag+finetuned QUESTION, or doyen compare",
     ]
     show(_row(made), "\n".join(lines), json_)
+
+
+def _refuse(target: str, options: list[str]) -> None:
+    """Raise UsageError for an unknown target, or options that do not go with it."""
+    if target not in ("embedder", "reranker"):
+        raise UsageError(f"unknown target '{target}'", hint="--target model, embedder or reranker")
+    if options:
+        raise UsageError(f"{', '.join(options)}: only for --target model", hint=f"doyen finetune --target {target}")
+
+
+def _retriever(
+    target: str,
+    expert: Path,
+    name: str | None,
+    learning_rate: float | None,
+    *,
+    undo: bool,
+    resume: bool,
+    json_: bool,
+) -> None:
+    """Train the expert's embedder or a reranker, or go back to what was before."""
+    import doyen
+
+    with Bar("chunks") as bar:
+        if undo:
+            made = doyen.undo_retriever(expert, target, progress=bar, say=note)
+            show(_row(made), f"the {target} is {made.previous or 'none'} again; {made.name} is removed", json_)
+            return
+        made = doyen.finetune_retriever(
+            expert, target, name=name, learning_rate=learning_rate, resume=resume, progress=bar, say=note
+        )
+    show(_row(made), "\n".join(_outcome(made)), json_)
+
+
+def _outcome(made: Any) -> list[str]:
+    """Say what was measured and what follows from it."""
+    gain = made.gain
+    lines = [
+        f"{made.target} {made.name}: {made.steps} steps on {sum(made.pairs.values())} pairs in {made.seconds:.0f} s",
+        f"nDCG@10 of {gain['n']} held-out queries: {made.before:.3f} before, {made.after:.3f} after "
+        f"({gain['value']:+.3f}, 95% interval {gain['low']:+.3f} to {gain['high']:+.3f})",
+    ]
+    if not made.used:
+        return [*lines, f"no sure gain: the expert searches as before, and {made.name} is not kept"]
+    done = f"{made.reembedded} passages embedded anew" if made.target == "embedder" else "it orders what search finds"
+    return [*lines, f"in use now; {done}", f"back: doyen finetune --target {made.target} --undo"]
 
 
 def _refusing(made: Any) -> str:

@@ -1,0 +1,95 @@
+"""An expert's index and imported questions → what a retriever is trained on and measured with. Knows no torch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.config import Settings
+from doyen.errors import ExamplesError, StoreError
+from doyen.examples.importing import read_questions
+from doyen.finetuning.retriever.measuring import HeldOut, hold_out
+from doyen.finetuning.retriever.pairs import LEAST_PAIRS, Pair, is_held_out, make_pairs
+from doyen.index.lance import LanceIndex
+from doyen.index.rows import CHUNK_COLUMNS, chunk_from, matrix, one_of
+from doyen.index.tables import rows_of
+from doyen.ingesting import open_index
+from doyen.records import Chunk, Question
+
+MOST_CHUNKS = 60_000
+SEED = 7
+_AT_ONCE = 400  # documents of one condition
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Chunks with their vectors `(chunks, dim) float32` as the index has them, pairs to train on, and the measure."""
+
+    index: LanceIndex
+    chunks: Sequence[Chunk]
+    vectors: NDArray[np.float32]
+    pairs: Sequence[Pair]
+    held_out: HeldOut
+
+
+def gather(expert: Path, settings: Settings, *, most_pairs: int) -> Material:
+    """Read the index and make pairs; documents are held out whole, about one in seven.
+
+    Of more than MOST_CHUNKS chunks, those of documents drawn at random are taken.
+
+    Raises:
+        StoreError: there is no index, or it is being written.
+        ExamplesError: the documents give too few pairs to train on or to measure with.
+    """
+    index = open_index(expert, settings)
+    if index.unfinished:
+        raise StoreError(
+            "an ingest was interrupted or is under way", hint="run the same doyen ingest again: it goes on"
+        )
+    chunks, vectors = _chunks(index)
+    made = make_pairs(chunks, train_questions(expert), seed=SEED)
+    train = [pair for pair in made if not is_held_out(pair.document)]
+    if len(train) < LEAST_PAIRS:
+        raise ExamplesError(
+            f"the documents give {len(train)} pairs to train on, at least {LEAST_PAIRS} are needed",
+            hint="a retriever learns from some 100 documents with text; ingest more, or import questions",
+        )
+    questions = [pair for pair in train if pair.kind == "question"]
+    others = [pair for pair in train if pair.kind != "question"]
+    random.Random(SEED).shuffle(others)
+    held_out = hold_out(chunks, [pair for pair in made if is_held_out(pair.document)], seed=SEED)
+    return Material(index, chunks, vectors, [*questions, *others][:most_pairs], held_out)
+
+
+def train_questions(expert: Path) -> list[Question]:
+    """Return the imported questions that may be trained on: those of the training split, with gold."""
+    path = expert / "examples" / "questions.jsonl"
+    found = read_questions(path) if path.exists() else []
+    return [q for q in found if q.split != "test" and q.gold and q.answerable]
+
+
+def _chunks(index: LanceIndex) -> tuple[list[Chunk], NDArray[np.float32]]:
+    documents = [d for d in index.documents() if d.chunks]
+    random.Random(SEED).shuffle(documents)
+    ids: list[str] = []
+    count = 0
+    for document in documents:
+        if ids and count + document.chunks > MOST_CHUNKS:
+            break
+        ids.append(document.id)
+        count += document.chunks
+    found: list[Chunk] = []
+    vectors = [np.empty((0, index.manifest.dim), dtype=np.float32)]
+    for i in range(0, len(ids), _AT_ONCE):
+        for batch in rows_of(
+            index.tables.chunks, (*CHUNK_COLUMNS, "vector"), one_of("document", ids[i : i + _AT_ONCE])
+        ):
+            found += map(chunk_from, batch.select(list(CHUNK_COLUMNS)).to_pylist())
+            vectors.append(matrix(batch["vector"], index.manifest.dim))
+    order = sorted(range(len(found)), key=lambda i: (found[i].document, found[i].start))
+    return [found[i] for i in order], np.concatenate(vectors)[order]
