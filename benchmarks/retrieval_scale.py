@@ -75,9 +75,9 @@ def make_store(expert: Path, folder: Path, count: int) -> None:
     """Write `count` synthetic chunks like those of an expert, with queries beside them."""
     rng = np.random.default_rng(SEED)
     source = open_index(expert, load_settings(expert))
-    batches = list(rows_of(source.tables.chunks, ("vector", "indexed")))
+    batches = list(rows_of(source.tables.chunks, ("vector", "searched")))
     real = np.concatenate([matrix(batch["vector"], source.manifest.dim) for batch in batches])
-    texts = Texts([text for batch in batches for text in batch["indexed"].to_pylist()])
+    texts = Texts([text for batch in batches for text in batch["searched"].to_pylist()])
     synthesis = Synthesis.of(real).fitted(min(count, _FITTED_AT), rng)
     init(folder)
     target = index_folder(folder, load_settings(folder))

@@ -78,6 +78,12 @@ class Document:
     tables: tuple[Table, ...] = ()
 
 
+def indexed_text(context: str, text: str) -> str:
+    """Return what is embedded of a chunk: context and text, in Unicode's NFKC form."""
+    whole = f"{context}\n{text}" if context else text
+    return whole if unicodedata.is_normalized("NFKC", whole) else unicodedata.normalize("NFKC", whole)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A passage of a document: `document.text[start:end] == text`.
@@ -101,9 +107,8 @@ class Chunk:
 
     @property
     def indexed(self) -> str:
-        """Context and text in Unicode's NFKC form, as embedded and searched."""
-        whole = f"{self.context}\n{self.text}" if self.context else self.text
-        return whole if unicodedata.is_normalized("NFKC", whole) else unicodedata.normalize("NFKC", whole)
+        """Context and text in Unicode's NFKC form, as embedded."""
+        return indexed_text(self.context, self.text)
 
     @property
     def page(self) -> int | None:

@@ -15,6 +15,7 @@ from doyen.evaluation.retrieval_scores import means
 from doyen.evaluation.statistics import paired_difference
 
 SWITCHES: tuple[tuple[str, str, Any], ...] = (
+    ("phrases", "retrieval.phrase_weight", 0.0),
     ("document signals", "retrieval.document_weight", 0.0),
     ("reranking", "rerank.name", ""),
 )

@@ -45,7 +45,7 @@ from doyen.sources.item import Item
 
 __all__ = ["Candidate", "IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def _index_text(tables: Tables) -> None:
             memory_limit=_FTS_MEMORY_MIB,
             num_workers=1,
         )
-        tables.chunks.create_index("indexed", config=config)
+        tables.chunks.create_index("searched", config=config)
 
 
 def _erase_from_files(tables: Tables) -> None:

@@ -110,7 +110,7 @@ def schema_of(table: str, dim: int) -> Any:
     if table == "chunks":
         fields = [
             ("document", text), ("start", pa.int64()), ("end", pa.int64()), ("text", text), ("context", text),
-            ("indexed", text), ("pages", pa.list_(pa.int32())), ("section", text), ("record", text), *common,
+            ("searched", text), ("pages", pa.list_(pa.int32())), ("section", text), ("record", text), *common,
             ("revision", pa.int64()), ("hash", pa.int64()), ("vector", pa.list_(pa.float16(), dim)),
         ]  # fmt: skip
         return pa.schema(fields)
@@ -124,6 +124,11 @@ def schema_of(table: str, dim: int) -> Any:
     return pa.schema([*fields, *own])
 
 
+def searched_text(chunk: Chunk) -> str:
+    """Return what the full-text index has of a chunk: its context counts twice."""
+    return f"{chunk.context}\n{chunk.indexed}" if chunk.context else chunk.indexed
+
+
 def chunk_hash(text: str) -> int:
     """Return a signed 64-bit hash of an indexed text, the same in every process."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -135,8 +140,8 @@ def chunk_table(chunks: Sequence[Chunk], revision: int, vectors: NDArray[np.floa
     import pyarrow as pa
 
     columns: dict[str, Any] = {name: [getattr(c, name) for c in chunks] for name in CHUNK_COLUMNS}
-    columns["indexed"] = [c.indexed for c in chunks]
-    columns["hash"] = [chunk_hash(text) for text in columns["indexed"]]
+    columns["searched"] = [searched_text(c) for c in chunks]
+    columns["hash"] = [chunk_hash(c.indexed) for c in chunks]
     columns["revision"] = [revision] * len(chunks)
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])

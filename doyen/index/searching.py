@@ -224,7 +224,7 @@ def text_query(words: str) -> Any:
     """Return the full-text query for a question: any of its words, no syntax."""
     from lancedb.query import MatchQuery
 
-    return MatchQuery(words, "indexed")
+    return MatchQuery(words, "searched")
 
 
 def _rows_at(snapshot: VectorMatrix, places: NDArray[np.intp], scores: Floats) -> list[FoundRow]:

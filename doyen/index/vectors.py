@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from doyen.index.rows import chunk_hash, matrix
 from doyen.index.tables import Tables, rows_of
+from doyen.records import indexed_text
 
 _MOST_HASHES = 4096
 _PARTS = 64
@@ -36,11 +37,10 @@ class StoredVectors:
         wanted = list(places)
         for n in range(0, len(wanted), _MOST_HASHES):
             condition = f"hash IN ({', '.join(map(str, wanted[n : n + _MOST_HASHES]))})"
-            for batch in rows_of(self._tables.chunks, ("hash", "indexed", "vector"), condition):
+            for batch in rows_of(self._tables.chunks, ("hash", "context", "text", "vector"), condition):
                 stored = matrix(batch["vector"], self._tables.dim)
-                for vector, key, text in zip(
-                    stored, batch["hash"].to_pylist(), batch["indexed"].to_pylist(), strict=True
-                ):
+                own = map(indexed_text, batch["context"].to_pylist(), batch["text"].to_pylist())
+                for vector, key, text in zip(stored, batch["hash"].to_pylist(), own, strict=True):
                     for i in places[key]:
                         if not found[i] and texts[i] == text:
                             found[i], vectors[i] = True, vector

@@ -27,6 +27,7 @@ from doyen.index.rows import matrix
 from doyen.index.tables import rows_of
 from doyen.ingesting.faults import FAILED_FILE, WARNINGS_FILE
 from doyen.ingesting.opening import index_folder, only_writer, writing_store
+from doyen.records import indexed_text
 
 FOLDER = "embedders"
 OLD_VECTORS = "old-vectors"
@@ -131,7 +132,8 @@ def _fill(
     total, done, computed = old.chunk_count(), 0, 0
     kept = _arrays(keep, total, old.manifest.dim) if keep else None
     for rows in _slices(old.tables.chunks, schema.names):
-        texts, hashes = rows["indexed"].to_pylist(), rows["hash"].to_numpy()
+        texts = list(map(indexed_text, rows["context"].to_pylist(), rows["text"].to_pylist()))
+        hashes = rows["hash"].to_numpy()
         if kept:
             kept[0][done : done + len(texts)] = hashes
             kept[1][done : done + len(texts)] = matrix(rows["vector"], old.manifest.dim)

@@ -1,7 +1,7 @@
 """Two candidate lists of one question → one ranking. Knows no index and no embedder.
 
 A convex combination of cosine and BM25, each scaled to its best candidate (Bruch et al. 2023, arXiv 2210.11934), whose
-weights follow the evidence, plus the match between the question and the document's name. See LOG.md for the measurements.
+weights follow the evidence, plus phrases of the question in the passage and the match with the document's name. See LOG.md for the measurements.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from doyen.config import RetrievalSettings
 from doyen.index.searching import FoundRow
 from doyen.records import Chunk, Hit
-from doyen.retrieval.terms import Terms, stems_of
+from doyen.retrieval.terms import Terms, stem_sequence, stems_of
 from doyen.words import name_words
 
 _JUDGED = 5
@@ -33,11 +34,10 @@ _LEAST_SIMILARITY = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the two searches and the names of the documents count for one question."""
+    """What the two searches count for one question; their sum is 1."""
 
     dense: float
     text: float
-    document: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,17 @@ def fuse(
     `languages` are those that the embedder was trained on (empty: all).
     """
     found = [f for f in found if f.row.row in chunks]
-    weights = weigh(terms, found, chunks, settings, languages)
-    names = name_matches(terms, [chunks[f.row.row] for f in found]) if weights.document else {}
+    passages = {f.row.row: stem_sequence(chunks[f.row.row].indexed, terms.language) for f in found}
+    weights = weigh(terms, found, chunks, passages, settings, languages)
+    names = name_matches(terms, [chunks[f.row.row] for f in found]) if settings.document_weight else {}
     best_cosine, best_bm25 = _best(found)
     hits = []
     for f in found:
         if f.cosine < _LEAST_SIMILARITY and not f.bm25:
             continue
         score = weights.dense * max(f.cosine, 0.0) / best_cosine + weights.text * f.bm25 / best_bm25
-        score += weights.document * names.get(f.row.document, 0.0)
+        score += settings.phrase_weight * phrase_match(terms, passages[f.row.row])
+        score += settings.document_weight * names.get(f.row.document, 0.0)
         hits.append(Hit(chunks[f.row.row], score, f.cosine, f.bm25))
     return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))
 
@@ -103,10 +105,11 @@ def weigh(
     terms: Terms,
     found: Sequence[Found],
     chunks: Mapping[int, Chunk],
+    passages: Mapping[int, Sequence[str]],
     settings: RetrievalSettings,
     languages: Collection[str],
 ) -> Weights:
-    """Weigh the two searches of one question by their evidence; dense and text sum to 1.
+    """Weigh the two searches of one question by their evidence; `passages` has the terms of each row.
 
     Full text counts by the share of the question's terms that its best passages hold: in a long question with many
     words beside the point, rare ones among them lead astray. In a language that the embedder does not know, its
@@ -116,11 +119,13 @@ def weigh(
     text = sorted((f for f in found if f.bm25), key=lambda f: -f.bm25)[:_JUDGED]
     best = text or sorted(found, key=lambda f: -f.cosine)[:_JUDGED]
     known = _share_in(languages, [chunks[f.row.row].language for f in best])
-    coverage = max((_coverage(terms, chunks[f.row.row]) for f in text), default=0.0)
+    coverage = max((len(terms.stems.intersection(passages[f.row.row])) for f in text), default=0) / max(
+        len(terms.stems), 1
+    )
     a = own * (known + _FOREIGN * (1 - known))
     b = (1 - own) * (known * coverage + (1 - known))
     total = a + b or 1.0
-    return Weights(a / total, b / total, settings.document_weight)
+    return Weights(a / total, b / total)
 
 
 def _share_in(languages: Collection[str], found: Sequence[str]) -> float:
@@ -130,9 +135,11 @@ def _share_in(languages: Collection[str], found: Sequence[str]) -> float:
     return sum(language in languages or not language for language in found) / len(found)
 
 
-def _coverage(terms: Terms, chunk: Chunk) -> float:
-    held = terms.stems & stems_of(chunk.indexed, terms.language)
-    return len(held) / max(len(terms.stems), 1)
+def phrase_match(terms: Terms, passage: Sequence[str]) -> float:
+    """Return the share of the question's pairs of terms that stand next to each other in a passage's terms, 0..1."""
+    if not terms.pairs:
+        return 0.0
+    return len(terms.pairs.intersection(pairwise(passage))) / len(terms.pairs)
 
 
 def name_matches(terms: Terms, chunks: Sequence[Chunk]) -> dict[str, float]:

@@ -38,6 +38,8 @@ class Terms:
     stems: frozenset[str]
     names: frozenset[str]
     """The stems, and pairs of words written together, as in names of files: best buy → bestbuy."""
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    """Terms that follow each other, function words left out."""
     language: str = "en"
     """By whose rules passages are stemmed to be compared with the question."""
 
@@ -48,19 +50,36 @@ def question_terms(question: str) -> Terms:
     found = words(clean)
     language = _language_of(found)
     function = FUNCTION_WORDS.get(language, frozenset())
-    telling = [w for w in dict.fromkeys(found) if w not in function][:MOST_WORDS] or found[:MOST_WORDS]
+    telling = [w for w in dict.fromkeys(found) if w not in function][:MOST_WORDS]
+    if not telling:
+        telling, language = list(dict.fromkeys(found))[:MOST_WORDS], ""
     kept = set(telling)
     joined = [a + b for a, b in pairwise(found) if a in kept and b in kept and max(a, b) < _IDEOGRAPH]
     split = [part for word in telling for part in parts(word)]
-    stems = stems_of(" ".join(telling), language) if not _runs(found) else stems_of(clean, language)
+    sequence = stem_sequence(clean if _runs(found) else " ".join(w for w in found if w in kept), language)
+    stems = frozenset(sequence)
     names = stems.union(_stem(word, language) for word in (*joined, *split))
-    return Terms(_searched(clean, kept, [*split, *joined]), frozenset(stems), frozenset(names), language)
+    return Terms(_searched(clean, kept, [*split, *joined]), stems, names, frozenset(pairwise(sequence)), language)
 
 
-def stems_of(text: str, language: str = "") -> set[str]:
-    """Return the different terms of a text."""
+def stem_sequence(text: str, language: str) -> list[str]:
+    """Return the terms of a text in their order, without the function words of a language."""
     found = words(unicodedata.normalize("NFKC", text))
-    spaced = {_stem(w, language) for w in found if w < _IDEOGRAPH}
+    function = FUNCTION_WORDS.get(language, frozenset())
+    if not _runs(found):
+        return [_stem(w, language) for w in found if w not in function]
+    followed = [*found[1:], ""]
+    return [
+        _stem(a, language) if a < _IDEOGRAPH else a + b
+        for a, b in zip(found, followed, strict=True)
+        if (a < _IDEOGRAPH and a not in function) or (a >= _IDEOGRAPH and b >= _IDEOGRAPH)
+    ]
+
+
+def stems_of(text: str, language: str = "") -> frozenset[str]:
+    """Return the different terms of a text, function words too."""
+    found = words(unicodedata.normalize("NFKC", text))
+    spaced = frozenset(_stem(w, language) for w in found if w < _IDEOGRAPH)
     return spaced.union(a + b for a, b in pairwise(found) if a >= _IDEOGRAPH and b >= _IDEOGRAPH)
 
 

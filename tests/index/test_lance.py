@@ -217,7 +217,7 @@ def test_a_broken_manifest_is_named(filled, manifest):
 
 def test_another_format_is_refused(filled):
     path = filled.folder / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 1'))
     with pytest.raises(StoreError, match="format 1") as caught:
         reopened(filled)
     assert "--rebuild" in (caught.value.hint or "")

@@ -6,8 +6,8 @@ import pytest
 from doyen.config import RetrievalSettings
 from doyen.index.searching import FoundRow
 from doyen.records import Chunk
-from doyen.retrieval.fusion import foremost, fuse, merged, name_matches, weigh
-from doyen.retrieval.terms import question_terms
+from doyen.retrieval.fusion import foremost, fuse, merged, name_matches, phrase_match, weigh
+from doyen.retrieval.terms import question_terms, stem_sequence
 
 QUESTION = np.array([1.0, 0.0], dtype=np.float32)
 TERMS = question_terms("bicycle yard")
@@ -25,8 +25,8 @@ class Candidate:
 candidate = Candidate
 
 
-def fused(dense, text, weight=0.5, document_weight=0.0, terms=TERMS, languages=()):
-    settings = RetrievalSettings(dense_weight=weight, document_weight=document_weight)
+def fused(dense, text, weight=0.5, document_weight=0.0, phrase_weight=0.0, terms=TERMS, languages=()):
+    settings = RetrievalSettings(dense_weight=weight, document_weight=document_weight, phrase_weight=phrase_weight)
     chunks = {c.row.row: c.chunk for c in [*dense, *text]}
     found = merged([c.row for c in dense], [c.row for c in text], QUESTION)
     return fuse(terms, found, chunks, settings, languages)
@@ -35,7 +35,8 @@ def fused(dense, text, weight=0.5, document_weight=0.0, terms=TERMS, languages=(
 def weighed(candidate, languages=(), terms=TERMS):
     found = merged([], [candidate.row], QUESTION)
     chunks = {candidate.row.row: candidate.chunk}
-    return weigh(terms, found, chunks, RetrievalSettings(dense_weight=0.5), languages)
+    passages = {candidate.row.row: stem_sequence(candidate.chunk.indexed, "en")}
+    return weigh(terms, found, chunks, passages, RetrievalSettings(dense_weight=0.5), languages)
 
 
 def documents(hits):
@@ -116,3 +117,14 @@ def test_a_title_that_the_question_names_whole_matches_best():
     ]
     matches = list(name_matches(question_terms("What causes asthma?"), chunks).values())
     assert matches[0] > matches[1] > matches[2] == 0.0
+
+
+def test_words_that_stand_together_in_the_question_and_in_the_passage_count():
+    terms = question_terms("Who repairs the yard lamp?")
+    near, apart = (
+        candidate(d, 1.0, 0.5, text=t) for d, t in (("z", "He repairs a yard lamp"), ("a", "lamp, he repairs"))
+    )
+    assert phrase_match(terms, stem_sequence(near.chunk.text, "en")) == 1.0
+    assert phrase_match(terms, stem_sequence(apart.chunk.text, "en")) == 0.0
+    assert documents(fused([near, apart], [], phrase_weight=0.3, terms=terms))[0] == "z"
+    assert phrase_match(question_terms("lamp"), ["lamp"]) == 0.0
