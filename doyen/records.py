@@ -88,7 +88,7 @@ def indexed_text(context: str, text: str) -> str:
 class Chunk:
     """A passage of a document: `document.text[start:end] == text`.
 
-    `context` (words of its name › title › section) is embedded and searched with the text but never quoted. `pages` lists every
+    `context` (title › section) is embedded and searched with the text but never quoted. `pages` lists every
     page that the chunk touches, empty where the format has none. `sha256` and `version` are the document's.
     """
 

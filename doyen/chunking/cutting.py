@@ -12,13 +12,11 @@ from doyen.chunking.outline import Outline, regions
 from doyen.chunking.packing import Limits, Ruler, pack
 from doyen.embedding.tokens import TokenCounter
 from doyen.records import Chunk, Document
-from doyen.words import name_words, words
 
 SECTION_SEPARATOR = " › "
 MAX_CONTEXT_TOKENS = 64
 _LEAST_CONTEXT_SHARE = 8  # 1/8 of the embedder's limit is kept for the context, whatever `max_tokens` says
 _MOST_HEADER_SHARE = 4
-_MOST_NAME_SHARE = 3  # of the context
 _WHOLE_FACTOR = 4  # a row or code block may be this many times `max_tokens` where the embedder reads it
 
 
@@ -46,7 +44,6 @@ class _Cutter:
         self.context_tokens = min(MAX_CONTEXT_TOKENS, max(readable - max_tokens, least))
         whole = max(min(readable - self.context_tokens, _WHOLE_FACTOR * max_tokens), 1)
         self.limits = Limits(min(max_tokens, whole), whole, self._limit_at)
-        self._head = self._titled_name()
         self._contexts: dict[tuple[str, ...], str] = {}
         self._headers: dict[str, tuple[str, int]] = {}
 
@@ -126,17 +123,10 @@ class _Cutter:
             labels=document.labels,
         )
 
-    def _titled_name(self) -> str:
-        """Join the words of the document's name that its title lacks, and its title: 3M 2018 10K › Annual report."""
-        titled = {word.casefold() for word in words(self.document.title)}
-        missing = [w for w in dict.fromkeys(name_words(self.document.id)) if w.casefold() not in titled]
-        name = clip_tokens(" ".join(missing), self.counter, self.context_tokens // _MOST_NAME_SHARE)
-        return SECTION_SEPARATOR.join(filter(None, (name, self.document.title)))
-
     def _context(self, path: tuple[str, ...]) -> str:
-        """Join name, title and section; where that is too long the middle of the path goes first."""
+        """Join title and section; where that is too long the middle of the path goes first."""
         if path not in self._contexts:
-            parts = [self._head, *path]
+            parts = [self.document.title, *path]
             limit = self.context_tokens
             while len(parts) > 2 and self.counter.count(SECTION_SEPARATOR.join(parts)) > limit:
                 del parts[1]

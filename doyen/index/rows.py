@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from doyen.index.duplicates import SKETCH_BYTES, sketch
 from doyen.records import Chunk, Document, Page
+from doyen.words import name_words
 
 CHUNK_COLUMNS = (
     *("document", "start", "end", "text", "context", "pages", "section", "record"),
@@ -125,8 +126,11 @@ def schema_of(table: str, dim: int) -> Any:
 
 
 def searched_text(chunk: Chunk) -> str:
-    """Return what the full-text index has of a chunk: its context counts twice."""
-    return f"{chunk.context}\n{chunk.indexed}" if chunk.context else chunk.indexed
+    """Return what the full-text index has of a chunk: the words of its document's name, its context twice, its text.
+
+    The name is not embedded, so that a renamed document keeps its vectors.
+    """
+    return "\n".join(filter(None, (" ".join(name_words(chunk.document)), chunk.context, chunk.indexed)))
 
 
 def chunk_hash(text: str) -> int:

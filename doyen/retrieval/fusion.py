@@ -170,5 +170,5 @@ def name_matches(terms: Terms, chunks: Sequence[Chunk]) -> dict[str, float]:
 def _names(document: str, context: str, section: str, language: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the stems of a document's name with its title, and of its title alone."""
     head = context.partition("\n")[0].removesuffix(section).rstrip(" ›")
-    title = stems_of(head.rpartition(" › ")[2], language)
+    title = stems_of(head, language)
     return frozenset(title | stems_of(" ".join(name_words(document)), language)), frozenset(title)

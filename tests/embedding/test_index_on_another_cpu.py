@@ -5,7 +5,7 @@ import pytest
 from small_stores import make_expert, words_bert, write_files
 
 from doyen.config import EmbedderSettings, Settings, load_settings
-from doyen.embedding import load_embedder, openvino_bert
+from doyen.embedding import load_embedder, runtime
 from doyen.ingesting import ingest, open_index
 from doyen.models.catalogue import find_entry
 from doyen.models.fetching import pull
@@ -47,7 +47,7 @@ def test_an_index_in_bf16_goes_on_in_f32(name, tmp_path, monkeypatch):
     before = load_embedder(name, precision="bf16")
     ingest(expert, [source], embedder=before)
     found, vectors = hits(expert, before), before.embed(TEXTS)
-    monkeypatch.setattr(openvino_bert, "_native_precision", lambda: "f32")
+    monkeypatch.setattr(runtime, "native_precision", lambda: "f32")
     recorded = open_index(expert, load_settings(expert)).manifest.fingerprint
     after = load_embedder(name, recorded=recorded)
     assert recorded.endswith("bf16") and after.fingerprint == recorded

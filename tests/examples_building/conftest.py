@@ -9,7 +9,7 @@ DOCUMENTS = {
     "leave.md": "# Leave\n\n## Annual leave\n\nThe guild grants 27 days of leave a year.\n\n"
     "## Sickness\n\nA certificate is needed after the third day of sickness.\n",
     "manual.txt": "Harbour manual, page one. Radio channel 14 is for pilots.\fSecond page. The pilot boat is called Marisk.\f"
-    "Third page. Mooring lines are replaced after 400 hours.\n",
+    "Third page. Mooring lines of a boat are replaced after 400 hours.\n",
     "rules.md": "# Rules\n\nThe harbour master may close a berth in a storm. Bicycles are not allowed on the quay.\n",
 }
 

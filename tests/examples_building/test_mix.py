@@ -92,7 +92,7 @@ def test_other_pages_of_the_gold_document_may_distract(retriever):
 
 def test_a_passage_elsewhere_that_holds_the_answer_is_not_shown_for_abstaining(retriever):
     twice = Question(
-        "berth", "Which berth?", ("berth",), "span", (GoldSource("rules.md"),)
+        "berth", "Which berth of a lock?", ("berth",), "span", (GoldSource("rules.md"),)
     )  # cranes.md says "berth" too
     text = "\n".join(shown(variant(mix_of(retriever, twice, passages=20).train, "abstain")).values())
     assert "berth" not in text and "Orrel" in text

@@ -101,7 +101,7 @@ def test_rows_far_down_both_lists_are_not_looked_at():
 def test_the_document_that_the_question_names_comes_first():
     terms = question_terms("What did Best Buy spend in FY2018?")
     found = [
-        candidate(name, 0.5, 0.5, text="spend", context=f"{name} › Annual report")
+        candidate(name, 0.5, 0.5, text="spend", context="Annual report")
         for name in ("BESTBUY_2017_10K.pdf", "BESTBUY_2018_10K.pdf", "COSTCO_2018_10K.pdf", "AMCOR_2019_10K.pdf")
     ]
     matches = name_matches(terms, [c.chunk for c in found])
@@ -112,7 +112,7 @@ def test_the_document_that_the_question_names_comes_first():
 
 def test_a_title_that_the_question_names_whole_matches_best():
     chunks = [
-        Chunk(f"pages/{n}.xml", 0, 1, "x", context=f"pages › {title}", language="en")
+        Chunk(f"pages/{n}.xml", 0, 1, "x", context=title, language="en")
         for n, title in enumerate(("Asthma", "Asthma in children at school", "Diabetes"))
     ]
     matches = list(name_matches(question_terms("What causes asthma?"), chunks).values())
