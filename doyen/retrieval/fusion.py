@@ -26,6 +26,7 @@ _JUDGED = 5
 """Best full-text candidates by which the full-text search is judged."""
 _LOOKED_AT = 25
 """Rows at least, by each order, whose chunks are read to weigh them."""
+_DEEP_CHARACTERS = 30_000
 _FOREIGN = 0.25
 """What is left of the embedding's weight where passages are in a language that the embedder was not trained on."""
 _LEAST_SIMILARITY = 0.15
@@ -96,9 +97,17 @@ def fuse(
             continue
         score = weights.dense * max(f.cosine, 0.0) / best_cosine + weights.text * f.bm25 / best_bm25
         score += settings.phrase_weight * phrase_match(terms, passages[f.row.row])
-        score += settings.document_weight * names.get(f.row.document, 0.0)
+        score += settings.document_weight * _apart(f.row.start) * names.get(f.row.document, 0.0)
         hits.append(Hit(chunks[f.row.row], score, f.cosine, f.bm25))
     return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))
+
+
+def _apart(start: int) -> float:
+    """Return how much more a document's name counts for a passage that begins at character `start`, 1 to 3.
+
+    The first pages of a document say what it is about, as its name does; passages deep within a long one no more.
+    """
+    return 1.0 + 2.0 * min(start / _DEEP_CHARACTERS, 1.0)
 
 
 def weigh(
