@@ -24,7 +24,7 @@ from doyen.words import name_words
 
 _JUDGED = 5
 """Best full-text candidates by which the full-text search is judged."""
-_LOOKED_AT = 25
+_LOOKED_AT = 50
 """Rows at least, by each order, whose chunks are read to weigh them."""
 _DEEP_CHARACTERS = 30_000
 _FOREIGN = 0.25

@@ -37,7 +37,7 @@ class Terms:
     text: str
     stems: frozenset[str]
     names: frozenset[str]
-    """The stems, and pairs of words written together, as in names of files: best buy → bestbuy."""
+    """The stems, and pairs of words written together, as in names of files: best buy → bestbuy; Latin letters only."""
     pairs: frozenset[tuple[str, str]] = frozenset()
     """Terms that follow each other, function words left out."""
     language: str = "en"
@@ -54,7 +54,7 @@ def question_terms(question: str) -> Terms:
     if not telling:
         telling, language = list(dict.fromkeys(found))[:MOST_WORDS], ""
     kept = set(telling)
-    joined = [a + b for a, b in pairwise(found) if a in kept and b in kept and max(a, b) < _IDEOGRAPH]
+    joined = [a + b for a, b in pairwise(found) if a in kept and b in kept and f"{a}{b}".isascii()]
     split = [part for word in telling for part in parts(word)]
     sequence = stem_sequence(clean if _runs(found) else " ".join(w for w in found if w in kept), language)
     stems = frozenset(sequence)

@@ -94,7 +94,7 @@ def test_rows_far_down_both_lists_are_not_looked_at():
     rows = [candidate(f"d{n:03}", 200.0 - n, (200 - n) / 201) for n in range(200)]
     found = merged([c.row for c in rows], [c.row for c in reversed(rows)], QUESTION)
     kept = {f.row.document for f in foremost(found, 10)}
-    assert {f"d{n:03}" for n in range(25)} == kept
+    assert {f"d{n:03}" for n in range(50)} == kept
     assert len(foremost(found, 60)) == 60
 
 
