@@ -114,7 +114,7 @@ class RetrievalSettings:
         0.6, "Share of the embedding similarity where full text has all words of a question.", low=0.0, high=1.0
     )
     phrase_weight: float = setting(
-        0.3, "Weight of the question's pairs of words that stand together in a passage.", low=0.0, high=1.0
+        0.25, "Weight of the question's pairs of words that stand together in a passage.", low=0.0, high=1.0
     )
     document_weight: float = setting(
         0.2, "Weight of the match between a question and a document's name and title.", low=0.0, high=1.0
