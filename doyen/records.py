@@ -127,6 +127,8 @@ class Hit:
     score: float
     similarity: float = 0.0
     lexical: float = 0.0
+    also: tuple[str, ...] = ()
+    """Documents that hold the same passage under the same headings, and came after this one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as one entry of a hits file."""
@@ -135,6 +137,7 @@ class Hit:
         if len(c.pages) > 1:
             row["pages"] = list(c.pages)
         row |= {"section": c.section, "record": c.record, "start": c.start, "end": c.end}
+        row |= {"also": list(self.also)} if self.also else {}
         return row | {"score": round(self.score, 6), "text": c.text}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,10 +183,14 @@ def search(
     else:
         hits = retriever.search(query or "", k, where=where)
     lines = [
-        f"{n}. {_place(h.as_dict())}  {h.score:.3f}\n   {' '.join(h.chunk.text.split())[:160]}"
+        f"{n}. {_place(h.as_dict())}  {h.score:.3f}{_also(h.also)}\n   {' '.join(h.chunk.text.split())[:160]}"
         for n, h in enumerate(hits, 1)
     ]
     show([h.as_dict() for h in hits], "\n".join(lines) or "nothing found", json_)
+
+
+def _also(documents: Sequence[str]) -> str:
+    return f"  (also in {', '.join(documents)})" if documents else ""
 
 
 def _search_file(retriever: Retriever, questions: Path, out: Path, k: int, where: Where | None, as_json: bool) -> None:

@@ -157,7 +157,8 @@ def name_matches(terms: Terms, chunks: Sequence[Chunk]) -> dict[str, float]:
     The geometric mean of two shares: of the question that the name holds, and of the name that the question holds;
     the better of title alone and of title and file name. Words count by their rarity among these documents' names.
     """
-    named = {c.document: _names(c.document, c.context, c.section or "", terms.language) for c in chunks}
+    one_of = {c.document: c for c in chunks}
+    named = {d: _names(d, c.context, c.section or "", terms.language) for d, c in one_of.items()}
     counts = Counter(stem for whole, title in named.values() for stem in whole | title)
     total = len(named)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,12 @@ from doyen.index.lance import LanceIndex, same_vectors
 from doyen.index.searching import FoundRow
 from doyen.records import Hit
 from doyen.reranking import Reranker, best_first
+from doyen.retrieval.duplicates import fold_duplicates
 from doyen.retrieval.fusion import foremost, fuse, merged
 from doyen.retrieval.terms import question_terms
+
+_BESIDE = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="doyen-search")
+"""Where full text is searched while the vectors are."""
 
 
 class Retriever:
@@ -59,11 +65,11 @@ class Retriever:
             return []
         wanted = max(k, self.reranked) if self.reranker else k
         limit = max(self.settings.candidates, wanted)
+        text = _BESIDE.submit(self.index.matching_rows, terms.text, limit, where=where)
         dense = self.index.nearest_rows(vector, limit, where=where)
-        text = self.index.matching_rows(terms.text, limit, where=where)
-        found = foremost(merged(dense, text, vector), wanted)
+        found = foremost(merged(dense, text.result(), vector), wanted)
         chunks = self.index.chunks_at([one.row.row for one in found])
-        hits = fuse(terms, found, chunks, self.settings, self.embedder.languages)
+        hits = fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages))
         return self._reranked(question, hits)[:k]
 
     def _reranked(self, question: str, hits: list[Hit]) -> list[Hit]:

@@ -102,7 +102,7 @@ def _searched(text: str, kept: Iterable[str], more: list[str]) -> str:
 
 
 def _runs(found: list[str]) -> bool:
-    return any(word >= _IDEOGRAPH for word in found)
+    return max(found, default="") >= _IDEOGRAPH
 
 
 def _language_of(found: list[str]) -> str:
