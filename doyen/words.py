@@ -14,6 +14,8 @@ _MARKS = (
 _MARK = re.compile(f"[{_MARKS}]")
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 _MARKED_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])[\w{_MARKS}])+")  # ten times as slow
+_SIGNS = "›’‘“”–—…•"  # noqa: RUF001 - no words, and often all that keeps a text from being ASCII
+_ASCII_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 0x5F else 0x20 for c in range(128)) + bytes(128)
 _PART = re.compile(r"\d+|\D+")
 _OPAQUE = re.compile(r"\d{6,}|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}", re.IGNORECASE)
 _SHORTEST_TELLING = 4
@@ -21,8 +23,12 @@ _SHORTEST_TELLING = 4
 
 def words(text: str) -> list[str]:
     """Return the words of a text in order, case folded."""
+    for sign in "" if text.isascii() else _SIGNS:
+        text = text.replace(sign, " ")
+    if text.isascii():  # four times as fast as the patterns, and most of what is read
+        return text.encode().translate(_ASCII_WORDS).decode().split()
     folded = text.casefold()
-    pattern = _WORD if folded.isascii() or not _MARK.search(folded) else _MARKED_WORD
+    pattern = _WORD if not _MARK.search(folded) else _MARKED_WORD
     return pattern.findall(folded)
 
 

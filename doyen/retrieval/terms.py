@@ -26,6 +26,7 @@ _ALGORITHMS = {
     "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian", "sv": "swedish",
     "ta": "tamil", "tr": "turkish", "yi": "yiddish",
 }  # fmt: skip
+_MOST_STEMS = 100_000
 _IDEOGRAPH = "\u3040"  # from here on, a word of doyen.words is a single character
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -58,28 +59,27 @@ def question_terms(question: str) -> Terms:
     split = [part for word in telling for part in parts(word)]
     sequence = stem_sequence(clean if _runs(found) else " ".join(w for w in found if w in kept), language)
     stems = frozenset(sequence)
-    names = stems.union(_stem(word, language) for word in (*joined, *split))
+    names = stems.union(map(_stems(language).__getitem__, (*joined, *split)))
     return Terms(_searched(clean, kept, [*split, *joined]), stems, names, frozenset(pairwise(sequence)), language)
 
 
 def stem_sequence(text: str, language: str) -> list[str]:
     """Return the terms of a text in their order, without the function words of a language."""
-    found = words(unicodedata.normalize("NFKC", text))
-    function = FUNCTION_WORDS.get(language, frozenset())
+    found = words(text if text.isascii() else unicodedata.normalize("NFKC", text))
+    stems = _stems(language, telling=True).__getitem__
     if not _runs(found):
-        return [_stem(w, language) for w in found if w not in function]
+        return list(filter(None, map(stems, found)))
     followed = [*found[1:], ""]
-    return [
-        _stem(a, language) if a < _IDEOGRAPH else a + b
-        for a, b in zip(found, followed, strict=True)
-        if (a < _IDEOGRAPH and a not in function) or (a >= _IDEOGRAPH and b >= _IDEOGRAPH)
-    ]
+    terms = (
+        stems(a) if a < _IDEOGRAPH else a + b if b >= _IDEOGRAPH else "" for a, b in zip(found, followed, strict=True)
+    )
+    return list(filter(None, terms))
 
 
 def stems_of(text: str, language: str = "") -> frozenset[str]:
     """Return the different terms of a text, function words too."""
     found = words(unicodedata.normalize("NFKC", text))
-    spaced = frozenset(_stem(w, language) for w in found if w < _IDEOGRAPH)
+    spaced = frozenset(_stems(language)[w] for w in found if w < _IDEOGRAPH)
     return spaced.union(a + b for a, b in pairwise(found) if a >= _IDEOGRAPH and b >= _IDEOGRAPH)
 
 
@@ -112,10 +112,29 @@ def _language_of(found: list[str]) -> str:
     return best if counts[best] else "en"
 
 
-@lru_cache(maxsize=100_000)
-def _stem(word: str, language: str) -> str:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not "\u0300" <= c <= "\u036f")
-    return str(_stemmer(_ALGORITHMS.get(language, "english")).stemWord(plain))
+class _Stems(dict[str, str]):
+    """Word → its stem by one language's rules; "" for a function word. A dictionary, since it is asked 20,000 times a search."""
+
+    def __init__(self, language: str, function: frozenset[str] = frozenset()) -> None:
+        self._stemmer = _stemmer(_ALGORITHMS.get(language, "english"))
+        self._function = function
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= _MOST_STEMS:
+            self.clear()
+        stem = "" if word in self._function else str(self._stemmer.stemWord(_plain(word)))
+        self[word] = stem
+        return stem
+
+
+def _plain(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not "\u0300" <= c <= "\u036f")
+
+
+@lru_cache(maxsize=64)
+def _stems(language: str, *, telling: bool = False) -> _Stems:
+    """Return the stems of a language; with `telling` without function words."""
+    return _Stems(language, FUNCTION_WORDS.get(language, frozenset()) if telling else frozenset())
 
 
 @lru_cache(maxsize=32)
