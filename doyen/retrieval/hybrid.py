@@ -18,7 +18,7 @@ from doyen.index.lance import LanceIndex, same_vectors
 from doyen.index.searching import FoundRow
 from doyen.records import Hit
 from doyen.reranking import Reranker, best_first
-from doyen.retrieval.duplicates import fold_duplicates
+from doyen.retrieval.copies import fold_duplicates
 from doyen.retrieval.fusion import foremost, fuse, merged
 from doyen.retrieval.terms import question_terms
 

@@ -1,7 +1,7 @@
 """Copies of a passage."""
 
 from doyen.records import Chunk, Hit
-from doyen.retrieval.duplicates import fold_duplicates
+from doyen.retrieval.copies import fold_duplicates
 
 
 def hit(document, text, context="", score=1.0):
