@@ -1,5 +1,6 @@
 """The two searches over one index, as one ranking."""
 
+import numpy as np
 import pytest
 from small_stores import HashEmbedder, write_texts
 
@@ -77,3 +78,29 @@ def test_very_long_and_odd_questions_find_what_their_words_say(retriever):
     assert documents(retriever.search("boiler " * 10_000))[0] == "boiler.txt"
     assert documents(retriever.search('boiler" OR (yard AND NOT *) \x00 text:"'))
     assert documents(retriever.search("the of and"))
+
+
+class LongestFirst:
+    """A reranker that holds the longest passage for the best."""
+
+    name = fingerprint = "longest"
+
+    def __init__(self):
+        self.read = []
+
+    def score(self, question, passages):
+        self.read.append((question, len(passages)))
+        return np.array([len(p) / 1000 for p in passages], dtype=np.float32)
+
+
+def test_a_reranker_orders_the_first_hits_and_no_others(index, embedder):
+    write_texts(index, embedder, {f"d{n}.txt": "yard " + "long " * n for n in range(6)})
+    index.finish()
+    plain = Retriever(index, embedder).search("yard", 6)
+    reranker = LongestFirst()
+    hits = Retriever(index, embedder, reranker=reranker, reranked=3).search("yard", 6)
+    assert reranker.read == [("yard", 3)]
+    assert documents(hits[:3]) == sorted(documents(plain[:3]), reverse=True)
+    assert documents(hits[3:]) == documents(plain[3:])
+    assert [h.score for h in hits[:3]] == [pytest.approx(len(h.chunk.indexed) / 1000) for h in hits[:3]]
+    assert len(Retriever(index, embedder, reranker=reranker, reranked=3).search("yard", 1)) == 1
