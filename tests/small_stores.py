@@ -11,7 +11,7 @@ import numpy as np
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import ByteCounter
 from doyen.index.lance import IndexEntry, IndexManifest
-from doyen.records import Chunk, Document
+from doyen.records import Chunk, Document, Hit
 
 
 class HashEmbedder:
@@ -113,3 +113,18 @@ def words_bert(folder: Path, texts: list[str]) -> Path:
     weights |= {"LayerNorm.weight": np.ones(size, np.float32)}
     save_file({f"embeddings.{name}": values for name, values in weights.items()}, folder / "model.safetensors")
     return folder
+
+
+def nearest(index, vector, limit, **options):
+    """Return `index.nearest_rows` as hits."""
+    return _hits(index, index.nearest_rows(vector, limit, **options))
+
+
+def matching(index, words, limit, **options):
+    """Return `index.matching_rows` as hits."""
+    return _hits(index, index.matching_rows(words, limit, **options))
+
+
+def _hits(index, rows):
+    chunks = index.chunks_at([row.row for row in rows])
+    return [Hit(chunks[row.row], row.score) for row in rows if row.row in chunks]

@@ -6,7 +6,7 @@ import string
 import time
 
 import pytest
-from small_stores import HashEmbedder, make_expert, manifest_of, one_chunk_document, write_files, write_texts
+from small_stores import HashEmbedder, make_expert, manifest_of, matching, one_chunk_document, write_files, write_texts
 
 from doyen.config import load_settings
 from doyen.erasing import remove_documents
@@ -64,14 +64,14 @@ def test_no_search_finds_a_removed_document(expert, embedder):
     for query in (SECRET, OLDER_SECRET, "the plan says"):
         assert "plan.txt" not in {h.chunk.document for h in retriever.search(query, 100)}
     assert "plan.txt" not in {h.chunk.document for h in retriever.similar("d1.txt", 100)}
-    assert index.matching(SECRET, 10) == []
+    assert matching(index, SECRET, 10) == []
     assert not len(index.vectors_of("plan.txt"))
     for read in (index.versions, index.text):
         with pytest.raises(StoreError):
             read("plan.txt")
     with pytest.raises(StoreError):
         index.text("plan.txt", sha256="1")
-    assert index.matching("archive", 100)
+    assert matching(index, "archive", 100)
 
 
 def test_a_vanished_document_can_still_be_removed(expert):

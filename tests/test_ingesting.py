@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_stores import HashEmbedder, make_expert, store_state, words_bert, write_files
+from small_stores import HashEmbedder, make_expert, matching, store_state, words_bert, write_files
 
 from doyen.config import ChunkingSettings, EmbedderSettings, Settings, StoreSettings, load_settings
 from doyen.embedding import load_embedder
@@ -420,7 +420,7 @@ def test_an_interrupted_ingest_keeps_whole_batches_and_goes_on(fine, big, undist
     assert stopped.new == ["b1.txt", "b2.txt", "b3.txt"][: call - 1]
     assert ids(fine) == stopped.new
     if stopped.new:
-        assert index_of(fine).matching("subject", 1)  # what was written can be searched already
+        assert matching(index_of(fine), "subject", 1)  # what was written can be searched already
     report = ingest(fine, [big], embedder=HashEmbedder())
     assert counts(report) == [4 - call, 0, call - 1, 0, 0]
     assert contents(fine) == undisturbed
@@ -433,7 +433,7 @@ def test_an_error_midway_keeps_whole_batches_and_goes_on(fine, big, undisturbed)
     assert index_of(fine).unfinished
     ingest(fine, [big], embedder=HashEmbedder())
     assert contents(fine) == undisturbed
-    assert index_of(fine).matching("subject", 1)
+    assert matching(index_of(fine), "subject", 1)
 
 
 def test_a_crash_before_the_full_text_index_was_built_is_made_good(bring, expert, source):
@@ -441,9 +441,9 @@ def test_a_crash_before_the_full_text_index_was_built_is_made_good(bring, expert
     embedder = HashEmbedder()
     with pytest.raises(MemoryError):
         ingest(expert, [source, source / "lease.txt"], embedder=embedder, progress=_fail_at_the_end)
-    assert index_of(expert).matching("boiler", 5) == []
+    assert matching(index_of(expert), "boiler", 5) == []
     assert counts(bring(source)) == [0, 0, 3, 0, 0]
-    assert [c.chunk.document for c in index_of(expert).matching("boiler", 5)] == ["house/o'neil.txt"]
+    assert [c.chunk.document for c in matching(index_of(expert), "boiler", 5)] == ["house/o'neil.txt"]
     assert not index_of(expert).unfinished
 
 
@@ -495,7 +495,7 @@ def test_a_store_that_cannot_grow_is_a_clear_error_and_the_next_run_finishes(exp
     index = index_of(expert)
     assert index.text("long.txt")[0] == long
     assert index.chunk_count() == sum(d.chunks for d in index.documents())
-    assert [c.chunk.document for c in index.matching("changed", 5)] == ["lease.txt"]
+    assert [c.chunk.document for c in matching(index, "changed", 5)] == ["lease.txt"]
     assert not index.unfinished
 
 

@@ -1,6 +1,6 @@
 """The store of one expert: chunks, vectors, documents and their versions in LanceDB tables, searched and kept in step.
 
-Enters: documents and chunks with their vectors. Leaves: candidate chunks with cosine or BM25 scores, texts, versions. This
+Enters: documents and chunks with their vectors. Leaves: rows with cosine or BM25 scores, chunks, texts, versions. This
 class is the front of rows.py, writing.py, maintenance.py, vectors.py; it knows no files, no models and no fusion.
 """
 
@@ -43,18 +43,9 @@ from doyen.index.vectors import StoredVectors
 from doyen.records import Chunk, Page
 from doyen.sources.item import Item
 
-__all__ = ["Candidate", "IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
+__all__ = ["IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
 
 FORMAT_VERSION = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A chunk with its vector and the score of the search that found it (cosine or BM25)."""
-
-    chunk: Chunk
-    vector: NDArray[np.float32]
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,16 +292,6 @@ class LanceIndex:
         """Return row → chunk for rows that a search found; those that the table has no more are absent."""
         return self._search.chunks_at(rows)
 
-    def nearest(
-        self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None, without: str | None = None
-    ) -> list[Candidate]:
-        """Return what `nearest_rows` does, with the chunks."""
-        return self._candidates(self.nearest_rows(vector, limit, where=where, without=without))
-
-    def matching(self, words: str, limit: int, *, where: Where | None = None) -> list[Candidate]:
-        """Return what `matching_rows` does, with the chunks."""
-        return self._candidates(self.matching_rows(words, limit, where=where))
-
     def filter_condition(self, filters: Filters) -> DocumentSet:
         """Return the documents that meet all filters (doyen/index/filtering.py), as `where` of a search takes them.
 
@@ -329,10 +310,6 @@ class LanceIndex:
     def recall(self) -> Recall | None:
         """Return the measured recall of the search by code; None where the search is exact."""
         return self._search.recall()
-
-    def _candidates(self, rows: Sequence[FoundRow]) -> list[Candidate]:
-        chunks = self.chunks_at([row.row for row in rows])
-        return [Candidate(chunks[row.row], row.vector, row.score) for row in rows if row.row in chunks]
 
     def _current(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Drop chunks that are not their document's current ones: during a write, and after an interrupted one."""

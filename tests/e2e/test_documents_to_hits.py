@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_stores import make_expert, read_lines
+from small_stores import make_expert, matching, read_lines
 
 from doyen.config import ChunkingSettings, Settings, load_settings
 from doyen.examples.importing import read_questions
@@ -131,7 +131,7 @@ def test_a_stopped_ingest_goes_on_to_the_same_index(library, undisturbed, tmp_pa
     assert contents(expert) == undisturbed
     index = open_index(expert, load_settings(expert))
     assert not index.unfinished
-    assert len(index.matching("shelf", FILES)) == FILES
+    assert len(matching(index, "shelf", FILES)) == FILES
     assert json.loads(subprocess.run(call, capture_output=True, text=True).stdout)["unchanged"] == FILES
 
 

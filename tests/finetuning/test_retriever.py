@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+from small_stores import matching
 
 import doyen
 from doyen.config import load_settings
@@ -122,7 +123,7 @@ def test_the_expert_searches_with_the_trained_embedder(learned, untouched):
     after = open_retriever(expert, load_settings(expert)).search("kadar kafen", 5)
     assert before
     assert {h.chunk.document for h in after} != set()
-    assert index.matching("kadarado", 3)
+    assert matching(index, "kadarado", 3)
 
 
 def test_nothing_is_left_beside_the_expert(learned):

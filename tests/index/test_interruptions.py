@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 
 import pytest
-from small_stores import one_chunk_document, write_texts
+from small_stores import nearest, one_chunk_document, write_texts
 
 from doyen.index.lance import LanceIndex
 from doyen.sources.item import Item
@@ -153,7 +153,7 @@ def test_searches_during_a_write_see_one_state(filled, embedder):
             break
         except Stopped:
             again = LanceIndex.open(index.folder)
-            texts = {c.chunk.text for c in again.nearest(embedder.embed(["stand in the"])[0], 20)}
+            texts = {c.chunk.text for c in nearest(again, embedder.embed(["stand in the"])[0], 20)}
             old, new = TEXTS["yard.txt"] in texts, "Prams stand in the hall." in texts
             assert old != new
             assert [c.text for c in again.chunks_of(["yard.txt"])] == [

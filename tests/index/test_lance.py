@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_stores import HashEmbedder, manifest_of, one_chunk_document, write_texts
+from small_stores import HashEmbedder, manifest_of, matching, nearest, one_chunk_document, write_texts
 
 from doyen.errors import StoreError
 from doyen.index.lance import IndexEntry, LanceIndex, recorded_fingerprint, same_vectors
@@ -75,37 +75,37 @@ def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedde
 
 def test_the_nearest_chunk_has_the_cosine_as_its_score(filled, embedder):
     question = embedder.embed([TEXTS["yard.txt"]])[0]
-    best, *others = filled.nearest(question, 3)
-    assert best.chunk.document == "yard.txt"
+    best, *others = filled.nearest_rows(question, 3)
+    assert best.document == "yard.txt"
     assert best.score == pytest.approx(1.0, abs=2e-3)  # vectors are kept in float16
     for candidate in [best, *others]:
         assert candidate.score == pytest.approx(float(candidate.vector @ question), abs=2e-3)
     assert [c.score for c in [best, *others]] == sorted((c.score for c in [best, *others]), reverse=True)
-    assert len(filled.nearest(question, 2)) == 2
+    assert len(nearest(filled, question, 2)) == 2
 
 
 def test_nearest_can_leave_a_document_out(filled, embedder):
     question = embedder.embed([TEXTS["o'neil.txt"]])[0]
-    assert found(filled.nearest(question, 3))[0] == "o'neil.txt"
-    assert "o'neil.txt" not in found(filled.nearest(question, 3, without="o'neil.txt"))
+    assert found(nearest(filled, question, 3))[0] == "o'neil.txt"
+    assert "o'neil.txt" not in found(nearest(filled, question, 3, without="o'neil.txt"))
 
 
 def test_matching_ranks_by_the_words_and_knows_their_stems(filled):
-    best, *_ = filled.matching("returning deposits", 10)
+    best, *_ = matching(filled, "returning deposits", 10)
     assert best.chunk.document == "lease.txt"
     assert best.score > 0
-    assert found(filled.matching("boiler", 10)) == ["o'neil.txt"]
+    assert found(matching(filled, "boiler", 10)) == ["o'neil.txt"]
 
 
 @pytest.mark.parametrize("words", ["", "  ", "???", "zeppelin", "boiler AND (", '"unclosed', "field:value~3^"])
 def test_words_that_are_no_words_or_syntax_do_no_harm(filled, words):
-    assert set(found(filled.matching(words, 10))) <= {"o'neil.txt"}
+    assert set(found(matching(filled, words, 10))) <= {"o'neil.txt"}
 
 
 def test_an_empty_index_finds_nothing(index, embedder):
     index.finish()
-    assert index.nearest(embedder.embed(["yard"])[0], 5) == []
-    assert index.matching("yard", 5) == []
+    assert nearest(index, embedder.embed(["yard"])[0], 5) == []
+    assert matching(index, "yard", 5) == []
     assert index.chunks_of([]) == []
     assert index.vectors_of("yard.txt").shape == (0, embedder.dim)
 
@@ -115,8 +115,8 @@ def test_writing_a_document_again_replaces_its_chunks(filled, embedder):
     filled.finish()
     assert filled.chunk_count() == 3
     assert [c.text for c in filled.chunks_of(["yard.txt"])] == ["Prams stand in the hall."]
-    assert filled.matching("bicycles", 5) == []
-    assert found(filled.matching("prams", 5)) == ["yard.txt"]
+    assert matching(filled, "bicycles", 5) == []
+    assert found(matching(filled, "prams", 5)) == ["yard.txt"]
     assert {d.id: d.version for d in filled.documents()}["yard.txt"] == 2
 
 
@@ -125,8 +125,8 @@ def test_a_removed_document_is_nowhere_any_more(filled, embedder):
     filled.finish()
     again = reopened(filled)
     assert ids(again) == ["lease.txt", "yard.txt"]
-    assert "o'neil.txt" not in found(again.nearest(embedder.embed(["boiler"])[0], 9)) + found(
-        again.matching("boiler", 9)
+    assert "o'neil.txt" not in found(nearest(again, embedder.embed(["boiler"])[0], 9)) + found(
+        matching(again, "boiler", 9)
     )
     with pytest.raises(StoreError) as caught:
         again.text("o'neil.txt")
@@ -137,11 +137,11 @@ def test_everything_can_be_removed_and_the_index_searched_and_filled_again(fille
     filled.remove(list(TEXTS))
     filled.finish()
     assert (ids(filled), filled.chunk_count()) == ([], 0)
-    assert filled.nearest(embedder.embed(["yard"])[0], 5) == []
-    assert filled.matching("yard", 5) == []
+    assert nearest(filled, embedder.embed(["yard"])[0], 5) == []
+    assert matching(filled, "yard", 5) == []
     write_texts(filled, embedder, TEXTS)
     filled.finish()
-    assert found(filled.matching("yard", 5)) == ["yard.txt"]
+    assert found(matching(filled, "yard", 5)) == ["yard.txt"]
 
 
 def test_more_documents_than_fit_into_one_condition_are_removed(index, embedder):
@@ -239,7 +239,7 @@ def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(filled,
 def test_finish_that_is_not_whole_indexes_but_keeps_the_mark(index, embedder):
     write_texts(index, embedder, TEXTS)
     index.finish(whole=False)
-    assert found(index.matching("yard", 5)) == ["yard.txt"]
+    assert found(matching(index, "yard", 5)) == ["yard.txt"]
     assert index.unfinished
 
 
@@ -250,4 +250,4 @@ def test_many_small_writes_are_compacted_by_the_next_finish(index, embedder):
     write_texts(index, embedder, {"late.txt": "text number 12"})
     index.finish()
     assert index.tables.chunks.stats()["fragment_stats"]["num_fragments"] <= 2
-    assert len(index.matching("number", 50)) == 13
+    assert len(matching(index, "number", 50)) == 13
