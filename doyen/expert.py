@@ -211,11 +211,12 @@ class Expert:
 def open_retriever(folder: Path, settings: Settings) -> Retriever:
     """Open the expert's index with its embedder and reranker. A missing index is a StoreError that names the command."""
     index = open_index(folder, settings)
+    embedder = load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint)
     return Retriever(
         index,
-        load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint),
+        embedder,
         settings.retrieval,
-        reranker=load_reranker(settings.rerank, expert=folder) if settings.rerank.name else None,
+        reranker=load_reranker(settings.rerank, expert=folder, embedder=embedder) if settings.rerank.name else None,
         reranked=settings.rerank.candidates,
     )
 

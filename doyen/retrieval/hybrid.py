@@ -78,7 +78,8 @@ class Retriever:
         """Put the first hits into the reranker's order; their scores are its scores."""
         if self.reranker is None or not hits:
             return hits
-        order, scores = best_first(self.reranker, question, [h.chunk.indexed for h in hits], self.reranked)
+        texts, found = [h.chunk.indexed for h in hits], [h.score for h in hits]
+        order, scores = best_first(self.reranker, question, texts, self.reranked, found)
         first = [dataclasses.replace(hits[i], score=float(scores[i])) for i in order[: len(scores)]]
         return first + [hits[i] for i in order[len(scores) :]]
 
