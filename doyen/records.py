@@ -117,6 +117,26 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What a document, or a large section of it, is about, in its own sentences: `spans`, in order, each verbatim.
+
+    `section` is the section's heading, None for the whole document; `[start, end)` is what is summarised.
+    """
+
+    document: str
+    section: str | None
+    start: int
+    end: int
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def joined(text: str, spans: Sequence[tuple[int, int]]) -> str:
+        """Return the sentences of a document's text as one."""
+        return " ".join(text[a:b] for a, b in spans)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk found for a question; `score` is the fused relevance, comparable within one result list only.
 
