@@ -129,6 +129,8 @@ class Summary:
     end: int
     text: str
     spans: tuple[tuple[int, int], ...]
+    indexed: str = ""
+    """What its vector is made of."""
 
     @staticmethod
     def joined(text: str, spans: Sequence[tuple[int, int]]) -> str:

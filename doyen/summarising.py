@@ -1,7 +1,7 @@
 """Document → extractive summaries: its own most central sentences, of the whole and of large sections.
 
 Enters: a document with its chunks. Leaves: for each summary the places of its sentences, in reading order, so that each
-is verbatim in the document. Knows no embedder, no store, and the words of no language.
+is verbatim in the document, and what is embedded of it. Knows no embedder, no store, and the words of no language.
 
 Sentences are weighed by the words that they share with the rest (a centroid, after Radev et al. 2004, Information Processing
 & Management 40(6)), those at the beginning count more, and words that are told already count less (SumBasic, Nenkova &
@@ -15,18 +15,21 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from doyen.chunking.dividing import BODY, LINE, PARAGRAPH, Span, divide, strip_span
 from doyen.chunking.outline import Outline
-from doyen.records import Chunk, Document, Summary
+from doyen.records import Chunk, Document, Summary, indexed_text
 from doyen.words import words
 
 MOST_WORDS = 80
 """Of a summary; a Chinese or Japanese character counts 0.6."""
 _LEAST_WORDS, _MOST_OF_ONE = 5, 60
 _MOST_SENTENCES = 6
+_OWN_VECTOR_CHUNKS = 4
+"""From here on, the summary of a document is embedded; before, and for sections, the passage nearest to it stands for it,
+which is embedded anyway: so a summary never costs much of what its document costs."""
 _LONG_CHUNKS = 20
 """From here on, a document has summaries of sections."""
 _SECTION_CHUNKS = 5
@@ -64,10 +67,20 @@ def summarise(document: Document, chunks: Sequence[Chunk]) -> list[Summary]:
     outline = Outline(document)
     places = [chunk.start for chunk in chunks]
     title = _terms(words(document.title))
-    found = [_summary(document, outline, (0, len(document.text)), None, title)]
-    for heading, span in _sections(document, places):
-        found.append(_summary(document, outline, span, heading, title | _terms(words(heading))))
-    return [summary for summary in found if summary.spans]
+    whole = _summary(document, outline, (0, len(document.text)), None, title)
+    if len(chunks) >= _OWN_VECTOR_CHUNKS:
+        whole = replace(whole, indexed=indexed_text(document.title, whole.text))
+    found = [whole] + [
+        _summary(document, outline, span, heading, title | _terms(words(heading)))
+        for heading, span in _sections(document, places)
+    ]
+    return [s if s.indexed else replace(s, indexed=_nearest_chunk(s, chunks).indexed) for s in found if s.spans]
+
+
+def _nearest_chunk(summary: Summary, chunks: Sequence[Chunk]) -> Chunk:
+    """Return the chunk that holds most of a summary's sentences, the first of several."""
+    counts = [sum(a < chunk.end and b > chunk.start for a, b in summary.spans) for chunk in chunks]
+    return chunks[counts.index(max(counts))]
 
 
 def _sections(document: Document, places: Sequence[int]) -> Iterator[tuple[str, Span]]:

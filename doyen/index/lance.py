@@ -81,7 +81,7 @@ def is_index(folder: Path) -> bool:
 
 
 class LanceIndex:
-    """The embedded store of one expert: a folder with `manifest.json` and three LanceDB tables."""
+    """The embedded store of one expert: a folder with `manifest.json` and four LanceDB tables."""
 
     def __init__(self, folder: Path, manifest: IndexManifest) -> None:
         self.folder = folder
@@ -341,16 +341,23 @@ class LanceIndex:
         """
         return self._vectors.find(texts)
 
-    def write(self, batch: Sequence[IndexEntry], vectors: NDArray[np.float32], *, keep: Sequence[str] = ()) -> None:
+    def write(
+        self,
+        batch: Sequence[IndexEntry],
+        vectors: NDArray[np.float32],
+        *,
+        keep: Sequence[str] = (),
+        summary_vectors: NDArray[np.float32] | None = None,
+    ) -> None:
         """Replace the documents of some items by a batch that has all documents of these items, in one step.
 
-        `vectors` `(chunks in all, dim)` are in the order of the batch. What the store has of these items and the batch
+        `vectors` `(chunks in all, dim)` and `summary_vectors` `(summaries in all, dim)` are in the order of the batch. What the store has of these items and the batch
         lacks is retired, except the ids in `keep`, which stay with the item's new hash and stamp. The store numbers the
         versions; what the documents and chunks say is ignored.
         """
         if batch:
-            writing.write(self.tables, batch, vectors, keep)
-            self._vectors.added([chunk.indexed for entry in batch for chunk in entry.chunks])
+            writing.write(self.tables, batch, vectors, keep, summary_vectors)
+            self._vectors.added([part.indexed for entry in batch for part in (*entry.chunks, *entry.summaries)])
 
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""
