@@ -14,17 +14,17 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from doyen.chunking.dividing import BODY, LINE, PARAGRAPH, Span, divide, strip_span
 from doyen.chunking.outline import Outline
 from doyen.records import Chunk, Document, Summary, indexed_text
-from doyen.words import words
+from doyen.words import clip, length_of, words
 
 MOST_WORDS = 80
-"""Of a summary; a Chinese or Japanese character counts 0.6."""
+"""Of a summary, as `length_of` counts them."""
 _LEAST_WORDS, _MOST_OF_ONE = 5, 60
 _MOST_SENTENCES = 6
 _OWN_VECTOR_CHUNKS = 4
@@ -37,14 +37,14 @@ _CHUNKS_A_SECTION = 10
 _READ_CHARACTERS = 100_000
 """Of a document or section: its beginning says what it is about."""
 _IDEOGRAPH = "\u3040"  # from here on, a word of doyen.words is a single character
-_IDEOGRAPH_WORDS = 0.6
-_LETTERS_A_WORD = 12  # where neither spaces nor characters divide words (Thai, Khmer)
 _SHORTEST_TELLING = 3
 _LEAST_LETTERS = 0.6
 _UNFINISHED, _LEAD, _TITLE = 0.3, 1.0, 2.0
 _REPEATED_WORD = 0.2
 _ENDS = re.compile(r"[.!?।。！？…][\"'”’»)\]*_」』）]*\Z")
-_NO_SENTENCE = re.compile(r"\A[|#<!`>~{}\[\]]|\|.*\||\t|\.{4,}|(?:\. ){4,}|[:：]\Z|\A\W*https?://\S+\W*\Z|©|\(c\) \d{4}")
+_NO_SENTENCE = re.compile(
+    r"\A[|#<!`>~{}\[\]]|\|.*\||\t|\.{4,}|(?:\. ){4,}|[:：]\Z|\A\W*https?://\S+\W*\Z|©|\(c\) \d{4}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,6 @@ def _prose(text: str, outline: Outline, span: Span) -> Iterator[Span]:
         yield from (s for s in (strip_span(text, *piece) for piece in pieces) if s[0] < s[1])
 
 
-def length_of(found: Iterable[str]) -> float:
-    """Return how many words a text's `doyen.words.words` count for."""
-    return sum(_IDEOGRAPH_WORDS if w >= _IDEOGRAPH else max(1.0, len(w) / _LETTERS_A_WORD) for w in found)
-
-
 def _terms(found: Sequence[str]) -> frozenset[str]:
     """Return what sentences are compared by: words of three letters or more, pairs of ideographs."""
     pairs = {a + b for a, b in pairwise(found) if a >= _IDEOGRAPH and b >= _IDEOGRAPH}
@@ -180,14 +175,6 @@ def _first_line(text: str, outline: Outline, span: Span) -> tuple[Span, ...]:
             start, end = strip_span(text, start, end)
             if start < end and (headings or kind >= 0):
                 line_end = text.find("\n", start, end)
-                return (_clipped(text, start, end if line_end < 0 else line_end),)
+                line = text[start : end if line_end < 0 else line_end]
+                return ((start, start + len(clip(line, MOST_WORDS))),)
     return ()
-
-
-def _clipped(text: str, start: int, end: int) -> Span:
-    """Shorten a span to at most MOST_WORDS, at a space if there is one."""
-    while length_of(words(text[start:end])) > MOST_WORDS:
-        middle = start + (end - start) * 3 // 4
-        space = text.rfind(" ", start + 1, middle)
-        end = space if space > start else middle
-    return strip_span(text, start, end)

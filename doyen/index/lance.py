@@ -37,10 +37,11 @@ from doyen.index.rows import (
     version_from,
 )
 from doyen.index.searching import ChunkSearch, FoundRow
+from doyen.index.summaries import SummarySearch
 from doyen.index.tables import Tables, rows_of, rows_with
 from doyen.index.vector_matrix import Recall
 from doyen.index.vectors import StoredVectors
-from doyen.records import Chunk, Page
+from doyen.records import Chunk, Page, Summary
 from doyen.sources.item import Item
 
 __all__ = ["IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
@@ -89,6 +90,7 @@ class LanceIndex:
         self.tables = Tables.open(folder, manifest.dim)
         self._vectors = StoredVectors(self.tables)
         self._search = ChunkSearch(self.tables)
+        self._summaries = SummarySearch()
 
     @classmethod
     def open(cls, folder: Path) -> LanceIndex:
@@ -291,6 +293,34 @@ class LanceIndex:
     def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
         """Return row → chunk for rows that a search found; those that the table has no more are absent."""
         return self._search.chunks_at(rows)
+
+    # ---- summaries
+
+    def summary_count(self) -> int:
+        """Return the number of summaries, of documents and sections."""
+        return int(self.tables.summaries.count_rows())
+
+    def summaries_of(self, documents: Sequence[str]) -> dict[str, list[Summary]]:
+        """Return the summaries of documents that have some: the whole document's first, then its sections' in order."""
+        return self._search.retried(lambda: self._summaries.of(self._search.tables, documents))
+
+    def summary_nearness(self, vector: NDArray[np.float32], documents: Collection[str]) -> dict[str, float]:
+        """Return document → cosine of its summary to a unit vector `(dim,)`, of the named ones that have one."""
+        return self._search.retried(lambda: self._summaries.nearness(self._search.tables, vector, documents))
+
+    def nearest_summaries(
+        self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None
+    ) -> dict[str, float]:
+        """Return the documents of nearest summary with their cosines, best first.
+
+        `where` is what `filter_condition` returns; a SQL condition is on chunks, and lets no summary through.
+        """
+        among = where.ids if isinstance(where, DocumentSet) else None if where is None else frozenset[str]()
+        return self._search.retried(lambda: self._summaries.nearest(self._search.tables, vector, limit, among))
+
+    def titles_of(self, documents: Sequence[str]) -> dict[str, str]:
+        """Return document → title, of those that are indexed."""
+        return {row["id"]: row["title"] for row in rows_with(self.tables.documents, ("id", "title"), "id", documents)}
 
     def filter_condition(self, filters: Filters) -> DocumentSet:
         """Return the documents that meet all filters (doyen/index/filtering.py), as `where` of a search takes them.
