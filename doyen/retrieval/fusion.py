@@ -1,7 +1,8 @@
 """Two candidate lists of one question → one ranking. Knows no index and no embedder.
 
 A convex combination of cosine and BM25, each scaled to its best candidate (Bruch et al. 2023, arXiv 2210.11934), whose
-weights follow the evidence, plus phrases of the question in the passage, the match with the document's name, and the nearness of its summary. See LOG.md for the measurements.
+weights follow the evidence, plus phrases of the question in the passage, the match with the document's name, and the
+nearness of its summary. See LOG.md for the measurements.
 """
 
 from __future__ import annotations
