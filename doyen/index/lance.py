@@ -388,7 +388,8 @@ class LanceIndex:
         """
         if batch:
             writing.write(self.tables, batch, vectors, keep, summary_vectors)
-            self._vectors.added([part.indexed for entry in batch for part in (*entry.chunks, *entry.summaries)])
+            self._vectors.added([chunk.indexed for entry in batch for chunk in entry.chunks])
+            self._vectors.added([summary.indexed for entry in batch for summary in entry.summaries])
 
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""

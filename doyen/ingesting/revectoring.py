@@ -128,7 +128,7 @@ def _fill(
     """Write chunks, then summaries with new vectors, and the old vectors into `keep`; memory holds _AT_ONCE of them."""
     total, done, computed = old.chunk_count() + old.summary_count(), 0, 0
     kept = _arrays(keep, total, old.manifest.dim) if keep else None
-    for name, rows in ((name, rows) for name in PARTS for rows in _slices(getattr(old.tables, name))):
+    for name, rows in ((part, rows) for part in PARTS for rows in _slices(getattr(old.tables, part))):
         texts = _texts(name, rows)
         hashes = rows["hash"].to_numpy()
         if kept:
