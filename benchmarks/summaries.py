@@ -117,7 +117,9 @@ def pointed_figures(retriever: Retriever, questions: Any) -> dict[str, Any]:
         own = Retriever(retriever.index, retriever.embedder, settings)
         hits = own.search_many([q.question for q in questions], DEPTH)
         rows.append([score_hits(q, found) for q, found in zip(questions, hits, strict=True)])
-    before, after = ({name: value.as_dict() for name, value in means(r, seed=SEED).items() if name in SHOWN} for r in rows)
+    before, after = (
+        {name: value.as_dict() for name, value in means(r, seed=SEED).items() if name in SHOWN} for r in rows
+    )
     gained = differences(*rows, seed=SEED)
     return {"without": before, "with": after, "difference": {name: gained[name] for name in SHOWN}}
 
