@@ -2,8 +2,9 @@
 
     python benchmarks/summaries.py --work DIR --data SET… [--broad NAME…]
 
-SET has `docs/` and `questions.jsonl`. DIR keeps an expert a set, which is ingested if it is not there. Pointed questions are those of the set, scored by nDCG@10 at the gold unit with and without
-the summaries' term, in pairs. Broad questions are made here, by seed, of 100 documents of 5 chunks or more:
+SET has `docs/` and `questions.jsonl`. DIR keeps an expert a set, which is ingested if it is not there. Pointed questions
+are those of the set, scored by nDCG@10 at the gold unit with and without the summaries' term, in pairs. Broad questions are
+made here, by seed, of 100 documents of 5 chunks or more:
 
     title     "What is said about <title>?", with the weight of names and titles at 0, so that the title alone decides nothing
     keywords  "What do we have on <a>, <b>, <c> and <d>?": the words that stand in most of a document's chunks and in at most a
@@ -66,7 +67,7 @@ def broad_questions(retriever: Retriever) -> list[tuple[str, str, str]]:
         named = {*words(titles[document]), *(w.casefold() for w in name_words(document))}
         counts = held[document]
         known = [w for w, n in counts.items() if n >= 3 and w not in named and spread[w] <= len(chunks) / _COMMONEST]
-        a, b, c, *rest = [*sorted(known, key=lambda w: (-counts[w] * math.log(len(chunks) / spread[w]), w)), "", "", ""]
+        a, b, c, *rest = [*sorted(known, key=lambda w: (-counts[w] * math.log(len(chunks) / spread[w]), w)), "", "", "", ""]
         if rest[0]:
             by_title = f"What is said about {titles[document]}?"
             made.append((document, by_title, f"What do we have on {a}, {b}, {c} and {rest[0]}?"))
