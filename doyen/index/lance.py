@@ -1,4 +1,4 @@
-"""The store of one expert: chunks, vectors, documents and their versions in LanceDB tables, searched and kept in step.
+"""The store of one expert: chunks, summaries, vectors, documents and their versions in LanceDB tables, searched and kept in step.
 
 Enters: documents and chunks with their vectors. Leaves: rows with cosine or BM25 scores, chunks, texts, versions. This
 class is the front of rows.py, writing.py, maintenance.py, vectors.py; it knows no files, no models and no fusion.
