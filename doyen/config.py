@@ -130,8 +130,8 @@ class RerankSettings:
 
     name: str = setting(
         "",
-        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `jina:MODEL` or `cohere:MODEL`; "
-        "empty: none.",
+        "Catalogue name, `maxsim` (the embedder itself), folder (`./…`: within the expert's folder), `org/repository`, "
+        "`jina:MODEL` or `cohere:MODEL`; empty: none.",
     )
     candidates: int = setting(30, "Passages that are read again.", low=1, high=1000)
     endpoint: str = setting("", "Base URL of the API (`https://host/v1`); empty: that of Jina or Cohere.")

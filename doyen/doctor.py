@@ -15,7 +15,7 @@ from doyen.embedding.runtime import load_openvino
 from doyen.errors import DoyenError, StoreError
 from doyen.index.lance import same_vectors
 from doyen.ingesting import index_folder, open_index
-from doyen.models.catalogue import EndpointSource, find_entry, in_expert
+from doyen.models.catalogue import EmbedderSource, EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched
 
@@ -117,6 +117,8 @@ def _model(role: str, name: str) -> Check:
         entry = find_entry(name)
         if isinstance(entry.source, EndpointSource):
             return Check(role, True, f"{name} is behind an API: texts are sent there")
+        if isinstance(entry.source, EmbedderSource):
+            return Check(role, True, f"{name} reads with the embedder")
         fetched = is_fetched(entry)
     except DoyenError as error:
         return Check(role, False, str(error), error.hint or "")

@@ -35,9 +35,9 @@ from doyen.records import ARMS, Answer, DocumentHit, Hit, Nearness
 from doyen.refusing import RefusalRule, answer_anyway
 from doyen.reranking import load_reranker
 from doyen.retrieval.hybrid import Retriever
+from doyen.retrieval.neighbours import hits_for
 from doyen.words import telling_words, words
 
-_PASSAGE_SEARCH = 10
 _TUNED = {"base": "finetuned", "rag": "rag+finetuned"}
 
 
@@ -139,12 +139,10 @@ class Expert:
             return self._answers(questions, [()] * len(questions), prompts, progress)
         count = self.settings.answer.passages
         if hits is None:
-            hits = self.retriever.search_many(questions, max(count, _PASSAGE_SEARCH), where=self.where)
+            hits = self.retriever.search_many(questions, hits_for(count), where=self.where)
         decides = self.refusal_rule is not None  # a calibrated rule weighs nearness itself
-        shown = [
-            tuple(h[:count]) if decides or self._has_evidence(q, h[:count]) else ()
-            for q, h in zip(questions, hits, strict=True)
-        ]
+        passages = [tuple(self.retriever.passages(h, count)) for h in hits]
+        shown = [p if decides or self._has_evidence(q, p) else () for q, p in zip(questions, passages, strict=True)]
         if self.settings.answer.document_summaries:
             summaries = self.retriever.index.summaries_of([h.chunk.document for own in shown for h in own])
             shown = [with_summaries(own, summaries) for own in shown]
@@ -234,11 +232,12 @@ class Expert:
 def open_retriever(folder: Path, settings: Settings) -> Retriever:
     """Open the expert's index with its embedder and reranker. A missing index is a StoreError that names the command."""
     index = open_index(folder, settings)
+    embedder = load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint)
     return Retriever(
         index,
-        load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint),
+        embedder,
         settings.retrieval,
-        reranker=load_reranker(settings.rerank, expert=folder) if settings.rerank.name else None,
+        reranker=load_reranker(settings.rerank, expert=folder, embedder=embedder) if settings.rerank.name else None,
         reranked=settings.rerank.candidates,
     )
 

@@ -279,9 +279,9 @@ def every_format():
     }
 
 
-def make_msg(subject="The leak", body="It rained in.", attachments=(("a.txt", b"attached"),), embedded=""):
+def make_msg(subject="The leak", body="It rained in.", attachments=(("a.txt", b"attached"),), embedded="", rtf=b""):
     """Return an Outlook mail with attachments and, by its subject, one mail in it ([MS-OXMSG])."""
-    root = _message_streams(subject, body, header=32)
+    root = _message_streams(subject, body, header=32, more={0x10090102: rtf} if rtf else {})
     for number, (name, data) in enumerate(attachments):
         root[f"__attach_version1.0_#{number:08X}"] = _property_streams({0x3707001F: name, 0x37010102: data}, 8)
     if embedded:
@@ -291,11 +291,9 @@ def make_msg(subject="The leak", body="It rained in.", attachments=(("a.txt", b"
     return make_cfb(root)
 
 
-def _message_streams(subject, body, header):
-    return _property_streams(
-        {0x0037001F: subject, 0x1000001F: body, 0x0C1A001F: "Ann Lee", 0x0E04001F: "Bo Ek", 0x001A001F: "IPM.Note"},
-        header,
-    )
+def _message_streams(subject, body, header, more=None):
+    values = {0x0037001F: subject, 0x1000001F: body, 0x0C1A001F: "Ann Lee", 0x0E04001F: "Bo Ek", 0x001A001F: "IPM.Note"}
+    return _property_streams(values | (more or {}), header)
 
 
 def _property_streams(values, header):

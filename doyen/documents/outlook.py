@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from doyen.documents.compound import OLE_DAMAGED, check_compound
 from doyen.documents.extracted import Extracted, Part
 from doyen.documents.mail import attachment_name, html_body, plain_body, write_mail
+from doyen.documents.rtf import read_rtf
 from doyen.errors import DocumentError
 
 _EMBEDDED = "__substg1.0_3701000D"  # PidTagAttachDataObject ([MS-OXMSG] 2.2.2): a message instead of bytes
@@ -19,6 +21,7 @@ _SENDER_NAME, _DISPLAY_TO, _DISPLAY_CC, _SHORT_NAME, _CONTENT_ID = (
     0x3704,
     0x3712,
 )  # [MS-OXPROPS]
+_RTF_COMPRESSED = 0x1009
 _EMBEDDED_HEADER_BYTES = 24
 _MAX_DEPTH = 4
 
@@ -38,7 +41,8 @@ def read_msg(data: bytes, path: Path) -> Extracted:
         raise DocumentError(
             f"{path.name} is not a readable Outlook mail (damaged or cut off)", hint="fetch the file again"
         ) from error
-    return write_mail(headers, [body] if body.text.strip() else [], parts)
+    mail = write_mail(headers, [body] if body.text.strip() else [], parts)
+    return dataclasses.replace(mail, warnings=(*mail.warnings, *body.warnings))
 
 
 def _headers(message: Any) -> list[tuple[str, str]]:
@@ -61,7 +65,20 @@ def _body(message: Any) -> Extracted:
         html = message.html_body or ""
     except (LookupError, UnicodeDecodeError):
         html = ""
-    return html_body(html) if html.strip() else Extracted("")
+    return html_body(html) if html.strip() else _rtf_body(message)
+
+
+def _rtf_body(message: Any) -> Extracted:
+    """Return the text of a mail that Outlook keeps as compressed RTF alone ([MS-OXRTFCP]); empty where there is none."""
+    from compressed_rtf import decompress
+
+    compressed = message.properties.binary_prop_value(_RTF_COMPRESSED)
+    if not compressed:
+        return Extracted("")
+    try:
+        return plain_body(read_rtf(decompress(compressed), Path("body.rtf")).text)
+    except Exception as error:  # the library raises bare Exception, and struct.error where it is cut off
+        return Extracted("", warnings=(f"the text of the mail is damaged RTF and not read ({error})",))
 
 
 def _parts(message: Any, depth: int) -> list[Part]:

@@ -7,6 +7,8 @@ Downloads nothing and runs no code of the folder.
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from doyen.config import EmbedderSettings
 from doyen.embedding.folder import DenseLayer, EncoderFolder, read_folder
 from doyen.embedding.languages import trained_languages
-from doyen.embedding.network import FAMILIES, POOLINGS, build_embedder, config_faults, encoder_shape
+from doyen.embedding.network import FAMILIES, POOLINGS, TOKENS, build_embedder, config_faults, encoder_shape
 from doyen.embedding.onnx import read_onnx
 from doyen.embedding.prefixes import Kind, plain_name, read_prefixes, vector_marks
 from doyen.embedding.runtime import BatchedNetwork
@@ -41,6 +43,12 @@ class Network(Protocol):
         """Return `(n, size) float32`."""
         ...
 
+    def run_tokens(
+        self, items: Sequence[Any], encode: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """Return `(width, size) float32` an item, of a network that pools nothing."""
+        ...
+
 
 class LocalEmbedder:
     """An `Embedder` (see `doyen.embedding`) of a folder on this machine."""
@@ -54,6 +62,10 @@ class LocalEmbedder:
             folder.path, name, str(read_json(folder.path / "config.json").get("_name_or_path", ""))
         )
         self._network = network
+        self._folder = folder
+        self._precision = network.backend.rpartition("-")[2]
+        self._tokens: Network | None = None
+        self._opening = threading.Lock()
         self._dense = folder.dense_layers()
         full = len(self._dense[-1].weight) if self._dense else network.size
         if settings.dimensions > full:
@@ -85,6 +97,43 @@ class LocalEmbedder:
 
         return finished(self._network.run(texts, encode, progress), self._dense, self.dim)
 
+    def token_states(self, texts: Sequence[str], *, kind: Kind = "passage") -> list[NDArray[np.float32]]:
+        """Return the unit vectors of each text's tokens `(tokens, hidden) float32`, special tokens and prefix left out.
+
+        The states of the last layer, before pooling: the network is opened once more without it, at the first call.
+
+        Raises: ModelError where the folder's network cannot be had without its pooling (some ONNX files).
+        """
+        with self._opening:
+            if self._tokens is None:
+                self._tokens, _ = _opened(dataclasses.replace(self._folder, pooling=TOKENS), self._precision, self.name)
+        prefix = self._prefixes.before(kind)
+        rows: list[Any] = []
+
+        def encode(group: Sequence[str]) -> Any:
+            found = self._tokenizer.encode_batch([prefix + encodable(text) for text in group])
+            rows.extend(found)
+            return found
+
+        return [
+            _unit(states[_own_tokens(row, len(prefix))])
+            for states, row in zip(self._tokens.run_tokens(texts, encode), rows, strict=True)
+        ]
+
+
+def _own_tokens(row: Any, prefix: int) -> list[int]:
+    """Return the places of those tokens of an encoding that belong to the text after its prefix."""
+    marks = zip(row.special_tokens_mask, row.offsets, strict=True)
+    return [i for i, (special, (_, end)) in enumerate(marks) if not special and end > prefix]
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return unit
+
+
+Opened = tuple[Network, tuple[Path, ...]]
+
 
 def load_local(path: Path, name: str, settings: EmbedderSettings, precision: str | None) -> LocalEmbedder:
     """Load the embedder in a folder, in `precision` ("f32", "bf16", None: what the CPU computes in natively).
@@ -95,12 +144,17 @@ def load_local(path: Path, name: str, settings: EmbedderSettings, precision: str
     architectures = " ".join(folder.config.get("architectures") or ())
     if "ForSequenceClassification" in architectures:
         raise ModelError(f"{name} is a reranker ({architectures}), not an embedder.", hint=f'[rerank] name = "{name}"')
+    network, encoder = _opened(folder, precision, name)
+    return LocalEmbedder(folder, network, encoder, name, settings)
+
+
+def _opened(folder: EncoderFolder, precision: str | None, name: str) -> Opened:
+    """Return the network of the first backend that can compute a folder. Raises ModelError: all that is wrong is named."""
     for backend in BACKENDS:
         if opened := backend(folder, precision):
-            network, encoder = opened
-            return LocalEmbedder(folder, network, encoder, name, settings)
+            return opened
     raise ModelError(
-        f"{path} is not an embedder that doyen can run: {'; '.join(_faults(folder))}.",
+        f"{folder.path} is not an embedder that doyen can run: {'; '.join(_faults(folder))}.",
         hint="set [embedder] name = 'all-minilm-l6-v2'",
     )
 
@@ -112,14 +166,10 @@ def finished(pooled: NDArray[np.float32], dense: Sequence[DenseLayer], dim: int)
     """
     for layer in dense:
         pooled = layer(pooled)
-    cut = pooled[:, :dim]
-    unit: NDArray[np.float32] = cut / np.linalg.norm(cut, axis=1, keepdims=True).clip(1e-12)
-    return unit
+    return _unit(pooled[:, :dim])
 
 
 # --- backends: (folder, precision) → a network and the files it is made of, None where it cannot compute the folder ----
-
-Opened = tuple[Network, tuple[Path, ...]]
 
 
 def _faults(folder: EncoderFolder) -> list[str]:
@@ -127,7 +177,7 @@ def _faults(folder: EncoderFolder) -> list[str]:
     faults = config_faults(folder.config)
     if folder.needs_code:
         faults.append("it needs Python code from its repository (auto_map), which doyen never runs")
-    if folder.pooling not in POOLINGS:
+    if folder.pooling not in (*POOLINGS, TOKENS):
         faults.append(f"pooling is {folder.pooling!r}, expected 'mean' or 'cls'")
     if len(folder.weights) != 1:
         faults.append(f"it holds {len(folder.weights)} safetensors files, expected one")
@@ -148,7 +198,7 @@ def _own_network(folder: EncoderFolder, precision: str | None) -> Opened | None:
 
 
 def _onnx(folder: EncoderFolder, precision: str | None) -> Opened | None:
-    if folder.onnx is None or folder.pooling not in POOLINGS:
+    if folder.onnx is None or folder.pooling not in (*POOLINGS, TOKENS):
         return None
     model, feed, size = read_onnx(folder.onnx, folder.pooling)
     data = folder.onnx.with_name(f"{folder.onnx.name}_data")  # where the weights of a large model lie

@@ -22,6 +22,8 @@ from doyen.embedding.tokens import position_offset
 Weights = Mapping[str, NDArray[np.float32]]
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet")
 POOLINGS = ("mean", "cls")
+TOKENS = "tokens"
+"""In place of a pooling: the state of every token."""
 _ACTIVATIONS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 _RENAMED = {
     "distilbert": (
@@ -99,7 +101,8 @@ def config_faults(config: Mapping[str, Any]) -> list[str]:
 def build_embedder(shape: EncoderShape, weights: Weights, pooling: str) -> Any:
     """Return the `openvino.Model`: ids `(batch, width) int32`, mask `(batch, width) float32` → `(batch, hidden)`.
 
-    Pooling "mean" is over unmasked tokens, "cls" the first token's state. The result is not normalised.
+    Pooling "mean" is over unmasked tokens, "cls" the first token's state, "tokens" none: `(batch, width, hidden)`. The
+    result is not normalised.
     """
     graph = _Graph(shape, weights)
     states = graph.states()
@@ -129,6 +132,8 @@ def build_classifier(shape: EncoderShape, weights: Weights) -> Any:
 
 def pool(states: Any, mask: Any, pooling: str) -> Any:
     """Return the node that pools states `(batch, width, hidden)` by a float mask `(batch, width)`."""
+    if pooling == TOKENS:
+        return states
     ops = load_openvino().opset13
     zero, one = (ops.constant(np.asarray(n, dtype=np.int32)) for n in (0, 1))
     if pooling == "cls":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.embedding.network import pool
+from doyen.embedding.network import TOKENS, pool
 from doyen.embedding.runtime import Feed, load_openvino
 from doyen.errors import ModelError
 
@@ -23,7 +23,8 @@ _POOLED = ("sentence_embedding",)
 def read_onnx(path: Path, pooling: str) -> tuple[Any, Feed, int]:
     """Return (model, feed, size): an `openvino.Model` whose only output is `(batch, size)`, and what feeds it.
 
-    Where the file pools by itself (`sentence_embedding`), its own pooling is taken.
+    Where the file pools by itself (`sentence_embedding`), its own pooling is taken; with pooling "tokens" the output is
+    `(batch, width, size)`, and a file that only pools has none.
 
     Raises: ModelError where the file cannot be read, or has other inputs or outputs.
     """
@@ -34,7 +35,7 @@ def read_onnx(path: Path, pooling: str) -> tuple[Any, Feed, int]:
         raise ModelError(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
     inputs = {node.get_any_name(): node for node in model.inputs}
     outputs = {name: node for node in model.outputs for name in node.get_names()}
-    found = next((name for name in (*_POOLED, *_STATES) if name in outputs), "")
+    found = next((name for name in (_STATES if pooling == TOKENS else (*_POOLED, *_STATES)) if name in outputs), "")
     if not {"input_ids", "attention_mask"} <= set(inputs) or set(inputs) - _KNOWN_INPUTS or not found:
         raise ModelError(
             f"{path} has the inputs {', '.join(inputs)} and the outputs {', '.join(outputs)}; expected input_ids, "

@@ -62,10 +62,37 @@ class BatchedNetwork:
         each other, since each uses all cores.
         """
         out = np.empty((len(items), self.size), dtype=np.float32)
+
+        def keep(found: NDArray[np.float32], batch: list[int]) -> None:
+            out[batch] = found
+
+        self._each(items, encode, keep, progress)
+        return out
+
+    def run_tokens(
+        self, items: Sequence[T], encode: Callable[[Sequence[T]], Sequence[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the states of an item's tokens `(width, size) float32`, padding included, of a network that pools nothing."""
+        out: dict[int, NDArray[np.float32]] = {}
+
+        def keep(found: NDArray[np.float32], batch: list[int]) -> None:
+            out.update(zip(batch, np.array(found, dtype=np.float32), strict=True))  # a copy: the request is used again
+
+        self._each(items, encode, keep)
+        return [out[i] for i in range(len(items))]
+
+    def _each(
+        self,
+        items: Sequence[T],
+        encode: Callable[[Sequence[T]], Sequence[Any]],
+        keep: Callable[[NDArray[np.float32], list[int]], None],
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Call `keep` with the output of each batch and the indices of its items."""
         done: list[int] = []
 
-        def keep(request: Any, batch: list[int]) -> None:
-            out[batch] = request.get_output_tensor(0).data
+        def finish(request: Any, batch: list[int]) -> None:
+            keep(request.get_output_tensor(0).data, batch)
             done.append(len(batch))
 
         def report() -> None:
@@ -73,7 +100,7 @@ class BatchedNetwork:
                 progress(done.pop())
 
         with self._lock:
-            self._queue.set_callback(keep)
+            self._queue.set_callback(finish)
             try:
                 for batch, rows in batches(items, encode):
                     self._queue.start_async(self._feed(*pad(rows)), batch)
@@ -81,7 +108,6 @@ class BatchedNetwork:
             finally:
                 self._queue.wait_all()
         report()
-        return out
 
 
 def batches(

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.embedding.folder import NO_CODE_MODELS, EncoderFolder
+from doyen.embedding.network import TOKENS
 from doyen.embedding.runtime import batches, pad
 from doyen.errors import ModelError
 from doyen.models.engine import FINETUNE_EXTRA
 
 T = TypeVar("T")
 BATCH_TOKENS = 4096
-POOLINGS = ("mean", "cls", "lasttoken", "max")
+POOLINGS = ("mean", "cls", "lasttoken", "max", TOKENS)
 
 
 class TorchNetwork:
@@ -59,6 +60,16 @@ class TorchNetwork:
                     progress(len(batch))
         return out
 
+    def run_tokens(
+        self, items: Sequence[T], encode: Callable[[Sequence[T]], Sequence[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the states of an item's tokens `(width, size) float32`, padding included."""
+        out: dict[int, NDArray[np.float32]] = {}
+        with self._lock:
+            for batch, rows in batches(items, encode, BATCH_TOKENS):
+                out.update(zip(batch, self._pooled(rows), strict=True))
+        return [out[i] for i in range(len(items))]
+
     def _pooled(self, rows: Sequence[Any]) -> Any:
         torch = self._torch
         ids, _, shown = pad(rows)
@@ -70,6 +81,8 @@ class TorchNetwork:
 
     def _pool(self, states: Any, mask: Any) -> Any:
         torch = self._torch
+        if self._pooling == TOKENS:
+            return states
         shown = mask.unsqueeze(2).float()
         if self._pooling == "mean":
             return (states * shown).sum(1) / shown.sum(1).clamp(min=1)

@@ -28,6 +28,7 @@ from doyen.models.engine import Engine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
 from doyen.records import ARMS, Answer, Arm, Question
 from doyen.retrieval.hybrid import Retriever
+from doyen.retrieval.neighbours import hits_for
 
 HITS_DEPTH = 10
 
@@ -65,7 +66,8 @@ def compare(
     identity = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:12]
     target = out or folder / "comparisons" / identity
     taken = _begin(target, {arm: _arm_identity(manifest, arm) for arm in chosen})
-    hits = retriever.search_many([q.question for q in asked], HITS_DEPTH)
+    depth = max(HITS_DEPTH, hits_for(settings.answer.passages))
+    hits = retriever.search_many([q.question for q in asked], depth)
     answers: dict[Arm, list[Answer]] = {}
     for arm in chosen:
         tuning = open_tuning(folder, adapter) if "finetuned" in arm else None

@@ -18,6 +18,7 @@ from doyen.errors import ExamplesError
 from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages, with_summaries
 from doyen.records import Chunk, Example, Hit, Nearness, Question, SourceSpan
 from doyen.retrieval.hybrid import Retriever
+from doyen.retrieval.neighbours import hits_for
 from doyen.words import holds, words
 
 SEARCH_DEPTH = 20
@@ -62,7 +63,8 @@ def build_mix(
     if not any(q.answers for q in both):
         raise ExamplesError("no training question has an answer", hint='fill "answers" in the questions file')
     rng = random.Random(settings.seed)
-    hits = dict(zip([q.id for q in both], retriever.search_many([q.question for q in both], SEARCH_DEPTH), strict=True))
+    depth = max(SEARCH_DEPTH, hits_for(passages))
+    hits = dict(zip([q.id for q in both], retriever.search_many([q.question for q in both], depth), strict=True))
     mix = Mix()
 
     def as_served(shown: Sequence[Hit]) -> Sequence[Hit]:
@@ -94,7 +96,7 @@ def _variants(
     draw_passages, draw_abstain, draw_closed = rng.random(), rng.random(), rng.random()
     closed = draw_closed < settings.closed_book_share
     if not q.answerable:
-        found = [_shown(q, as_served(hits[:passages]), REFUSAL, "abstain")] if hits else []
+        found = [_shown(q, as_served(retriever.passages(hits, passages)), REFUSAL, "abstain")] if hits else []
         return found + ([_example(q, closed_book_messages(q.question), REFUSAL, "closed-book")] if closed else [])
     if not q.answers:
         left_out["without an answer"] += 1
@@ -103,7 +105,7 @@ def _variants(
     support: list[Hit] = []
     shown = _with_gold(q, hits, retriever, passages, rng)
     if validating and shown is not None:
-        shown = list(hits[:passages])  # as served: what search misses is missing
+        shown = retriever.passages(hits, passages)  # as served: what search misses is missing
     if shown is None:
         left_out["gold document not in the index" if q.gold else "without gold evidence"] += 1
     else:
@@ -115,7 +117,8 @@ def _variants(
         cited = [n for n, hit in enumerate(shown, 1) if hit in support]
         target = answer_text(q.answers[0], cited[0]) + "".join(f"[{n}]" for n in cited[1:])
         found.append(_shown(q, shown, target, "passages", [h.chunk for h in support]))
-    without = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)][:passages]
+    beside = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)]
+    without = [h for h in retriever.passages(beside, passages) if not _answers(q, h.chunk)]
     if q.gold and without and (validating or draw_abstain < settings.abstain_share):
         found.append(_shown(q, as_served(without), REFUSAL, "abstain"))
     if closed:
@@ -129,7 +132,7 @@ def _with_gold(
     q: Question, hits: Sequence[Hit], retriever: Retriever, passages: int, rng: random.Random
 ) -> list[Hit] | None:
     """Return the first passages, with a gold one put in where retrieval missed it; None if there is no gold chunk."""
-    shown = list(hits[:passages])
+    shown = retriever.passages(hits, passages)
     for gold in q.gold:
         if any(
             _matches(h.chunk, gold.document, gold.page) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown
@@ -139,7 +142,7 @@ def _with_gold(
         if better is None:
             if not any(_is_gold(q, h.chunk) for h in shown):
                 return None
-        elif better not in shown:
+        elif not any(_covers(h.chunk, better.chunk) for h in shown):
             free = [i for i, h in enumerate(shown) if not _is_gold(q, h.chunk)] or list(range(len(shown)))
             shown[rng.choice(free)] = better
     return shown if any(_is_gold(q, h.chunk) for h in shown) else None
@@ -171,6 +174,10 @@ def _supporting(q: Question, gold: Sequence[Hit]) -> list[Hit]:
 
 def _matches(chunk: Chunk, document: str, page: int | None) -> bool:
     return chunk.document == document and (page is None or page in chunk.pages)
+
+
+def _covers(passage: Chunk, chunk: Chunk) -> bool:
+    return passage.document == chunk.document and passage.start <= chunk.start and chunk.end <= passage.end
 
 
 def _is_gold(q: Question, chunk: Chunk) -> bool:

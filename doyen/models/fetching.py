@@ -26,7 +26,15 @@ from typing import Any
 import platformdirs
 
 from doyen.errors import ModelError
-from doyen.models.catalogue import CatalogueEntry, EndpointSource, FolderSource, HubSource, PyPISource, find_entry
+from doyen.models.catalogue import (
+    CatalogueEntry,
+    EmbedderSource,
+    EndpointSource,
+    FolderSource,
+    HubSource,
+    PyPISource,
+    find_entry,
+)
 
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and the share done (0–1), None where that is unknown."""
@@ -61,11 +69,16 @@ def model_folder(entry: CatalogueEntry, cache: Path | None = None) -> Path:
             return cache_folder(cache) / "models" / f"{name}-{revision}".replace("/", "--")
         case EndpointSource(vendor, model):
             raise ModelError(f"{vendor}:{model} is behind an API: it has no folder here.")
+        case EmbedderSource():
+            raise ModelError(
+                f"{entry.name} has no weights of its own: it reads with the expert's embedder.",
+                hint=f'nothing is to be fetched: set [rerank] name = "{entry.name}"',
+            )
 
 
 def is_fetched(entry: CatalogueEntry, cache: Path | None = None) -> bool:
     """Tell whether the model is on this machine, whole and made by this version of doyen."""
-    if isinstance(entry.source, EndpointSource):
+    if isinstance(entry.source, EndpointSource | EmbedderSource):
         return True
     folder = model_folder(entry, cache)
     if isinstance(entry.source, FolderSource):

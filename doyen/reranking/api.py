@@ -28,6 +28,8 @@ _NO_TEXT = "."
 class ApiReranker:
     """A `Reranker` (see `doyen.reranking`) behind an API. Somebody waits for it: it is given up sooner than embeddings."""
 
+    weight: float | None = None
+
     def __init__(self, settings: RerankSettings, source: EndpointSource, endpoint: Endpoint | None = None) -> None:
         if source.vendor == "openai":
             raise ModelError(

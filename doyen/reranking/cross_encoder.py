@@ -38,6 +38,8 @@ class Network(Protocol):
 class CrossEncoder:
     """A `Reranker` (see `doyen.reranking`) of a folder on this machine."""
 
+    weight: float | None = None
+
     def __init__(self, path: Path, *, name: str, precision: str | None = None) -> None:
         """Load the folder.
 

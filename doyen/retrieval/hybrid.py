@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,13 @@ from doyen.reranking import Reranker, best_first
 from doyen.retrieval.by_document import best_documents
 from doyen.retrieval.copies import fold_duplicates
 from doyen.retrieval.fusion import foremost, fuse, merged
+from doyen.retrieval.neighbours import MOST_CHUNKS, hits_for, join_neighbours
 from doyen.retrieval.terms import question_terms
 
 _BESIDE = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="doyen-search")
 """Where full text is searched while the vectors are."""
+_NEAR = 10
+"""Passages of a result among which near-copies are looked for: that costs 0.1 ms each."""
 
 
 class Retriever:
@@ -75,7 +79,7 @@ class Retriever:
         found = foremost(merged(dense, text.result(), vector), wanted)
         chunks = self.index.chunks_at([one.row.row for one in found])
         near = self._nearness(vector, [one.row.document for one in found])
-        return fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages, near))
+        return fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages, near), near=_NEAR)
 
     def _nearness(self, vector: NDArray[np.float32], documents: Sequence[str]) -> dict[str, float]:
         return self.index.summary_nearness(vector, documents) if self.settings.summary_weight else {}
@@ -102,9 +106,26 @@ class Retriever:
         """Put the first hits into the reranker's order; their scores are its scores."""
         if self.reranker is None or not hits:
             return hits
-        order, scores = best_first(self.reranker, question, [h.chunk.indexed for h in hits], self.reranked)
+        texts, found = [h.chunk.indexed for h in hits], [h.score for h in hits]
+        order, scores = best_first(self.reranker, question, texts, self.reranked, found)
         first = [dataclasses.replace(hits[i], score=float(scores[i])) for i in order[: len(scores)]]
         return first + [hits[i] for i in order[len(scores) :]]
+
+    def passages(self, hits: Sequence[Hit], count: int) -> list[Hit]:
+        """Return `count` passages of the first `hits_for(count)` hits, as a model is shown them: neighbours are joined.
+
+        Reads the texts of documents that two hits adjoin in. Where the hits run out, there are fewer.
+        """
+
+        @lru_cache(maxsize=64)
+        def text_of(document: str, sha256: str) -> str | None:
+            try:
+                return self.index.text(document, sha256)[0]
+            except StoreError:
+                return None  # replaced or removed since the search
+
+        most = MOST_CHUNKS * self.index.manifest.chunk_tokens
+        return join_neighbours(hits[: hits_for(count)], count, text_of, self.embedder.counter.count, most)
 
     def similar(self, document: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""

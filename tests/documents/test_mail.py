@@ -4,6 +4,7 @@ import email
 from pathlib import Path
 
 import pytest
+from compressed_rtf import compress
 from pool_tasks import Job, work
 from small_files import make_eml, make_msg
 
@@ -112,6 +113,20 @@ def test_msg_is_read_like_eml():
     assert mail.parts[0].data == b"attached"
     inner = read_eml(mail.parts[1].data, Path("b.eml"))
     assert (inner.title, inner.text.split("\n\n")[1]) == ("Inner mail", "Inner text.")
+
+
+def test_a_msg_with_compressed_rtf_alone_has_its_text():
+    rtf = rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\pard We pay for w\'e4ter damage.\par Up to 300 EUR.\par}"
+    mail = read_msg(make_msg(body="", rtf=compress(rtf)), Path("a.msg"))
+    assert mail.text.endswith("Subject: The leak\n\nWe pay for wäter damage.\n\nUp to 300 EUR.")
+
+
+@pytest.mark.parametrize("rtf", [b"short", compress(b"no rtf at all"), compress(b"{\\rtf1 We pay.}")[:-3]])
+def test_a_msg_with_damaged_rtf_keeps_the_rest(rtf):
+    mail = read_msg(make_msg(body="", rtf=rtf), Path("a.msg"))
+    assert mail.text.endswith("Subject: The leak")
+    assert [part.name for part in mail.parts] == ["a.txt"]
+    assert "damaged RTF" in mail.warnings[0]
 
 
 @pytest.mark.parametrize("data", [b"not it", make_msg()[:700], b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 2000])

@@ -47,7 +47,7 @@ def test_the_cited_passage_holds_the_answer(question, retriever):
     example = variant(mix_of(retriever, question).train, "passages")
     assert example.messages[0]["content"] == SYSTEM_PASSAGES
     passages = shown(example)
-    assert sorted(passages) == [1, 2, 3]
+    assert sorted(passages) == [*range(1, len(passages) + 1)] and len(passages) in (2, 3)  # two sections may be one
     (number,) = cited(example)
     assert question.answers[0] in passages[number]
     assert example.messages[-1]["content"] == f"{question.answers[0]} [{number}]"

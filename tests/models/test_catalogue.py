@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 from doyen.errors import ModelError
 from doyen.models.catalogue import (
     CATALOGUE,
+    EmbedderSource,
     EndpointSource,
     FolderSource,
     HubSource,
@@ -21,6 +22,9 @@ from doyen.models.fetching import is_fetched, require_model
 def test_catalogue_entries_are_whole(name):
     entry = find_entry(name)
     assert entry.name == name
+    if isinstance(entry.source, EmbedderSource):
+        assert entry.role == "reranker" and is_fetched(entry)
+        return
     assert entry.parameters > 0 and entry.size_mib > 0 and entry.context_tokens > 0 and entry.licence
     assert (entry.dim is not None) == (entry.role == "embedder")
     assert bool(entry.stop_tokens) == (entry.role == "chat")
@@ -99,3 +103,9 @@ def test_folder_with_a_broken_config(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json"):
         find_entry(str(tmp_path))
+
+
+def test_a_name_without_weights_has_nothing_to_fetch():
+    assert "maxsim" in CATALOGUE
+    with pytest.raises(ModelError, match="reads with the expert's embedder"):
+        require_model("maxsim")

@@ -70,6 +70,7 @@ def test_a_name_within_the_expert(tmp_path):
 def test_best_first_reads_only_the_first_ones():
     class Lengths:
         name = fingerprint = "lengths"
+        weight = None
 
         def score(self, question, passages):
             return np.array([len(p) for p in passages], dtype=np.float32)

@@ -1,5 +1,7 @@
 """Copies of a passage."""
 
+import pytest
+
 from doyen.records import Chunk, Hit
 from doyen.retrieval.copies import fold_duplicates
 
@@ -22,3 +24,55 @@ def test_the_same_text_under_another_heading_is_another_passage():
 
 def test_repeated_text_within_a_document_is_folded_without_a_name():
     assert [h.also for h in fold_duplicates([hit("a", "x"), hit("a", "x")])] == [()]
+
+
+BOILERPLATE = "The tenant pays the rent on the 1st of a month. Pets are not allowed; see the house rules (annex)."
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        BOILERPLATE.replace(". ", ".\n\n"),
+        BOILERPLATE.upper(),
+        BOILERPLATE.replace(";", ","),
+        BOILERPLATE.replace("(annex).", "– annex"),
+    ],
+    ids=["white space", "letter case", "punctuation", "brackets"],
+)
+def test_a_copy_that_differs_in_form_alone_is_folded(copy):
+    hits = [hit("2025.txt", BOILERPLATE, "Lease › Rent"), hit("2026.txt", copy, "LEASE › Rent:")]
+    assert [(h.chunk.document, h.also) for h in fold_duplicates(hits, near=10)] == [("2025.txt", ("2026.txt",))]
+    assert fold_duplicates(hits) == hits
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("due on the 1st of May", "due on the 2nd of May"),
+        ("dogs are allowed", "dogs are not allowed"),
+        ("Smith signs", "Schmidt signs"),
+        ("1.5 kg", "15 kg"),
+        ("1,500 crowns", "1.500 crowns"),
+        ("a loss of -5", "a loss of 5"),
+        ("income (500)", "income 500"),
+        ("income $ (500)", "income $ 500"),
+        ("by 5 %", "by 5"),
+        ("x < 5", "x > 5"),
+        ("5 €", "5 £"),
+        ("10²", "102"),
+        ("C# code", "C code"),
+        ("cote", "coté"),
+        ("the bank of the river", "the river of the bank"),
+    ],
+)
+def test_what_differs_in_a_number_a_name_a_sign_or_a_negation_stays(one, other):
+    hits = [hit("a", f"{BOILERPLATE} {one}"), hit("b", f"{BOILERPLATE} {other}")]
+    assert fold_duplicates(hits, near=10) == hits
+    titled = [hit("a", BOILERPLATE, one), hit("b", BOILERPLATE, other)]
+    assert fold_duplicates(titled, near=10) == titled
+
+
+def test_near_copies_are_looked_for_among_the_first_only_and_keep_their_copies_names():
+    hits = [hit("a", "Rent"), hit("b", "Boiler"), hit("c", "rent."), hit("d", "rent.")]
+    assert [(h.chunk.document, h.also) for h in fold_duplicates(hits, near=3)] == [("a", ("c", "d")), ("b", ())]
+    assert len(fold_duplicates(hits, near=2)) == 3

@@ -84,6 +84,7 @@ class LongestFirst:
     """A reranker that holds the longest passage for the best."""
 
     name = fingerprint = "longest"
+    weight = None
 
     def __init__(self):
         self.read = []
