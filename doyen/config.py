@@ -119,6 +119,9 @@ class RetrievalSettings:
     document_weight: float = setting(
         0.2, "Weight of the match between a question and a document's name and title.", low=0.0, high=1.0
     )
+    summary_weight: float = setting(
+        0.15, "Weight of the similarity between a question and a document's summary.", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,9 @@ class AnswerSettings:
         "Below this cosine, and with under half of the question's longer words in a passage, there is no evidence.",
         low=-1.0,
         high=1.0,
+    )
+    document_summaries: bool = setting(
+        False, "Show the model in a line what each passage's document is about; examples must be built with the same."
     )
     refusal_threshold: float = setting(
         0.0,

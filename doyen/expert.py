@@ -21,8 +21,17 @@ from doyen.ingesting import open_index
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model
-from doyen.prompts import REFUSAL, UNKNOWN, Message, Shot, closed_book_messages, parse_answer, passages_messages
-from doyen.records import ARMS, Answer, Hit, Nearness
+from doyen.prompts import (
+    REFUSAL,
+    UNKNOWN,
+    Message,
+    Shot,
+    closed_book_messages,
+    parse_answer,
+    passages_messages,
+    with_summaries,
+)
+from doyen.records import ARMS, Answer, DocumentHit, Hit, Nearness
 from doyen.refusing import RefusalRule, answer_anyway
 from doyen.reranking import load_reranker
 from doyen.retrieval.hybrid import Retriever
@@ -90,6 +99,8 @@ class Expert:
             raise UsageError(f"the arm '{arm}' searches no documents to filter", hint="--arm rag, or no --filter")
         where = retriever.index.filter_condition(filters) if filters and retriever else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
+        if tuning and retriever:
+            _require_same_prompt(tuning.folder, settings)
         return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings, where=where)
 
     @property
@@ -100,9 +111,16 @@ class Expert:
 
     def search(self, question: str, k: int = 10) -> list[Hit]:
         """Return the `k` best passages for a question. Raises UsageError without an index."""
+        return self._searched().search(question, k, where=self.where)
+
+    def search_documents(self, question: str, k: int = 10) -> list[DocumentHit]:
+        """Return the `k` documents that tell most about a question, with summaries. Raises UsageError without an index."""
+        return self._searched().documents(question, k, where=self.where)
+
+    def _searched(self) -> Retriever:
         if self.retriever is None:
             raise UsageError(f"the arm '{self.arm}' has no index to search", hint="open it with arm='rag'")
-        return self.retriever.search(question, k, where=self.where)
+        return self.retriever
 
     def ask(self, question: str) -> Answer:
         """Answer one question."""
@@ -125,6 +143,9 @@ class Expert:
         decides = self.refusal_rule is not None  # a calibrated rule weighs nearness itself
         passages = [tuple(self.retriever.passages(h, count)) for h in hits]
         shown = [p if decides or self._has_evidence(q, p) else () for q, p in zip(questions, passages, strict=True)]
+        if self.settings.answer.document_summaries:
+            summaries = self.retriever.index.summaries_of([h.chunk.document for own in shown for h in own])
+            shown = [with_summaries(own, summaries) for own in shown]
         prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, shown, strict=True)]
         return self._answers(questions, shown, prompts, progress)
 
@@ -225,6 +246,21 @@ def open_tuning(folder: Path, adapter: str) -> Tuning:
     """Find an adapter by name ('' for the newest). Raises UsageError if there is none."""
     found = adapter_folder(folder, adapter)
     return Tuning(found, read_adapter(found).refusal_rule)
+
+
+def _require_same_prompt(folder: Path, settings: Settings) -> None:
+    """Refuse an adapter that was trained on passages of another form than they would be shown in now."""
+    trained = read_adapter(folder).examples
+    asked = settings.answer.document_summaries
+    if (
+        trained.get("variants", {}).keys() & {"passages", "abstain"}
+        and trained.get("document_summaries", False) != asked
+    ):
+        raise UsageError(
+            f"adapter {folder.name} was trained on passages {'without' if asked else 'with'} their documents' summaries, "
+            f"and [answer] document_summaries is {str(asked).lower()}",
+            hint=f"set it to {str(not asked).lower()}, or doyen examples build and doyen finetune again",
+        )
 
 
 def open_engine(settings: Settings) -> TransformersEngine:

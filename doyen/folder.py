@@ -90,6 +90,7 @@ def status(folder: Path | str) -> dict[str, Any]:
         "documents": len(known),
         "pages": pages,
         "chunks": index.chunk_count() if index else 0,
+        "summaries": index.summary_count() if index else 0,
         "recall": _recall(index),
         "duplicates": [group.as_dict() for group in index.near_duplicates()] if index else [],
         "failed": failed,

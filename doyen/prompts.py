@@ -7,10 +7,11 @@ and no store.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from doyen.records import Hit
+from doyen.records import Hit, Summary
+from doyen.words import clip, length_of, words
 
 REFUSAL = "Not in the documents."
 UNKNOWN = "I cannot tell from the documents: they hold no evidence for an answer."
@@ -21,6 +22,9 @@ _SHORT = (
 )
 SYSTEM_CLOSED_BOOK = f"You are an expert of this organisation. {_SHORT}"
 SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of the passage used, like [1]. {_SHORT}"
+
+_ABOUT = "About this document: "
+_MOST_ABOUT = 40
 
 _PREAMBLE = re.compile(
     r"^(?:the |my )?(?:correct |short |final )?answer(?: to (?:the|this|your) question)? is:?\s+", re.IGNORECASE
@@ -79,8 +83,42 @@ def _user_text(question: str, hits: Sequence[Hit]) -> str:
 
 
 def passage_text(number: int, hit: Hit) -> str:
-    """Return one passage as the model sees it: its number, where it is from, its text."""
-    return f"[{number}] {hit.chunk.context}\n{hit.chunk.text}" if hit.chunk.context else f"[{number}] {hit.chunk.text}"
+    """Return one passage as the model sees it: its number, where it is from, perhaps what that is about, its text."""
+    about = f"{_ABOUT}{hit.about}" if hit.about else ""
+    return f"[{number}] " + "\n".join(filter(None, (hit.chunk.context, about, hit.chunk.text)))
+
+
+def with_summaries(hits: Sequence[Hit], summaries: Mapping[str, Sequence[Summary]]) -> tuple[Hit, ...]:
+    """Let the first passage of each document say what the document is about: the first 40 words of its summary."""
+    seen: set[str] = set()
+    shown = []
+    for hit in hits:
+        document = hit.chunk.document
+        whole = next((s for s in summaries.get(document, ()) if s.section is None), None)
+        if whole is not None and document not in seen:
+            hit = replace(hit, about=_first_words(whole))
+        seen.add(document)
+        shown.append(hit)
+    return tuple(shown)
+
+
+def _first_words(summary: Summary) -> str:
+    """Return the first sentences of a summary on one line, whole ones if the first is not too long."""
+    kept = ""
+    at = 0
+    for start, end in summary.spans:
+        sentence = " ".join(summary.text[at : at + end - start].split())
+        at += end - start + 1
+        longer = f"{kept} {sentence}".strip()
+        if length_of(words(longer)) > _MOST_ABOUT:
+            break
+        kept = longer
+    return kept or clip(" ".join(summary.text.split()), _MOST_ABOUT) + " …"
+
+
+def shows_summaries(messages: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a prompt has passages that say what their document is about."""
+    return any(f"\n{_ABOUT}" in m["content"] or f"] {_ABOUT}" in m["content"] for m in messages if m["role"] == "user")
 
 
 def answer_text(answer: str, passage: int | None) -> str:

@@ -117,6 +117,33 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What a document, or a large section of it, is about, in its own sentences: `spans`, in order, each verbatim.
+
+    `section` is the section's heading, None for the whole document; `[start, end)` is what is summarised.
+    """
+
+    document: str
+    section: str | None
+    start: int
+    end: int
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    indexed: str = ""
+    """What its vector is made of."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain values, without what is embedded of it."""
+        row = {"section": self.section, "start": self.start, "end": self.end, "text": self.text}
+        return row | {"spans": [list(span) for span in self.spans]}
+
+    @staticmethod
+    def joined(text: str, spans: Sequence[tuple[int, int]]) -> str:
+        """Return the sentences of a document's text as one."""
+        return " ".join(text[a:b] for a, b in spans)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk found for a question; `score` is the fused relevance, comparable within one result list only.
 
@@ -129,6 +156,8 @@ class Hit:
     lexical: float = 0.0
     also: tuple[str, ...] = ()
     """Documents that hold the same passage under the same headings, and came after this one."""
+    about: str = ""
+    """What its document is about, where the prompt says it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as one entry of a hits file."""
@@ -139,6 +168,31 @@ class Hit:
         row |= {"section": c.section, "record": c.record, "start": c.start, "end": c.end}
         row |= {"also": list(self.also)} if self.also else {}
         return row | {"score": round(self.score, 6), "text": c.text}
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentHit:
+    """A document found for a question, with its summaries (the whole document's first) and its best passages.
+
+    `score` is comparable within one result list only.
+    """
+
+    document: str
+    title: str
+    score: float
+    summaries: tuple[Summary, ...] = ()
+    hits: tuple[Hit, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The summary of the whole document, "" where there is none."""
+        return next((s.text for s in self.summaries if s.section is None), "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the document as an entry of `doyen search --documents --json`."""
+        row = {"document": self.document, "title": self.title, "score": round(self.score, 6), "summary": self.summary}
+        sections = [s.as_dict() for s in self.summaries if s.section is not None]
+        return row | {"sections": sections, "hits": [h.as_dict() for h in self.hits]}
 
 
 @dataclass(frozen=True, slots=True)

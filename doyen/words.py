@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Chinese and Japanese write no spaces: there a character counts as a word.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -19,6 +20,8 @@ _ASCII_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 0x5F else 0
 _PART = re.compile(r"\d+|\D+")
 _OPAQUE = re.compile(r"\d{6,}|(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}", re.IGNORECASE)
 _SHORTEST_TELLING = 4
+_CHARACTER_WORDS = 0.6  # of Chinese or Japanese
+_LETTERS_A_WORD = 12  # where neither spaces nor characters divide words: Thai, Khmer
 
 
 def words(text: str) -> list[str]:
@@ -39,6 +42,21 @@ def telling_words(text: str) -> list[str]:
         w for w in found if len(w) >= _SHORTEST_TELLING or any(c.isdigit() for c in w) or (len(w) == 1 and w > "\u3000")
     ]
     return telling or found
+
+
+def length_of(found: Iterable[str]) -> float:
+    """Return how many words of English the `words` of a text amount to, whatever its script."""
+    return sum(_CHARACTER_WORDS if w >= "\u3040" else max(1.0, len(w) / _LETTERS_A_WORD) for w in found)
+
+
+def clip(text: str, most: float) -> str:
+    """Return the beginning of a text of at most `most` words, up to a space if there is one."""
+    end = len(text)
+    while end > 1 and length_of(words(text[:end])) > most:
+        shorter = end * 3 // 4 if length_of(words(text[:end])) > 1.5 * most else end - 1
+        space = text.rfind(" ", 1, shorter)
+        end = space if space > end // 2 else shorter
+    return text[:end].rstrip()
 
 
 def find(text: str, phrase: str, start: int = 0, end: int | None = None) -> int:

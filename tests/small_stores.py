@@ -11,7 +11,7 @@ import numpy as np
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import ByteCounter
 from doyen.index.lance import IndexEntry, IndexManifest
-from doyen.records import Chunk, Document, Hit
+from doyen.records import Chunk, Document, Hit, Summary
 
 
 class HashEmbedder:
@@ -70,9 +70,11 @@ def one_chunk_document(name, text, *, sha256="a", **item):
 
 
 def write_texts(index, embedder, texts, *, keep=(), **changes):
-    """Write name → text into the index, one chunk a document, without finishing."""
-    entries = [one_chunk_document(n, t, **changes) for n, t in texts.items()]
-    index.write(entries, embedder.embed(list(texts.values())), keep=keep)
+    """Write name → text into the index, one chunk and one summary a document, without finishing."""
+    summaries = {n: [Summary(n, None, 0, len(t), t, ((0, len(t)),), t)] for n, t in texts.items()}
+    entries = [one_chunk_document(n, t, summaries=summaries[n], **changes) for n, t in texts.items()]
+    vectors = embedder.embed(list(texts.values()))
+    index.write(entries, vectors, keep=keep, summary_vectors=vectors)
 
 
 def make_expert(folder: Path, settings: Settings | None = None) -> Path:

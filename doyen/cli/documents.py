@@ -18,6 +18,7 @@ from doyen.errors import UsageError
 if TYPE_CHECKING:
     from doyen.index.filtering import Where
     from doyen.index.lance import LanceIndex, StoredVersion
+    from doyen.records import DocumentHit
     from doyen.retrieval.hybrid import Retriever
 
 
@@ -78,13 +79,18 @@ def show_document(
     row = _version_row(stored)
     if stored.retired_at is None:
         row |= dataclasses.asdict(next(d for d in index.iter_documents() if d.id == document))
+        row["summaries"] = [s.as_dict() for s in index.summaries_of([document]).get(document, ())]
     row["page_offsets"] = [dataclasses.asdict(p) for p in pages]
     if json_:
         show(row | ({"text": body} if text else {}), "", True)
     elif text:
         sys.stdout.write(body + "\n")
     else:
-        show(row, "\n".join(f"{key:<12} {value}" for key, value in row.items() if key != "page_offsets"), False)
+        lines = [f"{key:<12} {value}" for key, value in row.items() if key not in ("page_offsets", "summaries")]
+        for summary in row.get("summaries", ()):
+            head = f"  › {summary['section']}: " if summary["section"] else f"{'summary':<12} "
+            lines.append(head + " ".join(summary["text"].split()))
+        show(row, "\n".join(lines), False)
 
 
 def versions(
@@ -163,20 +169,33 @@ def search(
         Path | None, typer.Option(help="Search for every question of a file.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The hits file to write.", show_default=False)] = None,
+    whole: Annotated[
+        bool, typer.Option("--documents", help="Find documents, for a broad question; each with its summary.")
+    ] = False,
     filter_: FilterOption = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Find passages."""
+    """Find passages, or documents."""
     from doyen.expert import open_retriever
 
     if sum(x is not None for x in (query, like, questions)) != 1 or (questions is None) != (out is None):
         raise UsageError("search takes a QUERY, or --like DOCUMENT, or --questions FILE with --out FILE")
+    if whole and query is None:
+        raise UsageError("--documents takes a QUERY", hint="doyen search QUERY --documents")
     folder = expert_folder(expert)
     retriever = open_retriever(folder, load_settings(folder))
     where = retriever.index.filter_condition(filter_) if filter_ else None
     if questions is not None and out is not None:
         _search_file(retriever, questions, out, k, where, json_)
+        return
+    if whole:
+        found = retriever.documents(query or "", k, where=where)
+        show(
+            [d.as_dict() for d in found],
+            "\n".join(map(_document_lines, range(1, k + 1), found)) or "nothing found",
+            json_,
+        )
         return
     if like is not None:
         hits = retriever.similar(like, k, where=where)
@@ -187,6 +206,17 @@ def search(
         for n, h in enumerate(hits, 1)
     ]
     show([h.as_dict() for h in hits], "\n".join(lines) or "nothing found", json_)
+
+
+def _document_lines(number: int, found: DocumentHit) -> str:
+    head = f"{number}. {found.document}  {found.title}  {found.score:.3f}"
+    places = ", ".join(dict.fromkeys(_place(h.as_dict()).removeprefix(found.document).strip() for h in found.hits))
+    lines = [
+        head,
+        f"   {' '.join(found.summary.split())}" if found.summary else "",
+        f"   in: {places}" if places else "",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def _also(documents: Sequence[str]) -> str:

@@ -53,7 +53,9 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
     for role, model in row["models"].items():
         missing = "" if model["fetched"] else f"  (not fetched: doyen models pull {model['name']})"
         lines.append(f"{role:<10} {model['name']}{missing}")
-    lines.append(f"documents  {row['documents']} ({row['pages']} pages with numbers, {row['chunks']} chunks)")
+    lines.append(
+        f"documents  {row['documents']} ({row['pages']} pages with numbers, {row['chunks']} chunks, {row['summaries']} summaries)"
+    )
     if recall := row["recall"]:
         lines.append(f"  search   finds {recall['value']:.1%} of the 10 nearest ({recall['queries']} sampled vectors)")
     lines += [f"  failed   {f['file']}: {f['reason']}" for f in row["failed"]]

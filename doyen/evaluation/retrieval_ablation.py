@@ -17,6 +17,7 @@ from doyen.evaluation.statistics import paired_difference
 SWITCHES: tuple[tuple[str, str, Any], ...] = (
     ("phrases", "retrieval.phrase_weight", 0.0),
     ("document signals", "retrieval.document_weight", 0.0),
+    ("summaries", "retrieval.summary_weight", 0.0),
     ("reranking", "rerank.name", ""),
 )
 """Stage after fusion, in their order → the setting that switches it, and the value that leaves it out."""

@@ -104,6 +104,7 @@ def build_examples(expert: Path | str, retriever: Retriever) -> ExamplesReport:
     manifest = dataclasses.asdict(report) | {
         "settings": settings.examples.__dict__,
         "passages": settings.answer.passages,
+        "document_summaries": settings.answer.document_summaries,
     }
     manifest["sha256"] = hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest()
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -137,7 +138,12 @@ def _mix(
         )
         parts = {name: [q for q in split if q.split == name] for name in ("train", "validation")}
         mix = build_mix(
-            parts["train"], parts["validation"], retriever, settings.examples, passages=settings.answer.passages
+            parts["train"],
+            parts["validation"],
+            retriever,
+            settings.examples,
+            passages=settings.answer.passages,
+            document_summaries=settings.answer.document_summaries,
         )
         train, validation = mix.train, mix.validation
         left_out += mix.left_out

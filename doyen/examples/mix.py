@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from doyen.config import ExamplesSettings
 from doyen.errors import ExamplesError
-from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages
+from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages, with_summaries
 from doyen.records import Chunk, Example, Hit, Nearness, Question, SourceSpan
 from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.neighbours import hits_for
@@ -40,8 +40,11 @@ def build_mix(
     settings: ExamplesSettings,
     *,
     passages: int,
+    document_summaries: bool = False,
 ) -> Mix:
     """Make examples of questions with `passages` passages each, in the order that the retriever gives.
+
+    With `document_summaries` the passages say what their documents are about, as in serving with that setting.
 
     A validation question is shown the passages that search finds, gold among them or not ("missed"), and once more
     without its gold passage: refusal is calibrated on both.
@@ -63,10 +66,16 @@ def build_mix(
     depth = max(SEARCH_DEPTH, hits_for(passages))
     hits = dict(zip([q.id for q in both], retriever.search_many([q.question for q in both], depth), strict=True))
     mix = Mix()
+
+    def as_served(shown: Sequence[Hit]) -> Sequence[Hit]:
+        summaries = retriever.index.summaries_of([h.chunk.document for h in shown]) if document_summaries else {}
+        return with_summaries(shown, summaries)
+
+    made = (retriever, settings, passages, rng, mix.left_out, as_served)
     for q in train:
-        mix.train += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, validating=False)
+        mix.train += _variants(q, hits[q.id], *made, validating=False)
     for q in validation:
-        mix.validation += _variants(q, hits[q.id], retriever, settings, passages, rng, mix.left_out, validating=True)
+        mix.validation += _variants(q, hits[q.id], *made, validating=True)
     rng.shuffle(mix.train)
     return mix
 
@@ -79,6 +88,7 @@ def _variants(
     passages: int,
     rng: random.Random,
     left_out: Counter[str],
+    as_served: Callable[[Sequence[Hit]], Sequence[Hit]],
     *,
     validating: bool,
 ) -> list[Example]:
@@ -86,7 +96,7 @@ def _variants(
     draw_passages, draw_abstain, draw_closed = rng.random(), rng.random(), rng.random()
     closed = draw_closed < settings.closed_book_share
     if not q.answerable:
-        found = [_shown(q, retriever.passages(hits, passages), REFUSAL, "abstain")] if hits else []
+        found = [_shown(q, as_served(retriever.passages(hits, passages)), REFUSAL, "abstain")] if hits else []
         return found + ([_example(q, closed_book_messages(q.question), REFUSAL, "closed-book")] if closed else [])
     if not q.answers:
         left_out["without an answer"] += 1
@@ -99,6 +109,7 @@ def _variants(
     if shown is None:
         left_out["gold document not in the index" if q.gold else "without gold evidence"] += 1
     else:
+        shown = list(as_served(shown))
         support = _supporting(q, [hit for hit in shown if _is_gold(q, hit.chunk)])
     if validating and shown and not support:
         found.append(_shown(q, shown, REFUSAL, "missed"))
@@ -109,7 +120,7 @@ def _variants(
     beside = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)]
     without = [h for h in retriever.passages(beside, passages) if not _answers(q, h.chunk)]
     if q.gold and without and (validating or draw_abstain < settings.abstain_share):
-        found.append(_shown(q, without, REFUSAL, "abstain"))
+        found.append(_shown(q, as_served(without), REFUSAL, "abstain"))
     if closed:
         found.append(
             _example(q, closed_book_messages(q.question), q.answers[0], "closed-book", [h.chunk for h in support])

@@ -29,6 +29,7 @@ from doyen.models.engine import (
     template_hash,
     working_dtype,
 )
+from doyen.prompts import shows_summaries
 from doyen.records import Example
 
 Say = Callable[[str], None]
@@ -89,6 +90,8 @@ def prepare(
         "left_out": dict(left_out),
         "variants": variants,
     }
+    if any(shows_summaries(e.messages) for e in train):
+        summary["document_summaries"] = True
     return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [])
 
 

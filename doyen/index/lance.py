@@ -1,4 +1,4 @@
-"""The store of one expert: chunks, vectors, documents and their versions in LanceDB tables, searched and kept in step.
+"""The store of one expert: chunks, summaries, vectors, documents and their versions in LanceDB tables, searched and kept in step.
 
 Enters: documents and chunks with their vectors. Leaves: rows with cosine or BM25 scores, chunks, texts, versions. This
 class is the front of rows.py, writing.py, maintenance.py, vectors.py; it knows no files, no models and no fusion.
@@ -37,10 +37,11 @@ from doyen.index.rows import (
     version_from,
 )
 from doyen.index.searching import ChunkSearch, FoundRow
+from doyen.index.summaries import SummarySearch
 from doyen.index.tables import Tables, rows_of, rows_with
 from doyen.index.vector_matrix import Recall
 from doyen.index.vectors import StoredVectors
-from doyen.records import Chunk, Page
+from doyen.records import Chunk, Page, Summary
 from doyen.sources.item import Item
 
 __all__ = ["IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
@@ -81,7 +82,7 @@ def is_index(folder: Path) -> bool:
 
 
 class LanceIndex:
-    """The embedded store of one expert: a folder with `manifest.json` and three LanceDB tables."""
+    """The embedded store of one expert: a folder with `manifest.json` and four LanceDB tables."""
 
     def __init__(self, folder: Path, manifest: IndexManifest) -> None:
         self.folder = folder
@@ -89,6 +90,7 @@ class LanceIndex:
         self.tables = Tables.open(folder, manifest.dim)
         self._vectors = StoredVectors(self.tables)
         self._search = ChunkSearch(self.tables)
+        self._summaries = SummarySearch()
 
     @classmethod
     def open(cls, folder: Path) -> LanceIndex:
@@ -292,6 +294,34 @@ class LanceIndex:
         """Return row → chunk for rows that a search found; those that the table has no more are absent."""
         return self._search.chunks_at(rows)
 
+    # ---- summaries
+
+    def summary_count(self) -> int:
+        """Return the number of summaries, of documents and sections."""
+        return int(self.tables.summaries.count_rows())
+
+    def summaries_of(self, documents: Sequence[str]) -> dict[str, list[Summary]]:
+        """Return the summaries of documents that have some: the whole document's first, then its sections' in order."""
+        return self._search.retried(lambda: self._summaries.of(self._search.tables, documents))
+
+    def summary_nearness(self, vector: NDArray[np.float32], documents: Collection[str]) -> dict[str, float]:
+        """Return document → cosine of its summary to a unit vector `(dim,)`, of the named ones that have one."""
+        return self._search.retried(lambda: self._summaries.nearness(self._search.tables, vector, documents))
+
+    def nearest_summaries(
+        self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None
+    ) -> dict[str, float]:
+        """Return the documents of nearest summary with their cosines, best first.
+
+        `where` is what `filter_condition` returns; a SQL condition is on chunks, and lets no summary through.
+        """
+        among = where.ids if isinstance(where, DocumentSet) else None if where is None else frozenset[str]()
+        return self._search.retried(lambda: self._summaries.nearest(self._search.tables, vector, limit, among))
+
+    def titles_of(self, documents: Sequence[str]) -> dict[str, str]:
+        """Return document → title, of those that are indexed."""
+        return {row["id"]: row["title"] for row in rows_with(self.tables.documents, ("id", "title"), "id", documents)}
+
     def filter_condition(self, filters: Filters) -> DocumentSet:
         """Return the documents that meet all filters (doyen/index/filtering.py), as `where` of a search takes them.
 
@@ -341,16 +371,25 @@ class LanceIndex:
         """
         return self._vectors.find(texts)
 
-    def write(self, batch: Sequence[IndexEntry], vectors: NDArray[np.float32], *, keep: Sequence[str] = ()) -> None:
+    def write(
+        self,
+        batch: Sequence[IndexEntry],
+        vectors: NDArray[np.float32],
+        *,
+        keep: Sequence[str] = (),
+        summary_vectors: NDArray[np.float32] | None = None,
+    ) -> None:
         """Replace the documents of some items by a batch that has all documents of these items, in one step.
 
-        `vectors` `(chunks in all, dim)` are in the order of the batch. What the store has of these items and the batch
+        `vectors` `(chunks in all, dim)` and `summary_vectors` `(summaries in all, dim)` are in the order of the batch. What
+        the store has of these items and the batch
         lacks is retired, except the ids in `keep`, which stay with the item's new hash and stamp. The store numbers the
         versions; what the documents and chunks say is ignored.
         """
         if batch:
-            writing.write(self.tables, batch, vectors, keep)
+            writing.write(self.tables, batch, vectors, keep, summary_vectors)
             self._vectors.added([chunk.indexed for entry in batch for chunk in entry.chunks])
+            self._vectors.added([summary.indexed for entry in batch for summary in entry.summaries])
 
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""

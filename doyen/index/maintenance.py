@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.tables import TABLES, Tables, delete_where, rows_of
+from doyen.index.tables import PARTS, TABLES, Tables, delete_where, rows_of
 from doyen.index.vector_matrix import FRAGMENT_ROWS
 from doyen.index.vector_writing import write_snapshot
 from doyen.index.writing import erase, retire
@@ -30,7 +30,7 @@ _FTS_MEMORY_MIB = 64
 def recover(tables: Tables) -> int:
     """Undo what an interrupted write left over; return how many documents it touched.
 
-    Chunks whose revision is not their document's go, and retired copies of what is still current; an erasure that was
+    Chunks and summaries whose revision is not their document's go, and retired copies of what is still current; an erasure that was
     begun is done again. A document that lacks chunks is retired, so that the next ingest reads it anew. Takes 24 bytes
     of memory a document.
     """
@@ -39,20 +39,23 @@ def recover(tables: Tables) -> int:
     erase(tables, tables.erasing)
     keys, stated = _current(tables)
     stored = np.zeros(len(keys), dtype=np.int64)
-    stale: dict[int, set[str]] = defaultdict(set)
+    stale: dict[str, dict[int, set[str]]] = {name: defaultdict(set) for name in PARTS}
 
-    def count(places: NDArray[np.intp], held: NDArray[np.bool_], batch: Any) -> None:
-        np.add.at(stored, places[held], 1)
-        _note(stale, batch, np.flatnonzero(~held), "document")
+    for name in PARTS:
 
-    _each(tables.chunks, "document", keys, count)
-    _delete_revisions(tables.chunks, "document", stale)
+        def take(places: NDArray[np.intp], held: NDArray[np.bool_], batch: Any, name: str = name) -> None:
+            if name == "chunks":
+                np.add.at(stored, places[held], 1)
+            _note(stale[name], batch, np.flatnonzero(~held), "document")
+
+        _each(getattr(tables, name), "document", keys, take)
+        _delete_revisions(getattr(tables, name), "document", stale[name])
     copies: dict[int, set[str]] = defaultdict(set)
     _each(tables.versions, "id", keys, lambda _, held, batch: _note(copies, batch, np.flatnonzero(held), "id"))
     _delete_revisions(tables.versions, "id", copies)
     lacking = _ids_of(tables, keys[stored != stated])
     retire(tables, lacking)
-    return len({*lacking, *(i for ids in stale.values() for i in ids), *(i for ids in copies.values() for i in ids)})
+    return len({*lacking, *(i for found in (*stale.values(), copies) for ids in found.values() for i in ids)})
 
 
 def _current(tables: Tables) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,14 +1,14 @@
-"""What stands in the store's three tables, and the records ↔ rows.
+"""What stands in the store's four tables, and the records ↔ rows.
 
 Enters: documents, chunks, vectors. Leaves: Arrow tables for writing, records from rows. Knows no table handle.
-`revision` is a random number of one write: a chunk counts only where its document's row has the same one.
+`revision` is a random number of one write: a chunk or summary counts only where its document's row has the same one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.index.duplicates import SKETCH_BYTES, sketch
-from doyen.records import Chunk, Document, Page
+from doyen.records import Chunk, Document, Page, Summary
 from doyen.words import name_words
 
 CHUNK_COLUMNS = (
     *("document", "start", "end", "text", "context", "pages", "section", "record"),
     *("sha256", "version", "language", "labels"),
 )
+SUMMARY_COLUMNS = ("document", "section", "start", "end", "text", "span_starts", "span_ends", "indexed")
 DOCUMENT_COLUMNS = (
     *("id", "root", "source", "item", "item_sha256", "stamp", "sha256", "version", "title", "media_type"),
     *("language", "labels", "modified_at", "metadata", "page_starts", "chunks", "characters"),
@@ -48,6 +49,7 @@ class IndexEntry:
     item_sha256: str = ""
     stamp: str = ""
     sketch: bytes | None = None
+    summaries: Sequence[Summary] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class StoredVersion:
 
 
 def schema_of(table: str, dim: int) -> Any:
-    """Return the Arrow schema of `chunks`, `documents` or `versions`; `dim` is the length of a vector."""
+    """Return the Arrow schema of `chunks`, `summaries`, `documents` or `versions`; `dim` is the length of a vector."""
     import pyarrow as pa
 
     text = pa.string()
@@ -113,6 +115,14 @@ def schema_of(table: str, dim: int) -> Any:
             ("document", text), ("start", pa.int64()), ("end", pa.int64()), ("text", text), ("context", text),
             ("searched", text), ("pages", pa.list_(pa.int32())), ("section", text), ("record", text), *common,
             ("revision", pa.int64()), ("hash", pa.int64()), ("vector", pa.list_(pa.float16(), dim)),
+        ]  # fmt: skip
+        return pa.schema(fields)
+    if table == "summaries":
+        places = [(name, pa.list_(pa.int64())) for name in ("span_starts", "span_ends")]
+        fields = [
+            ("document", text), ("section", text), ("start", pa.int64()), ("end", pa.int64()), ("text", text), *places,
+            ("indexed", text), *common, ("revision", pa.int64()), ("hash", pa.int64()),
+            ("vector", pa.list_(pa.float16(), dim)),
         ]  # fmt: skip
         return pa.schema(fields)
     fields = [
@@ -147,12 +157,50 @@ def chunk_table(chunks: Sequence[Chunk], revision: int, vectors: NDArray[np.floa
     columns["searched"] = [searched_text(c) for c in chunks]
     columns["hash"] = [chunk_hash(c.indexed) for c in chunks]
     columns["revision"] = [revision] * len(chunks)
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    columns["vector"] = vector_column(vectors)
     columns["pages"] = [list(p) for p in columns["pages"]]
     columns["labels"] = [list(v) for v in columns["labels"]]
     arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, type=f.type) for f in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def vector_column(vectors: NDArray[np.float32]) -> Any:
+    """Return vectors `(n, dim)` as a column of float16."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+
+
+def summary_table(
+    entries: Sequence[IndexEntry], versions: Mapping[str, int], revision: int, vectors: NDArray[np.float32], schema: Any
+) -> Any:
+    """Return rows of the summaries table; `vectors` `(n, dim)` in the order of the entries and their summaries."""
+    import pyarrow as pa
+
+    rows = [
+        {
+            **{name: getattr(summary, name) for name in ("document", "section", "start", "end", "text", "indexed")},
+            "span_starts": [a for a, _ in summary.spans],
+            "span_ends": [b for _, b in summary.spans],
+            "sha256": entry.document.sha256,
+            "version": versions[entry.document.id],
+            "language": entry.document.language,
+            "labels": list(entry.document.labels),
+            "revision": revision,
+            "hash": chunk_hash(summary.indexed),
+        }
+        for entry in entries
+        for summary in entry.summaries
+    ]
+    table = pa.Table.from_pylist(rows, schema=schema.remove(schema.get_field_index("vector")))
+    return table.append_column(schema.field("vector"), vector_column(vectors))
+
+
+def summary_from(row: dict[str, Any]) -> Summary:
+    """Return the summary of a row of SUMMARY_COLUMNS."""
+    values = {name: row[name] for name in SUMMARY_COLUMNS if not name.startswith("span_")}
+    return Summary(**values, spans=tuple(zip(row["span_starts"], row["span_ends"], strict=True)))
 
 
 def document_row(entry: IndexEntry, version: int, revision: int) -> dict[str, Any]:

@@ -55,6 +55,11 @@ class ChunkSearch:
         self._lock = threading.Lock()
         self._text_indexed = False
 
+    @property
+    def tables(self) -> Tables:
+        """The tables as they are open now."""
+        return self._tables
+
     def prepared(self) -> bool:
         """Return whether there is a snapshot of the vectors, or nothing to make one of."""
         return self._matrices.current() is not None or not self._tables.chunks.count_rows()
@@ -68,7 +73,7 @@ class ChunkSearch:
 
     def nearest(self, vector: Floats, limit: int, where: Where | None = None) -> list[FoundRow]:
         """Return the rows of highest cosine to a unit vector `(dim,)`."""
-        return self._retried(lambda: self._nearest(vector, limit, where))
+        return self.retried(lambda: self._nearest(vector, limit, where))
 
     def _nearest(self, vector: Floats, limit: int, where: Where | None) -> list[FoundRow]:
         snapshot = self._matrices.current()
@@ -119,7 +124,7 @@ class ChunkSearch:
         """Return the rows of highest BM25 score for the words of a question (any of them)."""
         if not words.strip():
             return []
-        return self._retried(lambda: self._matching(words, limit, where))
+        return self.retried(lambda: self._matching(words, limit, where))
 
     def _matching(self, words: str, limit: int, where: Where | None) -> list[FoundRow]:
         if not self._text_indexed:
@@ -145,7 +150,7 @@ class ChunkSearch:
 
     def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
         """Return row → chunk; rows that the table has no more are absent."""
-        found = self._retried(lambda: self._take(rows, CHUNK_COLUMNS))
+        found = self.retried(lambda: self._take(rows, CHUNK_COLUMNS))
         return {row["_rowid"]: chunk_from(row) for row in found}
 
     def _take(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -202,7 +207,7 @@ class ChunkSearch:
 
     # ---- a store that goes away
 
-    def _retried(self, work: Callable[[], T]) -> T:
+    def retried(self, work: Callable[[], T]) -> T:
         """Do the work; if the store fails, open it again and do it once more. Raises StoreError if that fails too."""
         try:
             return work()

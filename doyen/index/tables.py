@@ -1,6 +1,6 @@
-"""The three LanceDB tables of a store and the marks beside them. Knows the rows' names, not what they mean.
+"""The four LanceDB tables of a store and the marks beside them. Knows the rows' names, not what they mean.
 
-`chunks` (passages, vectors, full text), `documents` (current versions), `versions` (retired ones). `writing` says that a
+`chunks` (passages, vectors, full text), `summaries` (with vectors), `documents` (current versions), `versions` (retired ones). `writing` says that a
 write was begun and no `finish` followed, `erasing.json` which documents are to vanish from the files too.
 """
 
@@ -16,7 +16,9 @@ from typing import Any
 from doyen.config import write_atomic
 from doyen.index.rows import one_of, schema_of
 
-TABLES = ("chunks", "documents", "versions")
+TABLES = ("chunks", "summaries", "documents", "versions")
+PARTS = ("chunks", "summaries")
+"""Tables whose rows belong to a row of `documents`."""
 _INDEX_CACHE_BYTES = 128 << 20
 # Every write makes a state of the table that lists all its files: LanceDB's default of 1 GiB fills up with them.
 _METADATA_CACHE_BYTES = 32 << 20
@@ -31,6 +33,7 @@ class Tables:
     folder: Path
     dim: int
     chunks: Any
+    summaries: Any
     documents: Any
     versions: Any
 

@@ -1,7 +1,7 @@
 """Documents and chunks into the tables, in an order that a crash cannot break.
 
-One write is: old rows copied to `versions`; new chunks added; the documents' rows replaced — the commit, by which alone
-the new state counts —; old chunks deleted. Before the commit the old state is whole, after it the new one; `recover`
+One write is: old rows copied to `versions`; new chunks and summaries added; the documents' rows replaced — the commit, by
+which alone the new state counts —; old chunks and summaries deleted. Before the commit the old state is whole, after it the new one; `recover`
 (maintenance.py) takes away what the interruption left over. Knows no model and no file format.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.rows import IndexEntry, chunk_table, document_row, one_of
-from doyen.index.tables import Tables, delete_where, rows_with
+from doyen.index.rows import IndexEntry, chunk_table, document_row, one_of, summary_table
+from doyen.index.tables import PARTS, Tables, delete_where, rows_with
 from doyen.records import Chunk
 from doyen.sources.item import Item
 
@@ -25,13 +25,23 @@ _RETIRED_AT_ONCE = 50
 _HEAD = ("id", "item", "sha256", "version")
 
 
-def write(tables: Tables, batch: Sequence[IndexEntry], vectors: NDArray[np.float32], keep: Sequence[str]) -> None:
+def write(
+    tables: Tables,
+    batch: Sequence[IndexEntry],
+    vectors: NDArray[np.float32],
+    keep: Sequence[str],
+    summary_vectors: NDArray[np.float32] | None = None,
+) -> None:
     """Replace the documents of the batch's items; see `LanceIndex.write`."""
     import pyarrow as pa
 
-    count = sum(len(entry.chunks) for entry in batch)
-    if len(vectors) != count:
-        raise ValueError(f"{count} chunks, but {len(vectors)} vectors: their length differs")
+    count, summaries = (sum(len(getattr(entry, part)) for entry in batch) for part in PARTS)
+    of_summaries = np.empty((0, tables.dim), np.float32) if summary_vectors is None else summary_vectors
+    if len(vectors) != count or len(of_summaries) != summaries:
+        raise ValueError(
+            f"{count} chunks and {summaries} summaries, but {len(vectors)} and {len(of_summaries)} vectors: "
+            "their length differs"
+        )
     by_id = {entry.document.id: entry for entry in batch}
     if len(by_id) != len(batch):
         raise ValueError("a document stands twice in one batch")
@@ -49,9 +59,20 @@ def write(tables: Tables, batch: Sequence[IndexEntry], vectors: NDArray[np.float
     if count:
         chunks = [chunk for e in batch for chunk in _numbered(e, versions[e.document.id])]
         tables.chunks.add(chunk_table(chunks, revision, vectors, tables.chunks.schema))
+    if summaries:
+        table = summary_table(batch, versions, revision, of_summaries, tables.summaries.schema)
+        tables.summaries.add(table)
     rows += _kept_rows(tables, kept, batch)
     _commit(tables, pa.Table.from_pylist(rows, schema=tables.documents.schema), items, new=not old)
-    delete_where(tables.chunks, "document", [*replaced, *gone], also=f"revision != {revision}")
+    _delete_parts(tables, [*replaced, *gone], also=f"revision != {revision}")
+
+
+def _delete_parts(tables: Tables, documents: Sequence[str], *, also: str = "") -> None:
+    """Delete chunks and summaries of documents; a table that has none is not written to."""
+    for name in PARTS:
+        table = getattr(tables, name)
+        if name == "chunks" or table.count_rows():
+            delete_where(table, "document", documents, also=also)
 
 
 def _heads(tables: Tables, items: Sequence[str], ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -110,7 +131,7 @@ def retire(tables: Tables, documents: Sequence[str]) -> None:
     tables.begin()
     keep_versions(tables, documents)
     delete_where(tables.documents, "id", documents)
-    delete_where(tables.chunks, "document", documents)
+    _delete_parts(tables, documents)
 
 
 def erase(tables: Tables, documents: Sequence[str]) -> None:
@@ -120,7 +141,7 @@ def erase(tables: Tables, documents: Sequence[str]) -> None:
     tables.begin_erasing(documents)
     delete_where(tables.documents, "id", documents)
     delete_where(tables.versions, "id", documents)
-    delete_where(tables.chunks, "document", documents)
+    _delete_parts(tables, documents)
 
 
 def touch(tables: Tables, items: Sequence[Item]) -> None:

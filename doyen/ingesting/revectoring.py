@@ -1,4 +1,4 @@
-"""An index → the same index with the vectors of another embedder, from the stored chunks; no source is read again.
+"""An index → the same index with the vectors of another embedder, from the stored chunks and summaries; no source is read again.
 
 Enters: an expert's index and an embedder. Leaves: a new index in the old one's place, exchanged in one step, and the old
 vectors in a file, so that going back costs no time. Knows nothing of how the embedder was made.
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from doyen.config import Settings, write_atomic
 from doyen.embedding import Embedder
 from doyen.index.lance import LanceIndex
-from doyen.index.rows import matrix
-from doyen.index.tables import rows_of
+from doyen.index.rows import matrix, vector_column
+from doyen.index.tables import PARTS, rows_of
 from doyen.ingesting.faults import FAILED_FILE, WARNINGS_FILE
 from doyen.ingesting.opening import index_folder, only_writer, writing_store
 from doyen.records import indexed_text
@@ -76,7 +76,7 @@ def revector(
     known: OldVectors | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Give every chunk of the expert's index the vector of embedder `name`; return how many had to be computed.
+    """Give every chunk and summary of the expert's index the vector of embedder `name`; return how many had to be computed.
 
     The index that is searched stays as it is until the new one is whole; then the two are exchanged. `load` opens the
     embedder; its fingerprint goes into the index's manifest. `keep` is a folder for the old vectors, `known` has vectors
@@ -125,28 +125,36 @@ def _fill(
     known: OldVectors,
     progress: Progress | None,
 ) -> int:
-    """Write the chunks with new vectors, and the old vectors into `keep`; memory holds _AT_ONCE chunks."""
-    import pyarrow as pa
-
-    schema = new.tables.chunks.schema
-    total, done, computed = old.chunk_count(), 0, 0
+    """Write chunks, then summaries with new vectors, and the old vectors into `keep`; memory holds _AT_ONCE of them."""
+    total, done, computed = old.chunk_count() + old.summary_count(), 0, 0
     kept = _arrays(keep, total, old.manifest.dim) if keep else None
-    for rows in _slices(old.tables.chunks, schema.names):
-        texts = list(map(indexed_text, rows["context"].to_pylist(), rows["text"].to_pylist()))
+    for name, rows in ((part, rows) for part in PARTS for rows in _slices(getattr(old.tables, part))):
+        texts = _texts(name, rows)
         hashes = rows["hash"].to_numpy()
         if kept:
             kept[0][done : done + len(texts)] = hashes
             kept[1][done : done + len(texts)] = matrix(rows["vector"], old.manifest.dim)
         there, vectors = known.find(hashes, embedder.dim)
+        if name == "summaries":  # that of a short document is one of its chunks
+            stored, own = new.vectors_for(texts)
+            vectors[stored], there = own[stored], there | stored
         missing = np.flatnonzero(~there).tolist()
         vectors[missing] = embedder.embed([texts[i] for i in missing])
-        flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
-        column = pa.FixedSizeListArray.from_arrays(flat, embedder.dim)
-        new.tables.chunks.add(rows.set_column(rows.schema.get_field_index("vector"), schema.field("vector"), column))
+        table = getattr(new.tables, name)
+        place, field = rows.schema.get_field_index("vector"), table.schema.field("vector")
+        table.add(rows.set_column(place, field, vector_column(vectors)))
         done, computed = done + len(texts), computed + len(missing)
         if progress:
             progress(done, total)
     return computed
+
+
+def _texts(name: str, rows: Any) -> list[str]:
+    """Return what is embedded of rows of a table."""
+    if name == "summaries":
+        found: list[str] = rows["indexed"].to_pylist()
+        return found
+    return list(map(indexed_text, rows["context"].to_pylist(), rows["text"].to_pylist()))
 
 
 def _arrays(folder: Path, rows: int, dim: int) -> tuple[Any, Any]:
@@ -157,12 +165,12 @@ def _arrays(folder: Path, rows: int, dim: int) -> tuple[Any, Any]:
     return hashes, create(folder / "vectors.npy", mode="w+", dtype=np.float16, shape=(rows, dim))
 
 
-def _slices(table: Any, columns: Sequence[str]) -> Any:
+def _slices(table: Any) -> Any:
     """Yield all rows in Arrow tables of about _AT_ONCE rows."""
     import pyarrow as pa
 
     held: list[Any] = []
-    for batch in rows_of(table, columns):
+    for batch in rows_of(table, table.schema.names):
         held.append(batch)
         if sum(b.num_rows for b in held) >= _AT_ONCE:
             yield pa.Table.from_batches(held)

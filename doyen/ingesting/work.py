@@ -116,7 +116,7 @@ class Work:
 
     def _keep_originals(self, task: ParseTask, parsed: Parsed) -> None:
         wanted = self._job.settings.documents.keep_originals
-        if any(wanted_original(wanted, Path(document.id).suffix) for document, _, _ in parsed.documents):
+        if any(wanted_original(wanted, Path(document.id).suffix) for document, *_ in parsed.documents):
             with writing_store():
                 keep_original(self._job.expert, task.data, task.sha256, Path(task.name).suffix)
 

@@ -110,8 +110,8 @@ class BatchWriter:
     def add(self, task: ParseTask, parsed: Parsed, before: IndexedItem | None) -> None:
         """Take an item with all of its documents."""
         batch = self._batch
-        for document, chunks, sketch in parsed.documents:
-            entry = IndexEntry(document, task.root, chunks, task.id, task.sha256, task.stamp, sketch)
+        for document, chunks, sketch, summaries in parsed.documents:
+            entry = IndexEntry(document, task.root, chunks, task.id, task.sha256, task.stamp, sketch, summaries)
             batch.entries.append(entry)
             batch.chunks += len(chunks)
             batch.characters += len(document.text)
@@ -131,6 +131,7 @@ class BatchWriter:
         """Start embedding the batch in hand, and meanwhile write the one before it."""
         batch, self._batch = self._batch, _Batch()
         texts = [chunk.indexed for entry in batch.entries for chunk in entry.chunks]
+        texts += [summary.indexed for entry in batch.entries for summary in entry.summaries]
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unique = list(rows)
         found, vectors = self._index.vectors_for(unique)
@@ -152,12 +153,14 @@ class BatchWriter:
         if done.missing is not None:
             done.vectors[~done.found] = done.missing.result()
         with writing_store():
-            self._index.write(done.batch.entries, done.vectors[done.place], keep=done.batch.keep)
+            vectors = done.vectors[done.place]
+            own, summaries = vectors[: done.batch.chunks], vectors[done.batch.chunks :]
+            self._index.write(done.batch.entries, own, keep=done.batch.keep, summary_vectors=summaries)
         self._count(done)
 
     def _count(self, done: _UnderWay) -> None:
         self._report.chunks += done.batch.chunks
-        self._report.reused += int(done.found[done.place].sum())
+        self._report.reused += int(done.found[done.place[: done.batch.chunks]].sum())
         present: dict[str, set[str]] = {}
         for entry in done.batch.entries:
             present.setdefault(entry.item, set()).add(entry.document.id)

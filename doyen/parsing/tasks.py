@@ -1,4 +1,4 @@
-"""One item's bytes → its documents cut into chunks: what a worker process does.
+"""One item's bytes → its documents cut into chunks, and their summaries: what a worker process does.
 
 Enters: a `ParseTask`. Leaves: a `Parsed`, or the reason of the failure. Knows no sources, no embedder, no store.
 """
@@ -15,7 +15,8 @@ from doyen.errors import DocumentError
 from doyen.index.duplicates import sketch
 from doyen.parsing.limits import Limits
 from doyen.parsing.worker import TaskFailedError
-from doyen.records import Chunk, Document
+from doyen.records import Chunk, Document, Summary
+from doyen.summarising import summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ class ParseTask:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What an item holds: (document, chunks, sketch) each; failures and warnings are pairs (document id, reason)."""
+    """What an item holds: (document, chunks, sketch, summaries) each; failures and warnings are pairs (document id, reason)."""
 
-    documents: list[tuple[Document, list[Chunk], bytes]]
+    documents: list[tuple[Document, list[Chunk], bytes, list[Summary]]]
     failures: list[tuple[str, str]]
     warnings: list[tuple[str, str]]
 
@@ -75,8 +76,8 @@ class Parser:
         too_much = self.limits.too_much(sum(len(document.text) for document in read.documents))
         if too_much:
             raise TaskFailedError(f"{task.name} {too_much}")
-        documents = [
-            (document, chunk_document(document, self.counter, max_tokens=self.max_tokens), sketch(document.text))
-            for document in read.documents
-        ]
-        return Parsed(documents, list(read.failures), list(read.warnings))
+        return Parsed([self._parts(document) for document in read.documents], list(read.failures), list(read.warnings))
+
+    def _parts(self, document: Document) -> tuple[Document, list[Chunk], bytes, list[Summary]]:
+        chunks = chunk_document(document, self.counter, max_tokens=self.max_tokens)
+        return document, chunks, sketch(document.text), summarise(document, chunks)

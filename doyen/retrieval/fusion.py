@@ -1,14 +1,15 @@
 """Two candidate lists of one question → one ranking. Knows no index and no embedder.
 
 A convex combination of cosine and BM25, each scaled to its best candidate (Bruch et al. 2023, arXiv 2210.11934), whose
-weights follow the evidence, plus phrases of the question in the passage and the match with the document's name. See LOG.md for the measurements.
+weights follow the evidence, plus phrases of the question in the passage, the match with the document's name, and the
+nearness of its summary. See LOG.md for the measurements.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -81,16 +82,18 @@ def fuse(
     chunks: Mapping[int, Chunk],
     settings: RetrievalSettings,
     languages: Collection[str] = (),
+    nearness: Mapping[str, float] | None = None,
 ) -> list[Hit]:
     """Turn the rows found for a question, with their chunks, into hits, best first; rows without a chunk are gone.
 
-    `languages` are those that the embedder was trained on (empty: all).
+    `languages` are those that the embedder was trained on (empty: all), `nearness` the cosines of documents' summaries.
     """
     found = [f for f in found if f.row.row in chunks]
     passages = {f.row.row: stem_sequence(chunks[f.row.row].indexed, terms.language) for f in found}
     weights = weigh(terms, found, chunks, passages, settings, languages)
     names = name_matches(terms, [chunks[f.row.row] for f in found]) if settings.document_weight else {}
     best_cosine, best_bm25 = _best(found)
+    about = shares(nearness or {})
     hits = []
     for f in found:
         if f.cosine < _LEAST_SIMILARITY and not f.bm25:
@@ -98,8 +101,17 @@ def fuse(
         score = weights.dense * max(f.cosine, 0.0) / best_cosine + weights.text * f.bm25 / best_bm25
         score += settings.phrase_weight * phrase_match(terms, passages[f.row.row])
         score += settings.document_weight * _apart(f.row.start) * names.get(f.row.document, 0.0)
+        score += settings.summary_weight * about(f.row.document)
         hits.append(Hit(chunks[f.row.row], score, f.cosine, f.bm25))
     return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))
+
+
+def shares(nearness: Mapping[str, float]) -> Callable[[str], float]:
+    """Return document → how near its summary is, as a share of the nearest; the mean of the others where it has none."""
+    best_ = max([1e-6, *nearness.values()])
+    scaled = {document: max(cosine, 0.0) / best_ for document, cosine in nearness.items()}
+    mean = sum(scaled.values()) / max(len(scaled), 1)
+    return lambda document: scaled.get(document, mean)
 
 
 def _apart(start: int) -> float:

@@ -17,8 +17,9 @@ from doyen.errors import StoreError
 from doyen.index.filtering import Where
 from doyen.index.lance import LanceIndex, same_vectors
 from doyen.index.searching import FoundRow
-from doyen.records import Hit
+from doyen.records import DocumentHit, Hit
 from doyen.reranking import Reranker, best_first
+from doyen.retrieval.by_document import best_documents
 from doyen.retrieval.copies import fold_duplicates
 from doyen.retrieval.fusion import foremost, fuse, merged
 from doyen.retrieval.neighbours import MOST_CHUNKS, hits_for, join_neighbours
@@ -64,17 +65,42 @@ class Retriever:
         return [self._search(question, vector, k, where) for question, vector in zip(questions, vectors, strict=True)]
 
     def _search(self, question: str, vector: NDArray[np.float32], k: int, where: Where | None) -> list[Hit]:
+        wanted = max(k, self.reranked) if self.reranker else k
+        return self._reranked(question, self._fused(question, vector, wanted, where))[:k]
+
+    def _fused(self, question: str, vector: NDArray[np.float32], wanted: int, where: Where | None) -> list[Hit]:
+        """Return hits by fused score, of which the first `wanted` are sure."""
         terms = question_terms(question)
         if not terms.stems:
             return []
-        wanted = max(k, self.reranked) if self.reranker else k
         limit = max(self.settings.candidates, wanted)
         text = _BESIDE.submit(self.index.matching_rows, terms.text, limit, where=where)
         dense = self.index.nearest_rows(vector, limit, where=where)
         found = foremost(merged(dense, text.result(), vector), wanted)
         chunks = self.index.chunks_at([one.row.row for one in found])
-        hits = fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages), near=_NEAR)
-        return self._reranked(question, hits)[:k]
+        near = self._nearness(vector, [one.row.document for one in found])
+        return fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages, near), near=_NEAR)
+
+    def _nearness(self, vector: NDArray[np.float32], documents: Sequence[str]) -> dict[str, float]:
+        return self.index.summary_nearness(vector, documents) if self.settings.summary_weight else {}
+
+    def documents(self, question: str, k: int = 10, *, where: Where | None = None) -> list[DocumentHit]:
+        """Return the `k` documents that tell most about a question, with their summaries.
+
+        Several passages of a document count together, so that a broad question finds what treats it at length; a document
+        of which only the summary is near follows those with passages.
+        """
+        vector = self.embedder.embed([question], kind="query")[0]
+        hits = self._fused(question, vector, max(k, self.settings.candidates), where)
+        near = self.index.nearest_summaries(vector, k, where=where)
+        ranked = best_documents(hits, near, k)
+        ids = [document for document, _, _ in ranked]
+        titles, summaries = self.index.titles_of(ids), self.index.summaries_of(ids)
+        return [
+            DocumentHit(document, titles[document], score, tuple(summaries.get(document, ())), found)
+            for document, score, found in ranked
+            if document in titles
+        ]
 
     def _reranked(self, question: str, hits: list[Hit]) -> list[Hit]:
         """Put the first hits into the reranker's order; their scores are its scores."""

@@ -7,6 +7,7 @@ import pytest
 from small_stores import nearest, one_chunk_document, write_texts
 
 from doyen.index.lance import LanceIndex
+from doyen.index.tables import TABLES
 from doyen.sources.item import Item
 
 TEXTS = {
@@ -64,9 +65,7 @@ class StoppingTable:
 def stopping(index, steps):
     """Return the same index over tables that stop after some changes."""
     countdown = Countdown(steps)
-    tables = {
-        name: StoppingTable(getattr(index.tables, name), countdown) for name in ("chunks", "documents", "versions")
-    }
+    tables = {name: StoppingTable(getattr(index.tables, name), countdown) for name in TABLES}
     index.tables = dataclasses.replace(index.tables, **tables)
     return index
 
@@ -74,7 +73,7 @@ def stopping(index, steps):
 def state(index):
     """Return all rows of the store but for the random numbers and times of the writes."""
     found = {}
-    for name in ("chunks", "documents", "versions"):
+    for name in TABLES:
         rows = getattr(index.tables, name).to_arrow().drop_columns(["revision"])
         rows = rows.drop_columns(["retired_at"]) if name == "versions" else rows
         found[name] = sorted(rows.to_pylist(), key=repr)
