@@ -17,19 +17,19 @@ from doyen.embedding import load_embedder
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.expert import open_retriever
 from doyen.finetuning.retriever.cross_encoder import CrossEncoder
-from doyen.finetuning.retriever.embedder import EmbedderOptions, finetune_embedder
+from doyen.finetuning.retriever.embedder import finetune_embedder
 from doyen.finetuning.retriever.encoder import Encoder
 from doyen.finetuning.retriever.record import RetrieverTraining
-from doyen.finetuning.retriever.reranker import RerankerOptions, adopt, finetune_reranker
-from doyen.finetuning.retriever.training import make_batches, ranking_loss
+from doyen.finetuning.retriever.reranker import adopt, finetune_reranker
+from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, ranking_loss
 from doyen.index.lance import LanceIndex
 from doyen.ingesting.revectoring import exchange
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 TOPICS = [a + b for a in ("ka", "le", "mi", "no") for b in ("dar", "fen", "gul", "hox", "jin", "pav", "rud")]
 SYLLABLES = ("ado", "emi", "iru", "oso", "uka")
-RERANKS = RerankerOptions(learning_rate=3e-3, batch_size=16, most_pairs=1200)
-LEARNS = EmbedderOptions(learning_rate=3e-3, batch_size=32, passes=6)
+RERANKS = RetrieverOptions(learning_rate=3e-3, batch_size=16, most_pairs=1200)
+LEARNS = RetrieverOptions(learning_rate=3e-3, batch_size=32, passes=6)
 
 
 def documents():

@@ -5,37 +5,37 @@ Leaves `embedders/<name>/` in sentence-transformers' format. The way back is `un
 
 from __future__ import annotations
 
-import datetime
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from doyen.config import Settings, load_settings, write_name, written_name
-from doyen.embedding import load_embedder
-from doyen.embedding.prefixes import Prefixes, read_prefixes
+from doyen.embedding import Kind, load_embedder
+from doyen.embedding.languages import trained_languages
+from doyen.embedding.prefixes import read_prefixes
 from doyen.errors import GateError, Interrupted, UsageError
-from doyen.evaluation.statistics import paired_difference
 from doyen.finetuning.preparing import Say, require_extra
 from doyen.finetuning.retriever.encoder import Encoder
 from doyen.finetuning.retriever.material import SEED, Material, gather
 from doyen.finetuning.retriever.record import (
     RetrieverTraining,
-    by_kind,
     free_folder,
-    trained_documents,
+    measured_training,
+    training_folder,
     verdict,
-    versions,
 )
-from doyen.finetuning.retriever.training import make_batches, train
+from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, train
 from doyen.ingesting.revectoring import FOLDER, OLD_VECTORS, OldVectors, revector
 from doyen.models.catalogue import find_entry
 from doyen.models.fetching import require_model
 
+OPTIONS = RetrieverOptions(learning_rate=5e-5, batch_size=64)
 SHARE = 0.5
 """How far the weights go from the old ones to the trained ones: half of the way keeps what the embedder could do before
 (Wortsman et al. 2021, arXiv 2109.01903), and measured better than all of it on both sets tried (LOG.md)."""
@@ -45,22 +45,11 @@ _LEAST_CHANGE = 1e-4
 Progress = Callable[[str, int, int, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedderOptions:
-    """How an embedder is trained: on at most `most_pairs` pairs, `batch_size` a step; fewer are passed up to `passes` times."""
-
-    learning_rate: float = 5e-5
-    batch_size: int = 64
-    most_pairs: int = 3200
-    topical: float = 0.5
-    passes: int = 3
-
-
 def finetune_embedder(
     expert: Path | str,
     *,
     name: str | None = None,
-    options: EmbedderOptions | None = None,
+    options: RetrieverOptions = OPTIONS,
     resume: bool = False,
     progress: Progress | None = None,
     say: Say | None = None,
@@ -77,7 +66,7 @@ def finetune_embedder(
         ModelError: the extra is not installed, or the embedder is none that can be trained.
         Interrupted: the expert is as it was.
     """
-    folder, say, options = Path(expert), say or (lambda _: None), options or EmbedderOptions()
+    folder, say = Path(expert), say or (lambda _: None)
     progress = progress or (lambda *_: None)
     require_extra("lora")
     settings = load_settings(folder)
@@ -86,10 +75,11 @@ def finetune_embedder(
         record = RetrieverTraining.read(final)
     else:
         final = free_folder(folder / FOLDER, name)
-        made = _train_or_stop(folder, settings, final, options, progress, say)
-        if made.gain["low"] <= 0:
-            return made
-        record = made
+        with training_folder(final, "embedder") as work:
+            record = _trained(folder, settings, final.name, work, options, progress, say)
+            if record.gain["low"] <= 0:
+                return record
+            work.replace(final)
     try:
         return _switch(folder, settings, record, final, progress, say)
     except KeyboardInterrupt:
@@ -130,42 +120,18 @@ def undo_embedder(expert: Path | str, *, progress: Progress | None = None, say: 
 # ---- training
 
 
-def _train_or_stop(
-    expert: Path, settings: Settings, final: Path, options: EmbedderOptions, progress: Progress, say: Say
-) -> RetrieverTraining:
-    """Train into `final`; the folder is there only if the embedder is whole and better."""
-    work = final.with_name(f".{final.name}.training")
-    try:
-        record = _trained(expert, settings, final.name, work, options, progress, say)
-        if record.gain["low"] > 0:
-            work.replace(final)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped in training; the expert is as it was", hint="doyen finetune --target embedder starts anew"
-        ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return record
-
-
 def _trained(
     expert: Path,
     settings: Settings,
     name: str,
     work: Path,
-    options: EmbedderOptions,
+    options: RetrieverOptions,
     progress: Progress,
     say: Say,
 ) -> RetrieverTraining:
     """Train and measure; leave the embedder with its record in `work`."""
     begun = time.perf_counter()
-    base = require_model(settings.embedder.name)
-    if read_prefixes(base, settings.embedder.name) != Prefixes() or settings.embedder.dimensions:
-        raise UsageError(
-            f"{settings.embedder.name} takes prefixes or is cut to fewer dimensions: it cannot be trained yet",
-            hint="train an embedder without them, such as all-minilm-l6-v2",
-        )
-    encoder = Encoder(base)
+    encoder = _open(settings)
     material = gather(expert, settings, most_pairs=options.most_pairs)
     held_out = material.held_out
     kinds = Counter(pair.kind for pair in material.pairs)
@@ -173,42 +139,57 @@ def _trained(
         f"{len(material.pairs)} pairs ({', '.join(f'{n} {kind}' for kind, n in kinds.items())}), "
         f"{len(held_out.queries)} queries to {len(set(held_out.gold))} held-out documents"
     )
+
+    def embed(texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
+        return encoder.embed(texts, MEASURED_TOKENS, kind)
+
     say("measuring the embedder as it is")
-    before = held_out.scores(lambda texts: encoder.embed(texts, MEASURED_TOKENS))
+    before = held_out.scores(embed)
     losses = _train(encoder, material, options, progress)
-    _soften(encoder, base, held_out.queries[:8])
+    _soften(encoder, _open(settings), held_out.queries[:8])
     say("measuring the trained embedder")
-    after = held_out.scores(lambda texts: encoder.embed(texts, MEASURED_TOKENS))
-    gain = paired_difference(before.tolist(), after.tolist(), seed=SEED)
+    after = held_out.scores(embed)
     encoder.save(work)
-    record = RetrieverTraining(
+    base = find_entry(settings.embedder.name).name
+    _write_card(work, base, trained_languages(encoder.folder, base))
+    record = measured_training(
+        material,
+        before,
+        after,
+        begun=begun,
         name=name,
         target="embedder",
-        base=find_entry(settings.embedder.name).name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        pairs=dict(kinds),
-        held_out=held_out.counts(),
+        base=base,
         steps=len(losses),
-        seconds=round(time.perf_counter() - begun, 1),
-        before=round(float(before.mean()), 4),
-        after=round(float(after.mean()), 4),
-        gain=gain.as_dict(),
-        by_kind=by_kind(held_out.kinds, before, after),
-        settings={"learning_rate": options.learning_rate, "batch_size": options.batch_size, "topical": options.topical},
+        settings=asdict(options),
         share=SHARE,
         previous=written_name(expert, "embedder"),
-        documents=trained_documents(material.chunks, material.pairs),
-        versions=versions(),
     )
     record.write(work)
     say(verdict(record))
     return record
 
 
-def _train(encoder: Encoder, material: Material, options: EmbedderOptions, progress: Progress) -> list[float]:
-    queries = encoder.embed([pair.query for pair in material.pairs], MEASURED_TOKENS)
+def _open(settings: Settings) -> Encoder:
+    """Open the expert's embedder for training, with the prefixes and the cut that it is served with."""
+    own = settings.embedder
+    base = require_model(own.name)
+    prefixes = read_prefixes(base, find_entry(own.name).name, query=own.query_prefix, passage=own.passage_prefix)
+    return Encoder(base, prefixes, own.dimensions)
+
+
+def _write_card(folder: Path, base: str, languages: frozenset[str]) -> None:
+    """Write a model card: search asks it for the languages, which the new name does not tell."""
+    listed = "".join(f"- {language}\n" for language in sorted(languages))
+    language = f"language:\n{listed}" if listed else ""
+    (folder / "README.md").write_text(f"---\n{language}base_model: {base}\n---\n\n{base}, trained by doyen.\n", "utf-8")
+
+
+def _train(encoder: Encoder, material: Material, options: RetrieverOptions, progress: Progress) -> list[float]:
+    queries = encoder.embed([pair.query for pair in material.pairs], MEASURED_TOKENS, "query")
     passages = material.vectors[[pair.chunk for pair in material.pairs]]
-    made = make_batches(material.pairs, queries, passages, size=options.batch_size, topical=options.topical, seed=SEED)
+    times = options.times(len(material.pairs))
+    made = make_batches(material.pairs, queries, passages, size=options.batch_size, passes=times, seed=SEED)
     losses: list[float] = []
 
     def report(step: int, loss: float) -> None:
@@ -219,12 +200,11 @@ def _train(encoder: Encoder, material: Material, options: EmbedderOptions, progr
     return losses
 
 
-def _soften(encoder: Encoder, base: Path, probe: Sequence[str]) -> None:
+def _soften(encoder: Encoder, old: Encoder, probe: Sequence[str]) -> None:
     """Set the weights SHARE of the way from the old ones to the trained ones.
 
     Raises: GateError where the training changed no vector.
     """
-    old = Encoder(base)
     was = old.embed(probe, MEASURED_TOKENS)
     if np.abs(encoder.embed(probe, MEASURED_TOKENS) - was).max() < _LEAST_CHANGE:
         raise GateError("the training changed no vector", hint="raise --learning-rate")

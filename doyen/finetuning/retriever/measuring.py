@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.embedding import Kind
 from doyen.errors import ExamplesError
 from doyen.finetuning.retriever.pairs import Pair, body
 from doyen.records import Chunk
@@ -22,7 +24,14 @@ LEAST_QUERIES = 20
 MOST_QUERIES = 600
 MOST_PASSAGES = 1200
 CUTOFF = 10
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+class Embed(Protocol):
+    """Texts → unit vectors `(n, dim) float32`."""
+
+    def __call__(self, texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
+        """Return one row a text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,8 @@ class HeldOut:
 
     def scores(self, embed: Embed) -> NDArray[np.float64]:
         """Return nDCG@10 of each query `(queries,)`, the documents ranked by their nearest passage."""
-        found = rank_documents(embed(self.queries), embed(self.passages), self.documents)
-        return _ndcg(found, self.gold)
+        queries, passages = embed(self.queries, kind="query"), embed(self.passages, kind="passage")
+        return _ndcg(rank_documents(queries, passages, self.documents), self.gold)
 
     def counts(self) -> dict[str, int]:
         """Return how much is measured with."""
