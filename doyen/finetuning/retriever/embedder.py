@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.preparing import Say, require_extra
 from doyen.finetuning.retriever.encoder import Encoder
 from doyen.finetuning.retriever.material import SEED, Material, gather
+from doyen.finetuning.retriever.measuring import Embed, HeldOut
 from doyen.finetuning.retriever.record import (
     RetrieverTraining,
     free_folder,
@@ -140,18 +142,14 @@ def _trained(
         f"{len(held_out.queries)} queries to {len(set(held_out.gold))} held-out documents"
     )
 
-    def embed(texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
-        return encoder.embed(texts, MEASURED_TOKENS, kind)
-
     say("measuring the embedder as it is")
-    before = held_out.scores(embed)
-    losses = _train(encoder, material, options, progress)
-    _soften(encoder, _open(settings), held_out.queries[:8])
+    before = held_out.scores(_embedding(encoder))
+    losses = _train(encoder, _open(settings), material, options, progress)
     say("measuring the trained embedder")
-    after = held_out.scores(embed)
+    after = held_out.scores(_embedding(encoder))
     encoder.save(work)
     base = find_entry(settings.embedder.name).name
-    _write_card(work, base, trained_languages(encoder.folder, base))
+    write_card(work, base, trained_languages(encoder.folder, base))
     record = measured_training(
         material,
         before,
@@ -178,37 +176,73 @@ def _open(settings: Settings) -> Encoder:
     return Encoder(base, prefixes, own.dimensions)
 
 
-def _write_card(folder: Path, base: str, languages: frozenset[str]) -> None:
+def write_card(folder: Path, base: str, languages: frozenset[str]) -> None:
     """Write a model card: search asks it for the languages, which the new name does not tell."""
     listed = "".join(f"- {language}\n" for language in sorted(languages))
     language = f"language:\n{listed}" if listed else ""
     (folder / "README.md").write_text(f"---\n{language}base_model: {base}\n---\n\n{base}, trained by doyen.\n", "utf-8")
 
 
-def _train(encoder: Encoder, material: Material, options: RetrieverOptions, progress: Progress) -> list[float]:
+def _embedding(encoder: Encoder) -> Embed:
+    def embed(texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
+        return encoder.embed(texts, MEASURED_TOKENS, kind)
+
+    return embed
+
+
+def _train(
+    encoder: Encoder, old: Encoder, material: Material, options: RetrieverOptions, progress: Progress
+) -> list[float]:
+    """Train the encoder and leave it with the best weights; return the loss of each step.
+
+    Raises: GateError where the training changed no vector.
+    """
     queries = encoder.embed([pair.query for pair in material.pairs], MEASURED_TOKENS, "query")
     passages = material.vectors[[pair.chunk for pair in material.pairs]]
     times = options.times(len(material.pairs))
     made = make_batches(material.pairs, queries, passages, size=options.batch_size, passes=times, seed=SEED)
     losses: list[float] = []
+    best = BestWeights(encoder, old.weights(), material.stopping)
 
     def report(step: int, loss: float) -> None:
         losses.append(loss)
         progress("training", step, len(made.batches), f"loss {np.mean(losses[-10:]):.3f}")
 
-    train(encoder, made, learning_rate=options.learning_rate, report=report)
+    train(encoder, made, learning_rate=options.learning_rate, report=report, stop=best.look)
+    best.take()
+    probe = material.held_out.queries[:8]
+    if np.abs(encoder.embed(probe, MEASURED_TOKENS) - old.embed(probe, MEASURED_TOKENS)).max() < _LEAST_CHANGE:
+        raise GateError("the training changed no vector", hint="raise --learning-rate")
     return losses
 
 
-def _soften(encoder: Encoder, old: Encoder, probe: Sequence[str]) -> None:
-    """Set the weights SHARE of the way from the old ones to the trained ones.
+class BestWeights:
+    """The weights SHARE of the way from the old ones to the trained ones, where they find the `stopping` queries best."""
 
-    Raises: GateError where the training changed no vector.
-    """
-    was = old.embed(probe, MEASURED_TOKENS)
-    if np.abs(encoder.embed(probe, MEASURED_TOKENS) - was).max() < _LEAST_CHANGE:
-        raise GateError("the training changed no vector", hint="raise --learning-rate")
-    encoder.blend(old.weights(), encoder.weights(), SHARE)
+    def __init__(self, encoder: Encoder, old: dict[str, Any], stopping: HeldOut | None) -> None:
+        self._encoder, self._old, self._stopping = encoder, old, stopping
+        self._best = -1.0
+        self._weights: dict[str, Any] = {}
+
+    def look(self) -> bool:
+        """Measure the encoder as it is now; return whether it has become worse."""
+        if self._stopping is None:
+            return False
+        trained = self._encoder.weights()
+        self._encoder.blend(self._old, trained, SHARE)
+        score = float(self._stopping.scores(_embedding(self._encoder)).mean())
+        worse = score < self._best
+        if not worse:
+            self._best, self._weights = score, self._encoder.weights()
+        self._encoder.blend(self._old, trained, 1.0)
+        return worse
+
+    def take(self) -> None:
+        """Give the encoder the best weights seen; those of now where nothing was measured."""
+        if self._weights:
+            self._encoder.blend(self._old, self._weights, 1.0)
+        else:
+            self._encoder.blend(self._old, self._encoder.weights(), SHARE)
 
 
 # ---- the switch

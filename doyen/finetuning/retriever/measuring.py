@@ -79,7 +79,14 @@ def rank_documents(
     return found
 
 
-def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -> HeldOut:
+def hold_out(
+    chunks: Sequence[Chunk],
+    pairs: Sequence[Pair],
+    *,
+    seed: int = 7,
+    most_queries: int = MOST_QUERIES,
+    most_passages: int = MOST_PASSAGES,
+) -> HeldOut:
     """Make queries from pairs of held-out documents, and the passages to search: theirs, and others as distractors.
 
     Raises: ExamplesError where they are too few to measure anything.
@@ -88,7 +95,7 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
     chosen: dict[int, Pair] = {}
     for pair in rng.sample(list(pairs), len(pairs)):
         bare = _is_bare(pair.document)
-        if pair.kind != "words" and (bare or pair.kind in ("sentence", "question")) and len(chosen) < MOST_QUERIES:
+        if pair.kind != "words" and (bare or pair.kind in ("sentence", "question")) and len(chosen) < most_queries:
             chosen.setdefault(pair.chunk, pair)
     if len(chosen) < LEAST_QUERIES:
         raise ExamplesError(
@@ -100,7 +107,7 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
     others = [i for i, chunk in enumerate(chunks) if chunk.document not in asked]
     # All passages that are asked for, then as many others as there is room for
     rest = [i for i in own if i not in chosen] + rng.sample(others, len(others))
-    places = [*chosen, *rest[: max(0, MOST_PASSAGES - len(chosen))]]
+    places = [*chosen, *rest[: max(0, most_passages - len(chosen))]]
     passages = [_shown(chunks[i], chosen.get(i)) for i in places]
     found = list(chosen.values())
     return HeldOut(

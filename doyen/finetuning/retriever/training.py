@@ -27,6 +27,7 @@ FALSE_NEGATIVE_SHARE = 0.95
 NEAR_DUPLICATE = 0.95
 WARMUP_SHARE = 0.1
 TOPICAL = 0.5
+LOOKS = 4
 Matrix = NDArray[np.float32]
 
 
@@ -113,8 +114,17 @@ def _by_topic(order: NDArray[np.int64], passages: Matrix, size: int) -> Iterator
         left = np.delete(left, near[:size])
 
 
-def train(encoder: Encoder, made: Batches, *, learning_rate: float, report: Callable[[int, float], None]) -> None:
+def train(
+    encoder: Encoder,
+    made: Batches,
+    *,
+    learning_rate: float,
+    report: Callable[[int, float], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Take one step of AdamW a batch; `report` is called with the steps done and the last one's loss.
+
+    `stop` is asked LOOKS times, at equal distances and at the end, whether it is time to stop.
 
     Raises: GateError where the loss is not a number.
     """
@@ -126,6 +136,7 @@ def train(encoder: Encoder, made: Batches, *, learning_rate: float, report: Call
     parameters = list(encoder.model.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     total = len(made.batches)
+    looks = {round(total * (n + 1) / LOOKS) for n in range(LOOKS)}
     for step, batch in enumerate(made.batches):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rate_share(step, total)
@@ -139,6 +150,8 @@ def train(encoder: Encoder, made: Batches, *, learning_rate: float, report: Call
         if not math.isfinite(value):
             raise GateError("the loss is not a number any more", hint="lower --learning-rate")
         report(step + 1, value)
+        if step + 1 in looks and stop():
+            break
 
 
 def ranking_loss(queries: Any, passages: Any, wrong: NDArray[np.bool_]) -> Any:
