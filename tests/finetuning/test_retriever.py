@@ -12,6 +12,7 @@ import pytest
 from small_stores import matching
 
 import doyen
+from doyen.adapters import AdapterManifest
 from doyen.config import EmbedderSettings, load_settings
 from doyen.embedding import load_embedder
 from doyen.embedding.languages import trained_languages
@@ -157,6 +158,18 @@ def test_undo_brings_back_vectors_settings_and_later_documents(learned, untouche
     assert all(np.array_equal(found[name], was[name]) for name in was)
     assert not list(expert.glob("embedders/*"))
     assert open_retriever(expert, load_settings(expert)).search("kadar", 1)
+
+
+def test_adapters_that_refuse_by_the_other_cosines_are_named(learned, tmp_path):
+    expert = shutil.copytree(learned[0], tmp_path / "expert")
+    for name, threshold in (("lora-1", 0.5), ("lora-2", None)):
+        (expert / "adapters" / name).mkdir(parents=True)
+        facts = ("m", "f", "lora", "h", "2026", {}, {}, [], [], 1, 1, 1, 1.0, 1.0, 1.0, None)
+        AdapterManifest(name, *facts, refusal_threshold=threshold).write(expert / "adapters" / name)
+    said = []
+    doyen.undo_retriever(expert, "embedder", say=said.append)
+    assert [line for line in said if "lora-1 refuse" in line]
+    assert "lora-2" not in "".join(said)
 
 
 def test_removing_a_document_forgets_the_old_vectors(learned, tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.adapters import list_adapters, read_adapter
 from doyen.config import Settings, load_settings, write_name, written_name
 from doyen.embedding import Kind, load_embedder
 from doyen.embedding.languages import trained_languages
@@ -116,6 +117,7 @@ def undo_embedder(expert: Path | str, *, progress: Progress | None = None, say: 
     )
     write_name(folder, "embedder", record.previous)
     shutil.rmtree(tuned)
+    _warn_of_adapters(folder, say)
     return replace(record, used=False, reembedded=count)
 
 
@@ -264,9 +266,20 @@ def _switch(
         progress=lambda done, total: progress("embedding", done, total, ""),
     )
     write_name(expert, "embedder", written)
+    _warn_of_adapters(expert, say)
     record = replace(record, used=True, reembedded=count)
     record.write(final)
     return record
+
+
+def _warn_of_adapters(expert: Path, say: Say) -> None:
+    """Name the adapters whose refusal rule was fitted on the cosines of another embedder."""
+    names = [folder.name for folder in list_adapters(expert) if read_adapter(folder).refusal_rule]
+    if names:
+        say(
+            f"warning: {', '.join(names)} refuse by the cosines of the embedder from before; for the ones of now: "
+            "doyen examples build, then doyen finetune --replace --name NAME"
+        )
 
 
 def _in_use(expert: Path, settings: Settings) -> Path:
