@@ -19,7 +19,7 @@ from doyen.chunking.cutting import SECTION_SEPARATOR
 from doyen.records import Chunk, Question
 from doyen.words import words
 
-KINDS = ("title", "heading", "subject", "sentence", "words", "question")
+KINDS = ("title", "heading", "sentence", "words", "question")
 LEAST_PAIRS = 20
 _SENTENCE = re.compile(r"[^.!?。！？।\n]+(?:[.!?。！？।]+|\n|$)")
 _SENTENCE_WORDS = (6, 40)
@@ -27,7 +27,6 @@ _LEAST_LEFT_CHARACTERS = 120
 _LEAST_PASSAGE_CHARACTERS = 80
 _TELLING = (3, 6)
 _TELLING_FROM = 10
-_ASPECT = (1, 3)
 _HELD_OUT_SHARE = 0.15
 _STOPPING_SHARE = 0.05
 
@@ -133,10 +132,6 @@ def _of_passage(chunks: Sequence[Chunk], place: int, shares: _Shares, rng: rando
         return []
     found: list[tuple[str, str, str]] = []
     levels = [part.strip() for part in chunk.context.split("\n", 1)[0].split(SECTION_SEPARATOR) if part.strip()]
-    if levels:
-        aspect = [w for w in shares.telling(text, _TELLING_FROM) if w not in words(levels[0])]
-        some = rng.sample(aspect, min(len(aspect), rng.randint(*_ASPECT)))
-        found.append((" ".join([levels[0], *some]), chunk.indexed, "subject"))
     if len(levels) > 1:
         found.append((f"{levels[0]} {levels[-1]}", text, "heading"))
     if sentence := _one_sentence(text, rng):
