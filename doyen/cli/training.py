@@ -108,49 +108,41 @@ def finetune(
     json_: JsonOption = False,
 ) -> None:
     """Train an adapter on the examples; or the embedder or a reranker on the documents."""
+    folder = expert_folder(expert)
+    settings = {"method": method, "epochs": epochs, "rank": rank, "target_modules": target_modules}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if target != "model":
+        own = {"examples": examples, "false_refusals": false_refusals}
+        own |= {"recalibrate": recalibrate or None, "replace": replace or None}
+        _refuse(target, [*settings, *(option for option, value in own.items() if value is not None)])
+        _retriever(target, folder, name, learning_rate, undo=undo, resume=resume, json_=json_)
+    elif undo:
+        raise UsageError("--undo is for a retriever; an adapter changes nothing", hint="--adapter NAME chooses another")
+    elif recalibrate:
+        _recalibrate(folder, name, false_refusals, json_)
+    else:
+        settings |= {"learning_rate": learning_rate, "false_refusals": false_refusals}
+        _adapter(folder, json_, name=name, examples=examples, resume=resume, replace=replace, **settings)
+
+
+def _recalibrate(expert: Path, name: str | None, false_refusals: float | None, json_: bool) -> None:
     import doyen
 
-    if target != "model":
-        given = {
-            "--method": method,
-            "--examples": examples,
-            "--epochs": epochs,
-            "--rank": rank,
-            "--target-modules": target_modules,
-            "--false-refusals": false_refusals,
-            "--recalibrate": recalibrate or None,
-            "--replace": replace or None,
-        }
-        _refuse(target, [option for option, value in given.items() if value is not None])
-        _retriever(target, expert_folder(expert), name, learning_rate, undo=undo, resume=resume, json_=json_)
-        return
-    if undo:
-        raise UsageError("--undo is for a retriever; an adapter changes nothing", hint="--adapter NAME chooses another")
-    if recalibrate:
-        again = doyen.recalibrate(expert_folder(expert), name=name or "", false_refusals=false_refusals, say=note)
-        show(_row(again), _refusing(again), json_)
-        return
+    again = doyen.recalibrate(expert, name=name or "", false_refusals=false_refusals, say=note)
+    show(_row(again), _refusing(again), json_)
+
+
+def _adapter(expert: Path, json_: bool, **given: Any) -> None:
+    """Train an adapter; `given` is for `doyen.finetune`."""
+    import doyen
+
     with Bar("steps") as bar:
-        made = doyen.finetune(
-            expert_folder(expert),
-            name=name,
-            examples=examples,
-            resume=resume,
-            replace=replace,
-            report=lambda p: bar(
-                "training",
-                p.step,
-                p.steps,
-                f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left",
-            ),
-            say=note,
-            method=method,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            rank=rank,
-            target_modules=target_modules,
-            false_refusals=false_refusals,
-        )
+
+        def report(p: Any) -> None:
+            remark = f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left"
+            bar("training", p.step, p.steps, remark)
+
+        made = doyen.finetune(expert, report=report, say=note, **given)
     lines = [
         f"adapter {made.name}: {made.steps} steps, {made.tokens:,} tokens in {made.seconds:.0f} s",
         f"loss {made.train_loss} at the last step, {made.validation_loss} on validation examples",
@@ -162,11 +154,12 @@ def finetune(
 
 
 def _refuse(target: str, options: list[str]) -> None:
-    """Raise UsageError for an unknown target, or options that do not go with it."""
+    """Raise UsageError for an unknown target, or options (as Python names) that do not go with it."""
     if target not in ("embedder", "reranker"):
         raise UsageError(f"unknown target '{target}'", hint="--target model, embedder or reranker")
     if options:
-        raise UsageError(f"{', '.join(options)}: only for --target model", hint=f"doyen finetune --target {target}")
+        given = ", ".join(f"--{option.replace('_', '-')}" for option in options)
+        raise UsageError(f"{given}: only for --target model", hint=f"doyen finetune --target {target}")
 
 
 def _retriever(

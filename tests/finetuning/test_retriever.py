@@ -12,24 +12,28 @@ import pytest
 from small_stores import matching
 
 import doyen
-from doyen.config import load_settings
+from doyen.adapters import AdapterManifest
+from doyen.config import EmbedderSettings, load_settings
 from doyen.embedding import load_embedder
-from doyen.errors import GateError, Interrupted, UsageError
+from doyen.embedding.languages import trained_languages
+from doyen.embedding.prefixes import Prefixes, read_prefixes
+from doyen.errors import GateError, Interrupted, ModelError, UsageError
 from doyen.expert import open_retriever
 from doyen.finetuning.retriever.cross_encoder import CrossEncoder
-from doyen.finetuning.retriever.embedder import EmbedderOptions, finetune_embedder
+from doyen.finetuning.retriever.embedder import SHARE, BestWeights, finetune_embedder, write_card
 from doyen.finetuning.retriever.encoder import Encoder
+from doyen.finetuning.retriever.pairs import Pair
 from doyen.finetuning.retriever.record import RetrieverTraining
-from doyen.finetuning.retriever.reranker import RerankerOptions, adopt, finetune_reranker
-from doyen.finetuning.retriever.training import make_batches, ranking_loss
+from doyen.finetuning.retriever.reranker import adopt, finetune_reranker
+from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, ranking_loss, train
 from doyen.index.lance import LanceIndex
 from doyen.ingesting.revectoring import exchange
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 TOPICS = [a + b for a in ("ka", "le", "mi", "no") for b in ("dar", "fen", "gul", "hox", "jin", "pav", "rud")]
 SYLLABLES = ("ado", "emi", "iru", "oso", "uka")
-RERANKS = RerankerOptions(learning_rate=3e-3, batch_size=16, most_pairs=1200)
-LEARNS = EmbedderOptions(learning_rate=3e-3, batch_size=32, passes=6)
+RERANKS = RetrieverOptions(learning_rate=3e-3, batch_size=16, most_pairs=1200)
+LEARNS = RetrieverOptions(learning_rate=3e-3, batch_size=32, passes=6)
 
 
 def documents():
@@ -156,6 +160,18 @@ def test_undo_brings_back_vectors_settings_and_later_documents(learned, untouche
     assert open_retriever(expert, load_settings(expert)).search("kadar", 1)
 
 
+def test_adapters_that_refuse_by_the_other_cosines_are_named(learned, tmp_path):
+    expert = shutil.copytree(learned[0], tmp_path / "expert")
+    for name, threshold in (("lora-1", 0.5), ("lora-2", None)):
+        (expert / "adapters" / name).mkdir(parents=True)
+        facts = ("m", "f", "lora", "h", "2026", {}, {}, [], [], 1, 1, 1, 1.0, 1.0, 1.0, None)
+        AdapterManifest(name, *facts, refusal_threshold=threshold).write(expert / "adapters" / name)
+    said = []
+    doyen.undo_retriever(expert, "embedder", say=said.append)
+    assert [line for line in said if "lora-1 refuse" in line]
+    assert "lora-2" not in "".join(said)
+
+
 def test_removing_a_document_forgets_the_old_vectors(learned, tmp_path):
     expert = shutil.copytree(learned[0], tmp_path / "expert")
     doyen.remove_documents(expert, ["kadar-kafen.md"])
@@ -240,6 +256,82 @@ def test_torch_and_serving_give_the_same_vectors(learned):
     assert np.allclose(Encoder(folder).embed(texts, 128), load_embedder(str(folder)).embed(texts), atol=0.02)
 
 
+def test_prefixes_are_trained_with_and_saved(untouched, tmp_path):
+    prefixes = Prefixes("query: ", "passage: ")
+    base = untouched.parent / "bert"
+    encoder = Encoder(base, prefixes)
+    assert encoder.tokenise(["kadar"], 64, "query") == Encoder(base).tokenise(["query: kadar"], 64)
+    assert encoder.tokenise(["kadar"], 64) == Encoder(base).tokenise(["passage: kadar"], 64)
+    encoder.save(tmp_path / "tuned-1")
+    assert read_prefixes(tmp_path / "tuned-1", "tuned-1") == prefixes
+
+
+def test_cut_vectors_are_trained_as_they_are_served(untouched):
+    base, texts = untouched.parent / "bert", ["The kadarado kafenemi.", "kadar"]
+    served = load_embedder(EmbedderSettings(str(base), dimensions=8)).embed(texts)
+    assert served.shape == (2, 8)
+    assert np.allclose(Encoder(base, dimensions=8).embed(texts, 64), served, atol=0.02)
+
+
+def test_layers_after_the_pooling_are_refused(untouched, tmp_path):
+    base = shutil.copytree(untouched.parent / "bert", tmp_path / "bert")
+    (base / "modules.json").write_text(json.dumps([{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(ModelError, match="dense layers"):
+        Encoder(base)
+
+
+def test_a_trained_embedder_says_its_languages(tmp_path):
+    write_card(tmp_path, "all-minilm-l6-v2", frozenset({"en", "de"}))
+    assert trained_languages(tmp_path, "tuned-1") == {"en", "de"}
+    write_card(tmp_path, "bge-m3", frozenset())
+    assert trained_languages(tmp_path, "tuned-1") == frozenset()
+
+
+class Judged:
+    """A measure whose means are given beforehand."""
+
+    def __init__(self, *means):
+        self._means = iter(means)
+
+    def scores(self, embed):
+        return np.array([next(self._means)])
+
+
+def test_training_stops_when_it_gets_worse_and_the_best_weights_are_kept(untouched):
+    encoder = Encoder(untouched.parent / "bert")
+    old = encoder.weights()
+    best = BestWeights(encoder, old, Judged(0.5, 0.6, 0.55))
+    stops, name = [], next(name for name in old if old[name].is_floating_point())
+    for step in (1.0, 2.0, 3.0):
+        encoder.blend(old, {key: value + step for key, value in old.items()}, 1.0)
+        stops.append(best.look())
+        assert np.allclose(encoder.weights()[name] - old[name], step, atol=1e-5)
+    assert stops == [False, False, True]
+    best.take()
+    assert np.allclose(encoder.weights()[name] - old[name], 2.0 * SHARE, atol=1e-5)
+
+
+def test_training_is_asked_at_equal_distances_whether_to_stop(untouched):
+    pairs = [Pair(topic, f"The {topic}ado.", i, topic, "title") for i, topic in enumerate(TOPICS[:16])]
+    encoder = Encoder(untouched.parent / "bert")
+    queries = encoder.embed([pair.query for pair in pairs], 64)
+    made = make_batches(pairs, queries, queries, size=2, topical=0.0, seed=1)
+    steps, asked = [], []
+
+    def stop():
+        asked.append(len(steps))
+        return len(asked) == 3
+
+    train(encoder, made, learning_rate=1e-4, report=lambda step, _: steps.append(step), stop=stop)
+    assert asked == [2, 4, 6]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_few_pairs_are_gone_through_more_often():
+    options = RetrieverOptions(1e-4, 16, most_pairs=3200, passes=3)
+    assert [options.times(pairs) for pairs in (20, 1067, 1600, 3200, 9000)] == [3, 2, 2, 1, 1]
+
+
 def test_the_loss_counts_only_what_is_a_negative():
     import torch
 
@@ -254,8 +346,6 @@ def test_the_loss_counts_only_what_is_a_negative():
 
 
 def test_negatives_leave_out_the_same_document_and_what_may_be_right():
-    from doyen.finetuning.retriever.pairs import Pair
-
     pairs = [Pair("q", "t", i, document, "title") for i, document in enumerate("aabcd")]
     passages = np.array([[1, 0, 0], [0, 1, 0], [0.99, 0.14, 0], [0, 0, 1], [0.6, 0, 0.8]], dtype=np.float32)
     made = make_batches(pairs, passages, passages, size=5, topical=0.0, seed=1)

@@ -5,37 +5,40 @@ Leaves `embedders/<name>/` in sentence-transformers' format. The way back is `un
 
 from __future__ import annotations
 
-import datetime
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from doyen.adapters import list_adapters, read_adapter
 from doyen.config import Settings, load_settings, write_name, written_name
-from doyen.embedding import load_embedder
-from doyen.embedding.prefixes import Prefixes, read_prefixes
+from doyen.embedding import Kind, load_embedder
+from doyen.embedding.languages import trained_languages
+from doyen.embedding.prefixes import read_prefixes
 from doyen.errors import GateError, Interrupted, UsageError
-from doyen.evaluation.statistics import paired_difference
 from doyen.finetuning.preparing import Say, require_extra
 from doyen.finetuning.retriever.encoder import Encoder
 from doyen.finetuning.retriever.material import SEED, Material, gather
+from doyen.finetuning.retriever.measuring import Embed, HeldOut
 from doyen.finetuning.retriever.record import (
     RetrieverTraining,
-    by_kind,
     free_folder,
-    trained_documents,
+    measured_training,
+    training_folder,
     verdict,
-    versions,
 )
-from doyen.finetuning.retriever.training import make_batches, train
+from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, train
 from doyen.ingesting.revectoring import FOLDER, OLD_VECTORS, OldVectors, revector
 from doyen.models.catalogue import find_entry
 from doyen.models.fetching import require_model
 
+OPTIONS = RetrieverOptions(learning_rate=5e-5, batch_size=64)
 SHARE = 0.5
 """How far the weights go from the old ones to the trained ones: half of the way keeps what the embedder could do before
 (Wortsman et al. 2021, arXiv 2109.01903), and measured better than all of it on both sets tried (LOG.md)."""
@@ -45,22 +48,11 @@ _LEAST_CHANGE = 1e-4
 Progress = Callable[[str, int, int, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedderOptions:
-    """How an embedder is trained: on at most `most_pairs` pairs, `batch_size` a step; fewer are passed up to `passes` times."""
-
-    learning_rate: float = 5e-5
-    batch_size: int = 64
-    most_pairs: int = 3200
-    topical: float = 0.5
-    passes: int = 3
-
-
 def finetune_embedder(
     expert: Path | str,
     *,
     name: str | None = None,
-    options: EmbedderOptions | None = None,
+    options: RetrieverOptions = OPTIONS,
     resume: bool = False,
     progress: Progress | None = None,
     say: Say | None = None,
@@ -77,7 +69,7 @@ def finetune_embedder(
         ModelError: the extra is not installed, or the embedder is none that can be trained.
         Interrupted: the expert is as it was.
     """
-    folder, say, options = Path(expert), say or (lambda _: None), options or EmbedderOptions()
+    folder, say = Path(expert), say or (lambda _: None)
     progress = progress or (lambda *_: None)
     require_extra("lora")
     settings = load_settings(folder)
@@ -86,10 +78,11 @@ def finetune_embedder(
         record = RetrieverTraining.read(final)
     else:
         final = free_folder(folder / FOLDER, name)
-        made = _train_or_stop(folder, settings, final, options, progress, say)
-        if made.gain["low"] <= 0:
-            return made
-        record = made
+        with training_folder(final, "embedder") as work:
+            record = _trained(folder, settings, final.name, work, options, progress, say)
+            if record.gain["low"] <= 0:
+                return record
+            work.replace(final)
     try:
         return _switch(folder, settings, record, final, progress, say)
     except KeyboardInterrupt:
@@ -124,28 +117,11 @@ def undo_embedder(expert: Path | str, *, progress: Progress | None = None, say: 
     )
     write_name(folder, "embedder", record.previous)
     shutil.rmtree(tuned)
+    _warn_of_adapters(folder, say)
     return replace(record, used=False, reembedded=count)
 
 
 # ---- training
-
-
-def _train_or_stop(
-    expert: Path, settings: Settings, final: Path, options: EmbedderOptions, progress: Progress, say: Say
-) -> RetrieverTraining:
-    """Train into `final`; the folder is there only if the embedder is whole and better."""
-    work = final.with_name(f".{final.name}.training")
-    try:
-        record = _trained(expert, settings, final.name, work, options, progress, say)
-        if record.gain["low"] > 0:
-            work.replace(final)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped in training; the expert is as it was", hint="doyen finetune --target embedder starts anew"
-        ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return record
 
 
 def _trained(
@@ -153,19 +129,13 @@ def _trained(
     settings: Settings,
     name: str,
     work: Path,
-    options: EmbedderOptions,
+    options: RetrieverOptions,
     progress: Progress,
     say: Say,
 ) -> RetrieverTraining:
     """Train and measure; leave the embedder with its record in `work`."""
     begun = time.perf_counter()
-    base = require_model(settings.embedder.name)
-    if read_prefixes(base, settings.embedder.name) != Prefixes() or settings.embedder.dimensions:
-        raise UsageError(
-            f"{settings.embedder.name} takes prefixes or is cut to fewer dimensions: it cannot be trained yet",
-            hint="train an embedder without them, such as all-minilm-l6-v2",
-        )
-    encoder = Encoder(base)
+    encoder = _open(settings)
     material = gather(expert, settings, most_pairs=options.most_pairs)
     held_out = material.held_out
     kinds = Counter(pair.kind for pair in material.pairs)
@@ -173,62 +143,108 @@ def _trained(
         f"{len(material.pairs)} pairs ({', '.join(f'{n} {kind}' for kind, n in kinds.items())}), "
         f"{len(held_out.queries)} queries to {len(set(held_out.gold))} held-out documents"
     )
+
     say("measuring the embedder as it is")
-    before = held_out.scores(lambda texts: encoder.embed(texts, MEASURED_TOKENS))
-    losses = _train(encoder, material, options, progress)
-    _soften(encoder, base, held_out.queries[:8])
+    before = held_out.scores(_embedding(encoder))
+    losses = _train(encoder, _open(settings), material, options, progress)
     say("measuring the trained embedder")
-    after = held_out.scores(lambda texts: encoder.embed(texts, MEASURED_TOKENS))
-    gain = paired_difference(before.tolist(), after.tolist(), seed=SEED)
+    after = held_out.scores(_embedding(encoder))
     encoder.save(work)
-    record = RetrieverTraining(
+    base = find_entry(settings.embedder.name).name
+    write_card(work, base, trained_languages(encoder.folder, base))
+    record = measured_training(
+        material,
+        before,
+        after,
+        begun=begun,
         name=name,
         target="embedder",
-        base=find_entry(settings.embedder.name).name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        pairs=dict(kinds),
-        held_out=held_out.counts(),
+        base=base,
         steps=len(losses),
-        seconds=round(time.perf_counter() - begun, 1),
-        before=round(float(before.mean()), 4),
-        after=round(float(after.mean()), 4),
-        gain=gain.as_dict(),
-        by_kind=by_kind(held_out.kinds, before, after),
-        settings={"learning_rate": options.learning_rate, "batch_size": options.batch_size, "topical": options.topical},
+        settings=asdict(options),
         share=SHARE,
         previous=written_name(expert, "embedder"),
-        documents=trained_documents(material.chunks, material.pairs),
-        versions=versions(),
     )
     record.write(work)
     say(verdict(record))
     return record
 
 
-def _train(encoder: Encoder, material: Material, options: EmbedderOptions, progress: Progress) -> list[float]:
-    queries = encoder.embed([pair.query for pair in material.pairs], MEASURED_TOKENS)
+def _open(settings: Settings) -> Encoder:
+    """Open the expert's embedder for training, with the prefixes and the cut that it is served with."""
+    own = settings.embedder
+    base = require_model(own.name)
+    prefixes = read_prefixes(base, find_entry(own.name).name, query=own.query_prefix, passage=own.passage_prefix)
+    return Encoder(base, prefixes, own.dimensions)
+
+
+def write_card(folder: Path, base: str, languages: frozenset[str]) -> None:
+    """Write a model card: search asks it for the languages, which the new name does not tell."""
+    listed = "".join(f"- {language}\n" for language in sorted(languages))
+    language = f"language:\n{listed}" if listed else ""
+    (folder / "README.md").write_text(f"---\n{language}base_model: {base}\n---\n\n{base}, trained by doyen.\n", "utf-8")
+
+
+def _embedding(encoder: Encoder) -> Embed:
+    def embed(texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
+        return encoder.embed(texts, MEASURED_TOKENS, kind)
+
+    return embed
+
+
+def _train(
+    encoder: Encoder, old: Encoder, material: Material, options: RetrieverOptions, progress: Progress
+) -> list[float]:
+    """Train the encoder and leave it with the best weights; return the loss of each step.
+
+    Raises: GateError where the training changed no vector.
+    """
+    queries = encoder.embed([pair.query for pair in material.pairs], MEASURED_TOKENS, "query")
     passages = material.vectors[[pair.chunk for pair in material.pairs]]
-    made = make_batches(material.pairs, queries, passages, size=options.batch_size, topical=options.topical, seed=SEED)
+    times = options.times(len(material.pairs))
+    made = make_batches(material.pairs, queries, passages, size=options.batch_size, passes=times, seed=SEED)
     losses: list[float] = []
+    best = BestWeights(encoder, old.weights(), material.stopping)
 
     def report(step: int, loss: float) -> None:
         losses.append(loss)
         progress("training", step, len(made.batches), f"loss {np.mean(losses[-10:]):.3f}")
 
-    train(encoder, made, learning_rate=options.learning_rate, report=report)
+    train(encoder, made, learning_rate=options.learning_rate, report=report, stop=best.look)
+    best.take()
+    probe = material.held_out.queries[:8]
+    if np.abs(encoder.embed(probe, MEASURED_TOKENS) - old.embed(probe, MEASURED_TOKENS)).max() < _LEAST_CHANGE:
+        raise GateError("the training changed no vector", hint="raise --learning-rate")
     return losses
 
 
-def _soften(encoder: Encoder, base: Path, probe: Sequence[str]) -> None:
-    """Set the weights SHARE of the way from the old ones to the trained ones.
+class BestWeights:
+    """The weights SHARE of the way from the old ones to the trained ones, where they find the `stopping` queries best."""
 
-    Raises: GateError where the training changed no vector.
-    """
-    old = Encoder(base)
-    was = old.embed(probe, MEASURED_TOKENS)
-    if np.abs(encoder.embed(probe, MEASURED_TOKENS) - was).max() < _LEAST_CHANGE:
-        raise GateError("the training changed no vector", hint="raise --learning-rate")
-    encoder.blend(old.weights(), encoder.weights(), SHARE)
+    def __init__(self, encoder: Encoder, old: dict[str, Any], stopping: HeldOut | None) -> None:
+        self._encoder, self._old, self._stopping = encoder, old, stopping
+        self._best = -1.0
+        self._weights: dict[str, Any] = {}
+
+    def look(self) -> bool:
+        """Measure the encoder as it is now; return whether it has become worse."""
+        if self._stopping is None:
+            return False
+        trained = self._encoder.weights()
+        self._encoder.blend(self._old, trained, SHARE)
+        score = float(self._stopping.scores(_embedding(self._encoder)).mean())
+        worse = score < self._best
+        if not worse:
+            self._best, self._weights = score, self._encoder.weights()
+        self._encoder.blend(self._old, trained, 1.0)
+        return worse
+
+    def take(self) -> None:
+        """Give the encoder the best weights seen; those of now where nothing was measured."""
+        if self._weights:
+            self._encoder.blend(self._old, self._weights, 1.0)
+        else:
+            self._encoder.blend(self._old, self._encoder.weights(), SHARE)
 
 
 # ---- the switch
@@ -250,9 +266,20 @@ def _switch(
         progress=lambda done, total: progress("embedding", done, total, ""),
     )
     write_name(expert, "embedder", written)
+    _warn_of_adapters(expert, say)
     record = replace(record, used=True, reembedded=count)
     record.write(final)
     return record
+
+
+def _warn_of_adapters(expert: Path, say: Say) -> None:
+    """Name the adapters whose refusal rule was fitted on the cosines of another embedder."""
+    names = [folder.name for folder in list_adapters(expert) if read_adapter(folder).refusal_rule]
+    if names:
+        say(
+            f"warning: {', '.join(names)} refuse by the cosines of the embedder from before; for the ones of now: "
+            "doyen examples build, then doyen finetune --replace --name NAME"
+        )
 
 
 def _in_use(expert: Path, settings: Settings) -> Path:

@@ -1,6 +1,7 @@
 """A BERT embedder in torch: texts → unit vectors with gradients. Reads and writes sentence-transformers' folder format.
 
 Knows texts only; no pairs, no index. Pooling is what the folder says: the mean of the last layer's states, or [CLS].
+Prefixes and cut vectors are those of serving; the prefixes are written into the folder that is saved.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.embedding.tokens import encodable, open_tokenizer, read_limit
+from doyen.embedding.folder import EncoderFolder, read_folder
+from doyen.embedding.prefixes import Kind, Prefixes
+from doyen.embedding.tokens import encodable, open_tokenizer, read_json, read_limit
 from doyen.errors import ModelError
 from doyen.models.engine import quiet_transformers, working_dtype
 
 _BATCH_TOKENS = 4096
 _POOLING = Path("1_Pooling", "config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-_SENTENCE_FILES = (
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    _POOLING.as_posix(),
-)
+_SENTENCE_CONFIG = "config_sentence_transformers.json"
+_SENTENCE_FILES = ("modules.json", "sentence_bert_config.json", _SENTENCE_CONFIG, _POOLING.as_posix())
 _POOLING_OF_MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
 _MODULES = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Normalize", "Normalize"))
 
@@ -35,29 +34,37 @@ _MODULES = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_No
 class Encoder:
     """An embedder that can be trained."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load the BERT in `folder` with float32 weights.
+    def __init__(self, folder: Path, prefixes: Prefixes | None = None, dimensions: int = 0) -> None:
+        """Load the BERT in `folder` with float32 weights; its vectors are cut to `dimensions` numbers (0: all).
 
-        Raises: ModelError where it is no BERT.
+        Raises: ModelError where it is no BERT, or has layers after the pooling.
         """
         import torch
         from transformers import BertModel
 
-        require_bert(folder)
+        found = require_bert(folder)
+        if found.dense or found.pooling not in ("mean", "cls"):
+            raise ModelError(
+                f"{folder} has dense layers after the pooling, or another pooling than 'mean' and 'cls' "
+                f"({found.pooling}): it cannot be trained here",
+                hint='set [embedder] name = "all-minilm-l6-v2"',
+            )
         self.folder = folder
+        self.prefixes = prefixes or Prefixes()
         self.limit = read_limit(folder)
         quiet_transformers()
         model = BertModel.from_pretrained(str(folder), add_pooling_layer=False, local_files_only=True)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = model.float().to(self.device)
+        self.dim = dimensions or int(model.config.hidden_size)
         self._tokenizer = open_tokenizer(folder / "tokenizer.json")
-        pooling = folder / _POOLING
-        self._first_token = pooling.is_file() and bool(json.loads(pooling.read_text()).get("pooling_mode_cls_token"))
+        self._first_token = found.pooling == "cls"
 
-    def tokenise(self, texts: Sequence[str], most: int) -> list[list[int]]:
-        """Return the token ids of texts, at most `most` each, special ones included."""
+    def tokenise(self, texts: Sequence[str], most: int, kind: Kind = "passage") -> list[list[int]]:
+        """Return the token ids of texts with the prefix of their kind, at most `most` each, special ones included."""
         self._tokenizer.enable_truncation(min(most, self.limit))
-        return [e.ids for e in self._tokenizer.encode_batch_fast([encodable(text) for text in texts])]
+        prefix = self.prefixes.before(kind)
+        return [e.ids for e in self._tokenizer.encode_batch_fast([prefix + encodable(text) for text in texts])]
 
     def vectors(self, rows: Sequence[Sequence[int]]) -> Any:
         """Return unit vectors `(n, dim) float32` of token ids, in their order, computed in batches of like length."""
@@ -78,17 +85,17 @@ class Encoder:
         else:
             shown = mask.unsqueeze(-1).float()
             pooled = (states * shown).sum(1) / shown.sum(1)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return torch.nn.functional.normalize(pooled[:, : self.dim], dim=-1)
 
-    def embed(self, texts: Sequence[str], most: int) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], most: int, kind: Kind = "passage") -> NDArray[np.float32]:
         """Return unit vectors `(n, dim) float32` of texts, without gradients."""
         import torch
 
         self.model.eval()
         if not texts:
-            return np.empty((0, self.model.config.hidden_size), dtype=np.float32)
+            return np.empty((0, self.dim), dtype=np.float32)
         with torch.inference_mode():
-            found: NDArray[np.float32] = self.vectors(self.tokenise(texts, most)).cpu().numpy()
+            found: NDArray[np.float32] = self.vectors(self.tokenise(texts, most, kind)).cpu().numpy()
         return found
 
     def weights(self) -> dict[str, Any]:
@@ -102,7 +109,7 @@ class Encoder:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the weights, and what else the embedder's folder has, into `folder`."""
+        """Write the weights, the prefixes, and what else the embedder's folder has, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(str(folder), safe_serialization=True)
         for name in (*TOKENIZER_FILES, *_SENTENCE_FILES):
@@ -119,16 +126,21 @@ class Encoder:
             (folder / _POOLING).parent.mkdir(exist_ok=True)
             pooling = {"word_embedding_dimension": self.model.config.hidden_size, **_POOLING_OF_MEAN}
             (folder / _POOLING).write_text(json.dumps(pooling, indent=1), encoding="utf-8")
+        if self.prefixes != Prefixes():
+            prompts = {"query": self.prefixes.query, "document": self.prefixes.passage}
+            written = read_json(folder / _SENTENCE_CONFIG) | {"prompts": prompts}
+            (folder / _SENTENCE_CONFIG).write_text(json.dumps(written, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def require_bert(folder: Path) -> None:
-    """Raise ModelError where a model folder's architecture is not BERT."""
-    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if model_type != "bert":
+def require_bert(folder: Path) -> EncoderFolder:
+    """Return what a model folder holds. Raises ModelError where its architecture is not BERT."""
+    found = read_folder(folder)
+    if found.model_type != "bert":
         raise ModelError(
-            f"{folder} is of architecture {model_type!r}; only BERT can be trained as a retriever here",
+            f"{folder} is of architecture {found.model_type!r}; only BERT can be trained as a retriever here",
             hint='set [embedder] name = "all-minilm-l6-v2"',
         )
+    return found
 
 
 def padded(rows: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:

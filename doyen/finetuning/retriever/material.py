@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from doyen.config import Settings
 from doyen.errors import ExamplesError, StoreError
 from doyen.examples.importing import read_questions
 from doyen.finetuning.retriever.measuring import HeldOut, hold_out
-from doyen.finetuning.retriever.pairs import LEAST_PAIRS, Pair, is_held_out, make_pairs
+from doyen.finetuning.retriever.pairs import LEAST_PAIRS, Pair, is_for_stopping, is_held_out, make_pairs
 from doyen.index.lance import LanceIndex
 from doyen.index.rows import CHUNK_COLUMNS, chunk_from, matrix, one_of
 from doyen.index.tables import rows_of
@@ -24,21 +25,27 @@ from doyen.records import Chunk, Question
 MOST_CHUNKS = 60_000
 SEED = 7
 _AT_ONCE = 400  # documents of one condition
+_STOPPING_QUERIES = 150
+_STOPPING_PASSAGES = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Chunks with their vectors `(chunks, dim) float32` as the index has them, pairs to train on, and the measure."""
+    """Chunks with their vectors `(chunks, dim) float32` as the index has them, pairs to train on, and the measure.
+
+    `stopping` is a smaller measure over other documents, which says when to stop; None where they give too few queries.
+    """
 
     index: LanceIndex
     chunks: Sequence[Chunk]
     vectors: NDArray[np.float32]
     pairs: Sequence[Pair]
     held_out: HeldOut
+    stopping: HeldOut | None = None
 
 
 def gather(expert: Path, settings: Settings, *, most_pairs: int) -> Material:
-    """Read the index and make pairs; documents are held out whole, about one in seven.
+    """Read the index and make pairs; documents are held out whole, about one in seven; a third of those only say when to stop.
 
     Of more than MOST_CHUNKS chunks, those of documents drawn at random are taken.
 
@@ -62,8 +69,13 @@ def gather(expert: Path, settings: Settings, *, most_pairs: int) -> Material:
     questions = [pair for pair in train if pair.kind == "question"]
     others = [pair for pair in train if pair.kind != "question"]
     random.Random(SEED).shuffle(others)
-    held_out = hold_out(chunks, [pair for pair in made if is_held_out(pair.document)], seed=SEED)
-    return Material(index, chunks, vectors, [*questions, *others][:most_pairs], held_out)
+    stopping = [pair for pair in made if is_for_stopping(pair.document)]
+    judging = [pair for pair in made if is_held_out(pair.document) and not is_for_stopping(pair.document)]
+    held_out = hold_out(chunks, judging, seed=SEED)
+    early = None
+    with contextlib.suppress(ExamplesError):
+        early = hold_out(chunks, stopping, seed=SEED, most_queries=_STOPPING_QUERIES, most_passages=_STOPPING_PASSAGES)
+    return Material(index, chunks, vectors, [*questions, *others][:most_pairs], held_out, early)
 
 
 def train_questions(expert: Path) -> list[Question]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.embedding import Kind
 from doyen.errors import ExamplesError
 from doyen.finetuning.retriever.pairs import Pair, body
 from doyen.records import Chunk
@@ -22,7 +24,14 @@ LEAST_QUERIES = 20
 MOST_QUERIES = 600
 MOST_PASSAGES = 1200
 CUTOFF = 10
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+class Embed(Protocol):
+    """Texts → unit vectors `(n, dim) float32`."""
+
+    def __call__(self, texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
+        """Return one row a text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,8 @@ class HeldOut:
 
     def scores(self, embed: Embed) -> NDArray[np.float64]:
         """Return nDCG@10 of each query `(queries,)`, the documents ranked by their nearest passage."""
-        found = rank_documents(embed(self.queries), embed(self.passages), self.documents)
-        return _ndcg(found, self.gold)
+        queries, passages = embed(self.queries, kind="query"), embed(self.passages, kind="passage")
+        return _ndcg(rank_documents(queries, passages, self.documents), self.gold)
 
     def counts(self) -> dict[str, int]:
         """Return how much is measured with."""
@@ -70,7 +79,14 @@ def rank_documents(
     return found
 
 
-def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -> HeldOut:
+def hold_out(
+    chunks: Sequence[Chunk],
+    pairs: Sequence[Pair],
+    *,
+    seed: int = 7,
+    most_queries: int = MOST_QUERIES,
+    most_passages: int = MOST_PASSAGES,
+) -> HeldOut:
     """Make queries from pairs of held-out documents, and the passages to search: theirs, and others as distractors.
 
     Raises: ExamplesError where they are too few to measure anything.
@@ -79,7 +95,7 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
     chosen: dict[int, Pair] = {}
     for pair in rng.sample(list(pairs), len(pairs)):
         bare = _is_bare(pair.document)
-        if pair.kind != "words" and (bare or pair.kind in ("sentence", "question")) and len(chosen) < MOST_QUERIES:
+        if pair.kind != "words" and (bare or pair.kind in ("sentence", "question")) and len(chosen) < most_queries:
             chosen.setdefault(pair.chunk, pair)
     if len(chosen) < LEAST_QUERIES:
         raise ExamplesError(
@@ -91,7 +107,7 @@ def hold_out(chunks: Sequence[Chunk], pairs: Sequence[Pair], *, seed: int = 7) -
     others = [i for i, chunk in enumerate(chunks) if chunk.document not in asked]
     # All passages that are asked for, then as many others as there is room for
     rest = [i for i in own if i not in chosen] + rng.sample(others, len(others))
-    places = [*chosen, *rest[: max(0, MOST_PASSAGES - len(chosen))]]
+    places = [*chosen, *rest[: max(0, most_passages - len(chosen))]]
     passages = [_shown(chunks[i], chosen.get(i)) for i in places]
     found = list(chosen.values())
     return HeldOut(

@@ -28,6 +28,7 @@ _LEAST_PASSAGE_CHARACTERS = 80
 _TELLING = (3, 6)
 _TELLING_FROM = 10
 _HELD_OUT_SHARE = 0.15
+_STOPPING_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,16 @@ def make_pairs(
 
 def is_held_out(document: str) -> bool:
     """Whether a document is for measuring only; always the same answer."""
-    return int(hashlib.sha256(document.encode()).hexdigest()[:8], 16) / 2**32 < _HELD_OUT_SHARE
+    return _place(document) < _HELD_OUT_SHARE
+
+
+def is_for_stopping(document: str) -> bool:
+    """Whether a held-out document says when to stop training, and is not part of the final measure."""
+    return _place(document) < _STOPPING_SHARE
+
+
+def _place(document: str) -> float:
+    return int(hashlib.sha256(document.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _by_document(chunks: Sequence[Chunk]) -> dict[str, list[int]]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
 import json
 import re
-from collections.abc import Sequence
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.config import write_atomic
-from doyen.errors import ExpertError, UsageError
+from doyen.errors import ExpertError, Interrupted, UsageError
+from doyen.evaluation.statistics import paired_difference
+from doyen.finetuning.retriever.material import SEED, Material
 from doyen.finetuning.retriever.pairs import Pair
 from doyen.records import Chunk
 
@@ -80,6 +86,47 @@ def free_folder(folder: Path, name: str | None) -> Path:
     if (folder / name).exists():
         raise UsageError(f"there is a model '{name}' in {folder.name} already", hint="--name another one")
     return folder / name
+
+
+@contextlib.contextmanager
+def training_folder(final: Path, target: str) -> Iterator[Path]:
+    """Give a folder beside `final` to train into; what is left in it goes. Raises Interrupted for Ctrl-C."""
+    work = final.with_name(f".{final.name}.training")
+    try:
+        yield work
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped in training; the expert is as it was", hint=f"doyen finetune --target {target} starts anew"
+        ) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def measured_training(
+    material: Material,
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    *,
+    begun: float,
+    **given: Any,
+) -> RetrieverTraining:
+    """Return the record of a training that began at `begun` (of `time.perf_counter`); `given` are its other fields.
+
+    `before` and `after` are the scores of the held-out queries `(queries,)`.
+    """
+    return RetrieverTraining(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        pairs=dict(Counter(pair.kind for pair in material.pairs)),
+        held_out=material.held_out.counts(),
+        seconds=round(time.perf_counter() - begun, 1),
+        before=round(float(before.mean()), 4),
+        after=round(float(after.mean()), 4),
+        gain=paired_difference(before.tolist(), after.tolist(), seed=SEED).as_dict(),
+        by_kind=by_kind(material.held_out.kinds, before, after),
+        documents=trained_documents(material.chunks, material.pairs),
+        versions=versions(),
+        **given,
+    )
 
 
 def verdict(record: RetrieverTraining) -> str:

@@ -1,19 +1,16 @@
 """An expert's index → a cross-encoder trained on its documents, used if it orders held-out passages better than search.
 
-Leaves `rerankers/<name>/`, and `[rerank] name` in the settings. The measure is taken over the order of dense and BM25
-scores together, which is what the retriever begins with.
+Leaves `rerankers/<name>/`, and `[rerank] name` in the settings. It is measured against the order that search itself gives.
 """
 
 from __future__ import annotations
 
-import datetime
 import math
 import random
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,45 +18,35 @@ from numpy.typing import NDArray
 
 from doyen.config import Settings, load_settings, write_name, written_name
 from doyen.embedding import Embedder, load_embedder
-from doyen.errors import GateError, Interrupted, UsageError
-from doyen.evaluation.statistics import paired_difference
+from doyen.errors import GateError, UsageError
 from doyen.finetuning.preparing import Say, require_extra
 from doyen.finetuning.retriever.cross_encoder import CrossEncoder
 from doyen.finetuning.retriever.embedder import Progress
-from doyen.finetuning.retriever.lexical import Lexical
 from doyen.finetuning.retriever.material import SEED, Material, gather
 from doyen.finetuning.retriever.measuring import CUTOFF, HeldOut, ndcg_of
 from doyen.finetuning.retriever.record import (
     RetrieverTraining,
-    by_kind,
     free_folder,
-    trained_documents,
+    measured_training,
+    training_folder,
     verdict,
-    versions,
 )
-from doyen.finetuning.retriever.training import FALSE_NEGATIVE_SHARE, chance, rate_share
+from doyen.finetuning.retriever.searching import search_orders
+from doyen.finetuning.retriever.training import FALSE_NEGATIVE_SHARE, RetrieverOptions, chance, rate_share
 from doyen.models.fetching import require_model
 
+OPTIONS = RetrieverOptions(learning_rate=1e-4, batch_size=16)
 FOLDER = "rerankers"
 PAIR_TOKENS = 144
 NEGATIVES = 3
 _NEAREST = 30
 
 
-@dataclass(frozen=True, slots=True)
-class RerankerOptions:
-    """How a reranker is trained: at most `most_pairs` queries once, `batch_size` a step, each with NEGATIVES passages."""
-
-    learning_rate: float = 1e-4
-    batch_size: int = 16
-    most_pairs: int = 3200
-
-
 def finetune_reranker(
     expert: Path | str,
     *,
     name: str | None = None,
-    options: RerankerOptions | None = None,
+    options: RetrieverOptions = OPTIONS,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> RetrieverTraining:
@@ -74,22 +61,13 @@ def finetune_reranker(
         ModelError: the extra is not installed, or the model is none that can be trained.
         Interrupted: the expert is as it was.
     """
-    folder, say, options = Path(expert), say or (lambda _: None), options or RerankerOptions()
+    folder, say = Path(expert), say or (lambda _: None)
     require_extra("lora")
     settings = load_settings(folder)
     final = free_folder(folder / FOLDER, name)
-    work = final.with_name(f".{final.name}.training")
-    try:
+    with training_folder(final, "reranker") as work:
         record = _trained(folder, settings, final.name, work, options, progress or (lambda *_: None), say)
-        if record.gain["low"] <= 0:
-            return record
-        return adopt(folder, record, work, final)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped in training; the expert is as it was", hint="doyen finetune --target reranker starts anew"
-        ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        return adopt(folder, record, work, final) if record.gain["low"] > 0 else record
 
 
 def adopt(expert: Path, record: RetrieverTraining, work: Path, final: Path) -> RetrieverTraining:
@@ -118,7 +96,7 @@ def undo_reranker(expert: Path | str) -> RetrieverTraining:
 
 
 def _trained(
-    expert: Path, settings: Settings, name: str, work: Path, options: RerankerOptions, progress: Progress, say: Say
+    expert: Path, settings: Settings, name: str, work: Path, options: RetrieverOptions, progress: Progress, say: Say
 ) -> RetrieverTraining:
     """Train and measure; leave the reranker with its record in `work`."""
     begun = time.perf_counter()
@@ -131,25 +109,18 @@ def _trained(
     losses = _train(model, lists, options, progress)
     say("measuring on held-out documents")
     before, after = _measure(model, embedder, material.held_out, settings)
-    gain = paired_difference(before.tolist(), after.tolist(), seed=SEED)
     model.save(work)
-    record = RetrieverTraining(
+    record = measured_training(
+        material,
+        before,
+        after,
+        begun=begun,
         name=name,
         target="reranker",
         base=base.name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        pairs=dict(Counter(pair.kind for pair in material.pairs)),
-        held_out=material.held_out.counts(),
         steps=len(losses),
-        seconds=round(time.perf_counter() - begun, 1),
-        before=round(float(before.mean()), 4),
-        after=round(float(after.mean()), 4),
-        gain=gain.as_dict(),
-        by_kind=by_kind(material.held_out.kinds, before, after),
-        settings={"learning_rate": options.learning_rate, "batch_size": options.batch_size, "negatives": NEGATIVES},
+        settings=asdict(options) | {"negatives": NEGATIVES},
         previous=written_name(expert, "rerank"),
-        documents=trained_documents(material.chunks, material.pairs),
-        versions=versions(),
     )
     say(verdict(record))
     return record
@@ -175,7 +146,7 @@ def _lists(material: Material, embedder: Embedder) -> list[list[tuple[str, str]]
 
 
 def _train(
-    model: CrossEncoder, lists: Sequence[list[tuple[str, str]]], options: RerankerOptions, progress: Progress
+    model: CrossEncoder, lists: Sequence[list[tuple[str, str]]], options: RetrieverOptions, progress: Progress
 ) -> list[float]:
     """Take one step of AdamW for each batch of lists: softmax cross-entropy of the right passage among its list."""
     import torch
@@ -183,7 +154,7 @@ def _train(
     model.model.eval()  # without dropout, as the embedder
     parameters = list(model.model.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=0.01)
-    steps = list(_batches(lists, options.batch_size))
+    steps = [batch for n in range(options.times(len(lists))) for batch in _batches(lists, options.batch_size, SEED + n)]
     losses: list[float] = []
     for step, batch in enumerate(steps):
         for group in optimiser.param_groups:
@@ -202,8 +173,8 @@ def _train(
     return losses
 
 
-def _batches(lists: Sequence[list[tuple[str, str]]], size: int) -> Iterator[list[list[tuple[str, str]]]]:
-    order = random.Random(SEED).sample(range(len(lists)), len(lists))
+def _batches(lists: Sequence[list[tuple[str, str]]], size: int, seed: int) -> Iterator[list[list[tuple[str, str]]]]:
+    order = random.Random(seed).sample(range(len(lists)), len(lists))
     for i in range(0, len(order), size):
         yield [lists[j] for j in order[i : i + size]]
 
@@ -212,15 +183,8 @@ def _measure(
     model: CrossEncoder, embedder: Embedder, held_out: HeldOut, settings: Settings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return nDCG@10 of each held-out query by search's order, and with its first passages put in the model's order."""
-    cosines = embedder.embed(held_out.queries, kind="query") @ embedder.embed(held_out.passages).T
-    lexical = Lexical(held_out.passages)
-    weight = settings.retrieval.dense_weight
-    orders = []
-    for query, dense in zip(held_out.queries, cosines, strict=True):
-        bm25 = lexical.scores(query)
-        fused = weight * dense / max(float(dense.max()), 1e-6) + (1 - weight) * bm25 / max(float(bm25.max()), 1e-6)
-        orders.append(np.argsort(-fused, kind="stable")[: max(settings.rerank.candidates, 3 * CUTOFF)].tolist())
     candidates = settings.rerank.candidates
+    orders = search_orders(held_out, embedder, settings.retrieval, max(candidates, 3 * CUTOFF))
     read = [(q, i) for q, order in enumerate(orders) for i in order[:candidates]]
     scores = model.score([(held_out.queries[q], held_out.passages[i]) for q, i in read], PAIR_TOKENS)
     found: list[dict[int, float]] = [{} for _ in orders]

@@ -7,16 +7,13 @@ from pathlib import Path
 
 from doyen.errors import UsageError
 from doyen.finetuning.preparing import Say
-from doyen.finetuning.retriever.embedder import (
-    EmbedderOptions,
-    Progress,
-    finetune_embedder,
-    undo_embedder,
-)
+from doyen.finetuning.retriever import embedder, reranker
+from doyen.finetuning.retriever.embedder import Progress, finetune_embedder, undo_embedder
 from doyen.finetuning.retriever.record import RetrieverTraining
-from doyen.finetuning.retriever.reranker import RerankerOptions, finetune_reranker, undo_reranker
+from doyen.finetuning.retriever.reranker import finetune_reranker, undo_reranker
 
-TARGETS = ("embedder", "reranker")
+OPTIONS = {"embedder": embedder.OPTIONS, "reranker": reranker.OPTIONS}
+"""How each target is trained by default."""
 
 
 def finetune_retriever(
@@ -39,15 +36,14 @@ def finetune_retriever(
         ExamplesError, GateError, ModelError, StoreError, Interrupted: see `finetune_embedder`, `finetune_reranker`.
     """
     _check_target(target)
+    options = OPTIONS[target]
+    if learning_rate is not None:
+        options = replace(options, learning_rate=learning_rate)
     if target == "embedder":
-        options = EmbedderOptions()
-        options = options if learning_rate is None else replace(options, learning_rate=learning_rate)
         return finetune_embedder(expert, name=name, options=options, resume=resume, progress=progress, say=say)
     if resume:
         raise UsageError("a reranker's training is not resumed", hint="doyen finetune --target reranker starts anew")
-    own = RerankerOptions()
-    own = own if learning_rate is None else replace(own, learning_rate=learning_rate)
-    return finetune_reranker(expert, name=name, options=own, progress=progress, say=say)
+    return finetune_reranker(expert, name=name, options=options, progress=progress, say=say)
 
 
 def undo_retriever(
@@ -62,5 +58,5 @@ def undo_retriever(
 
 
 def _check_target(target: str) -> None:
-    if target not in TARGETS:
-        raise UsageError(f"unknown target '{target}'", hint=f"one of {', '.join(TARGETS)}")
+    if target not in OPTIONS:
+        raise UsageError(f"unknown target '{target}'", hint=f"one of {', '.join(OPTIONS)}")

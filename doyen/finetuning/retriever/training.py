@@ -26,7 +26,26 @@ SCALE = 20.0
 FALSE_NEGATIVE_SHARE = 0.95
 NEAR_DUPLICATE = 0.95
 WARMUP_SHARE = 0.1
+TOPICAL = 0.5
+LOOKS = 4
 Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieverOptions:
+    """How a retriever is trained: `batch_size` pairs a step, at most `most_pairs` of them.
+
+    Fewer are gone through up to `passes` times, as far as `most_pairs` allows.
+    """
+
+    learning_rate: float
+    batch_size: int
+    most_pairs: int = 3200
+    passes: int = 3
+
+    def times(self, pairs: int) -> int:
+        """Return how many times to go through so many pairs."""
+        return max(1, min(self.passes, self.most_pairs // pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +74,14 @@ class Batches:
 
 
 def make_batches(
-    pairs: Sequence[Pair], queries: Matrix, passages: Matrix, *, size: int, topical: float, seed: int, passes: int = 1
+    pairs: Sequence[Pair],
+    queries: Matrix,
+    passages: Matrix,
+    *,
+    size: int,
+    passes: int = 1,
+    topical: float = TOPICAL,
+    seed: int,
 ) -> Batches:
     """Divide all pairs into batches of `size`, `passes` times, the share `topical` of them by nearness of the passages."""
     rng = np.random.default_rng(seed)
@@ -88,19 +114,29 @@ def _by_topic(order: NDArray[np.int64], passages: Matrix, size: int) -> Iterator
         left = np.delete(left, near[:size])
 
 
-def train(encoder: Encoder, made: Batches, *, learning_rate: float, report: Callable[[int, float], None]) -> None:
+def train(
+    encoder: Encoder,
+    made: Batches,
+    *,
+    learning_rate: float,
+    report: Callable[[int, float], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Take one step of AdamW a batch; `report` is called with the steps done and the last one's loss.
+
+    `stop` is asked LOOKS times, at equal distances and at the end, whether it is time to stop.
 
     Raises: GateError where the loss is not a number.
     """
     import torch
 
     encoder.model.eval()  # without dropout: few steps learn more, cost less and come out the same again
-    queries = encoder.tokenise([p.query for p in made.pairs], QUERY_TOKENS)
+    queries = encoder.tokenise([p.query for p in made.pairs], QUERY_TOKENS, "query")
     texts = encoder.tokenise([p.text for p in made.pairs], PASSAGE_TOKENS)
     parameters = list(encoder.model.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
     total = len(made.batches)
+    looks = {round(total * (n + 1) / LOOKS) for n in range(LOOKS)}
     for step, batch in enumerate(made.batches):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rate_share(step, total)
@@ -114,6 +150,8 @@ def train(encoder: Encoder, made: Batches, *, learning_rate: float, report: Call
         if not math.isfinite(value):
             raise GateError("the loss is not a number any more", hint="lower --learning-rate")
         report(step + 1, value)
+        if step + 1 in looks and stop():
+            break
 
 
 def ranking_loss(queries: Any, passages: Any, wrong: NDArray[np.bool_]) -> Any:
