@@ -82,7 +82,10 @@ def finetune(
             help="The adapter's name (default: METHOD-NUMBER; of a retriever, tuned-NUMBER).", show_default=False
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="lora or qlora.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="lora, qlora or full.", show_default=False)] = None,
+    lora_variants: Annotated[
+        str | None, typer.Option(help="rslora, dora, loftq, separated by commas.", show_default=False)
+    ] = None,
     examples: Annotated[
         Path | None, typer.Option(help="An examples file instead of the built mix.", show_default=False)
     ] = None,
@@ -113,6 +116,7 @@ def finetune(
     if target != "model":
         given = {
             "--method": method,
+            "--lora-variants": lora_variants,
             "--examples": examples,
             "--epochs": epochs,
             "--rank": rank,
@@ -145,6 +149,7 @@ def finetune(
             ),
             say=note,
             method=method,
+            lora_variants=lora_variants,
             epochs=epochs,
             learning_rate=learning_rate,
             rank=rank,
