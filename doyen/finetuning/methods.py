@@ -69,7 +69,8 @@ def trained_model(folder: Path, settings: FinetuneSettings, prepared: Prepared, 
 
     model = _base_model(folder, settings.method)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     set_seed(settings.seed)
     if settings.method == "full":
         prepared.targets, modules = ["all weights"], 0
@@ -127,8 +128,6 @@ def _with_adapter(model: Any, folder: Path, settings: FinetuneSettings, names: l
     )
     with quiet_peft():
         adapted = get_peft_model(model, config)
-    if settings.gradient_checkpointing:
-        adapted.enable_input_require_grads()
     if "loftq" in variants:
         prepared.initial = _loftq_start(adapted, folder)
     return adapted

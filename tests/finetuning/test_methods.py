@@ -82,7 +82,7 @@ def quantised_error(phi, settings, adapter=None):
     from transformers import AutoModelForCausalLM
 
     whole = AutoModelForCausalLM.from_pretrained(str(phi), dtype=torch.float32)(ids).logits
-    return float((model(input_ids=ids).logits - whole).abs().mean())
+    return float((model(input_ids=ids).logits - whole).detach().abs().mean())
 
 
 def test_loftq_starts_nearer_to_the_whole_model(phi, settings_of):
@@ -109,7 +109,7 @@ def whole(phi, examples, validation, tmp_path_factory):
     """A model trained whole: (expert, manifest)."""
     expert = doyen.init(tmp_path_factory.mktemp("whole") / "expert", model=str(phi))
     tuned = FinetuneSettings(
-        method="full", learning_rate=0.003, epochs=12.0, batch_size=4, micro_batch_tokens=256, max_tokens=512
+        method="full", learning_rate=0.01, epochs=30.0, batch_size=4, micro_batch_tokens=256, max_tokens=512
     )
     settings = Settings(model=ModelSettings(name=str(phi)), finetune=tuned)
     return expert, finetune(expert, settings, examples, validation, name="full-1")
