@@ -77,7 +77,9 @@ def trained_model(folder: Path, settings: FinetuneSettings, prepared: Prepared, 
     else:
         names = resolve_targets(model, settings.target_modules)
         prepared.targets, modules = sorted({name.rsplit(".", 1)[-1] for name in names}), len(names)
-        model = _with_adapter(model, folder, settings, names, prepared)
+        model = with_adapter(model, settings, names)
+        if "loftq" in lora_variants(settings):
+            prepared.initial = _loftq_start(model, folder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     whole = sum(p.quant_state.shape.numel() if hasattr(p, "quant_state") else p.numel() for p in model.parameters())
     method = "+".join([settings.method, *sorted(lora_variants(settings))])
@@ -112,7 +114,8 @@ def _nf4() -> Any:
     )
 
 
-def _with_adapter(model: Any, folder: Path, settings: FinetuneSettings, names: list[str], prepared: Prepared) -> Any:
+def with_adapter(model: Any, settings: FinetuneSettings, names: list[str]) -> Any:
+    """Add LoRA layers to the linear modules of these names."""
     from peft import LoraConfig, get_peft_model
 
     variants = lora_variants(settings)
@@ -127,10 +130,7 @@ def _with_adapter(model: Any, folder: Path, settings: FinetuneSettings, names: l
         task_type="CAUSAL_LM",
     )
     with quiet_peft():
-        adapted = get_peft_model(model, config)
-    if "loftq" in variants:
-        prepared.initial = _loftq_start(adapted, folder)
-    return adapted
+        return get_peft_model(model, config)
 
 
 def _loftq_start(model: Any, folder: Path) -> dict[str, Any]:

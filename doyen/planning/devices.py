@@ -95,7 +95,7 @@ def read_machine(text: str, count: int | None = None) -> Machine:
     number = int(match[1]) if match and match[1] else None
     if number is not None and count is not None and number != count:
         raise UsageError(f"--gpu {text} names {number} GPUs and --gpus {count}", hint="one of the two")
-    many = number or count or 1
+    many = number if number is not None else count or 1
     size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:gb|gib|g)?", name)
     if size and name not in _ALIASES and float(size[1]) > 0 and many > 0:
         return Machine(Device("GPU", float(size[1]), 0.0, 0.0, "as given"), many)

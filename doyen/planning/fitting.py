@@ -124,12 +124,15 @@ def advise(plans: Sequence[MethodPlan], machine: Machine) -> list[str]:
         return [
             f"nothing fits: {least.way.label} needs {least.way.total_gib:.1f} GiB on each device, {free:.1f} are to be had"
         ]
-    by_method = {p.way.method: p for p in fitting}
-    best = by_method.get("lora") or by_method.get("qlora") or fitting[0]
-    plain = by_method.get("qlora")
-    # LoRA by sharding or offloading is slower than QLoRA that stays on one device.
-    if plain and plain.way.placement in ("one device", "DDP") and best.way.placement not in ("one device", "DDP"):
-        best = plain
+    # LoRA before QLoRA, unless it has to be sharded further or offloaded; full fine-tuning is the yardstick.
+    order = ("one device", "DDP", "FSDP", "FSDP with CPU offload")
+    by_cost = {"lora": 0, "qlora": 0.5, "full": 2}
+
+    def cost(plan: MethodPlan) -> float:
+        offloaded = plan.way.placement == order[-1]
+        return order.index(plan.way.placement) + (plan.way.host_gib if offloaded else by_cost[plan.way.method])
+
+    best = min(fitting, key=cost)
     lines = [f"{best.way.label}: {best.way.total_gib:.1f} GiB of {machine.usable_gib:.1f} on each device"]
     if best.way.host_gib:
         lines.append(f"and {best.way.host_gib:.0f} GiB of the machine's own memory for what is offloaded")
