@@ -14,6 +14,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,7 @@ def random_examples(count: int, length: int, vocabulary: int) -> list[Any]:
 
     rng = random.Random(7)
     answer = length - round(length * SUPERVISED)
-    return [
-        TokenisedExample(tuple(rng.randrange(vocabulary) for _ in range(length)), answer, i) for i in range(count)
-    ]
+    return [TokenisedExample(tuple(rng.randrange(vocabulary) for _ in range(length)), answer, i) for i in range(count)]
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
@@ -74,10 +73,9 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     model = trained_model(Path(job["folder"]), settings, prepared, lambda _: None)
     found: dict[str, Any] = {"loaded_gib": resident_gib("VmRSS"), "peak_after_loading_gib": resident_gib()}
     times: list[float] = []
-    work = Path(job["work"])
-    train_steps(
-        model, prepared, settings, work, "plan", lambda _: times.append(time.perf_counter()), lambda _: None, 1e9
-    )
+    with tempfile.TemporaryDirectory(dir=job["work"]) as run:
+        report = lambda _: times.append(time.perf_counter())  # noqa: E731
+        train_steps(model, prepared, settings, Path(run), "plan", report, lambda _: None, 1e9)
     found["peak_gib"] = resident_gib()
     found["tokens_per_s"] = job["tokens"] * (len(times) - 1) / (times[-1] - times[0])
     return found
@@ -148,7 +146,7 @@ def main() -> None:
             for method in ("lora", "qlora"):
                 name = f"{model} {method} {tokens // length}x{length}"
                 job = {"method": method, "tokens": tokens, "length": length, "folder": str(folder)}
-                job |= {"steps": arguments.steps, "work": str(arguments.work / "run")}
+                job |= {"steps": arguments.steps, "work": str(arguments.work)}
                 path = kept / f"{name}.json"
                 if arguments.only in name:
                     rate = this_machine().device.tera_flops

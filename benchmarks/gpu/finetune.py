@@ -18,6 +18,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
-    train_steps(model, prepared, settings, Path(job["work"]), "gpu", report, lambda _: None, 1e9)
+    with tempfile.TemporaryDirectory(dir=job["work"]) as run:
+        train_steps(model, prepared, settings, Path(run), "gpu", report, lambda _: None, 1e9)
     found: dict[str, Any] = {"tokens_per_s": round(job["tokens"] * (STEPS - 1) / (times[-1] - times[0]), 1)}
     if device == "cuda":
         free, whole = torch.cuda.mem_get_info()
@@ -179,7 +181,9 @@ def compare(job: dict[str, Any], rates: tuple[float, float]) -> dict[str, Any]:
         return row | {"failed": done.stderr.strip().splitlines()[-1:]}
     row |= json.loads(done.stdout.splitlines()[-1])
     flops = step_flops(shape, dataclasses.replace(how, checkpointing=False)) * row["tokens_per_s"]
-    row |= {f"of_{name}_rate": round(flops / (rate * 1e12), 4) for name, rate in zip(("sheet", "measured"), rates) if rate}
+    row |= {
+        f"of_{name}_rate": round(flops / (rate * 1e12), 4) for name, rate in zip(("sheet", "measured"), rates, strict=True) if rate
+    }
     if "peak_gib" in row:
         row["plan_error"] = round(row["planned_gib"] / row["peak_gib"] - 1, 4)
     return row

@@ -105,9 +105,7 @@ def _split(base: Path, adapter: Path, made: Path) -> None:
             continue
         names, rows = list(parts[kind]), list(parts[kind].values())
         cut = [value] * len(names) if ".lora_A." in key else value.split(rows, dim=0)
-        split |= {
-            key.replace(f".{kind}.", f".{n}."): v.clone().contiguous() for n, v in zip(names, cut, strict=True)
-        }
+        split |= {key.replace(f".{kind}.", f".{n}."): v.clone().contiguous() for n, v in zip(names, cut, strict=True)}
     save_file(split, str(made / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = json.loads((made / "adapter_config.json").read_text(encoding="utf-8"))
     targets = [part for name in config["target_modules"] for part in _split_name(name, parts)]

@@ -66,6 +66,9 @@ def plan(
         gpus: how many, where `gpu` does not say.
         max_tokens: the longest example; longer than `micro_batch_tokens`, it is a micro-batch of its own.
         micro_batch_tokens: padded tokens computed at once.
+        rank: LoRA's rank.
+        dora: whether DoRA's magnitudes are trained too.
+        gradient_checkpointing: whether to plan with it only; else it is taken where nothing fits without.
         supervised_share: share of the tokens that are answers.
         total_tokens: tokens to be trained on, epochs included, for the hours.
         measure: whether to time this machine.
@@ -102,9 +105,7 @@ def plan_training(
     shape: ModelShape, training: Training, machine: Machine, methods: tuple[str, ...], total_tokens: int | None = None
 ) -> Plan:
     """Plan methods for a shape, a way to train and a machine that are known already."""
-    found = tuple(
-        plan_method(shape, replace(training, method=m), machine, total_tokens) for m in methods
-    )
+    found = tuple(plan_method(shape, replace(training, method=m), machine, total_tokens) for m in methods)
     return Plan(shape, machine, training, found, tuple(advise(found, machine)))
 
 

@@ -56,8 +56,9 @@ class MethodPlan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON."""
         row = asdict(self)
-        row["tried"] = [{k: w[k] for k in ("placement", "checkpointing", "total_gib", "fits")} for w in row["tried"]]
-        return row.pop("way") | row
+        way: dict[str, Any] = row.pop("way")
+        kept = ("placement", "checkpointing", "total_gib", "fits")
+        return way | row | {"tried": [{k: w[k] for k in kept} for w in row["tried"]]}
 
 
 def plan_method(shape: ModelShape, how: Training, machine: Machine, total_tokens: int | None) -> MethodPlan:

@@ -181,4 +181,6 @@ def read_shape(config: dict[str, Any], name: str) -> ModelShape:
             qk_norm=kind in _QK_NORM,
         )
     except KeyError as error:
-        raise ModelError(f"the configuration of {name} has no {error}", hint="take the model's own config.json") from error
+        raise ModelError(
+            f"the configuration of {name} has no {error}", hint="take the model's own config.json"
+        ) from error

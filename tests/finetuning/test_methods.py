@@ -31,7 +31,9 @@ def logits(folder, prompt, adapter=None, dtype=torch.float32):
 
 
 def test_the_learning_rate_is_the_methods_own_unless_given():
-    assert resolved(FinetuneSettings()).learning_rate == resolved(FinetuneSettings(method="qlora")).learning_rate == 5e-4
+    assert (
+        resolved(FinetuneSettings()).learning_rate == resolved(FinetuneSettings(method="qlora")).learning_rate == 5e-4
+    )
     assert resolved(FinetuneSettings(method="full")).learning_rate == 5e-5
     assert resolved(FinetuneSettings(method="full", learning_rate=1e-3)).learning_rate == 1e-3
 
@@ -150,9 +152,7 @@ def test_a_whole_model_is_exported_as_it_is_and_never_as_an_adapter(whole, examp
     expert, _ = whole
     made = export_adapter(expert, tmp_path / "made")
     prompt = list(examples[0].messages[:-1])
-    assert torch.equal(
-        logits(made, prompt), logits(expert / "adapters" / "full-1", prompt)
-    )
+    assert torch.equal(logits(made, prompt), logits(expert / "adapters" / "full-1", prompt))
     assert not (made / "manifest.json").exists()
     with pytest.raises(UsageError, match="whole model"):
         export_adapter(expert, tmp_path / "adapter", form="adapter")
@@ -285,7 +285,5 @@ def test_an_adapter_of_split_modules_has_nothing_to_split(llama, examples, setti
 def test_gradient_checkpointing_gives_the_same_adapter(phi, examples, settings_of, tmp_path):
     for name, changes in (("plain", {}), ("kept", {"gradient_checkpointing": True})):
         finetune(tmp_path, settings_of(phi, **changes), examples, [], name=name)
-    plain, kept = (
-        load_file(str(tmp_path / "adapters" / n / "adapter_model.safetensors")) for n in ("plain", "kept")
-    )
+    plain, kept = (load_file(str(tmp_path / "adapters" / n / "adapter_model.safetensors")) for n in ("plain", "kept"))
     assert all(torch.allclose(plain[k], kept[k], atol=2e-3) for k in plain)

@@ -11,7 +11,7 @@ from doyen.errors import ModelError, UsageError
 from doyen.finetuning.data import TokenisedExample
 from doyen.models.catalogue import CATALOGUE
 from doyen.planning.devices import GPUS, read_machine, this_machine
-from doyen.planning.memory import GIB, NF4_BYTES, Training, check_bytes, layer_bytes, parts
+from doyen.planning.memory import NF4_BYTES, Training, check_bytes, layer_bytes, parts
 from doyen.planning.shapes import SHAPES, find_shape, read_shape
 from doyen.planning.timing import dequantise_s, step_flops, tokens_per_s
 
@@ -160,9 +160,7 @@ def test_nf4_is_what_bitsandbytes_keeps():
     import torch
     from bitsandbytes.functional import quantize_4bit
 
-    packed, state = quantize_4bit(
-        torch.randn(2048, 4096), quant_type="nf4", compress_statistics=True, blocksize=64
-    )
+    packed, state = quantize_4bit(torch.randn(2048, 4096), quant_type="nf4", compress_statistics=True, blocksize=64)
     size = packed.nbytes + state.absmax.nbytes + state.state2.absmax.nbytes
     assert size / (2048 * 4096) == pytest.approx(NF4_BYTES, rel=1e-3)
 
@@ -253,7 +251,13 @@ def test_a_plan_is_json():
 
 
 def test_numbers_that_make_no_sense():
-    for wrong in ({"micro_batch_tokens": 0}, {"rank": -1}, {"gpus": 2}, {"supervised_share": 0.0}, {"method": "prompt"}):
+    for wrong in (
+        {"micro_batch_tokens": 0},
+        {"rank": -1},
+        {"gpus": 2},
+        {"supervised_share": 0.0},
+        {"method": "prompt"},
+    ):
         with pytest.raises(UsageError) as caught:
             doyen.plan("phi-4-mini", measure=False, **wrong)
         assert caught.value.hint
