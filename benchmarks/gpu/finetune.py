@@ -182,7 +182,9 @@ def compare(job: dict[str, Any], rates: tuple[float, float]) -> dict[str, Any]:
     row |= json.loads(done.stdout.splitlines()[-1])
     flops = step_flops(shape, dataclasses.replace(how, checkpointing=False)) * row["tokens_per_s"]
     row |= {
-        f"of_{name}_rate": round(flops / (rate * 1e12), 4) for name, rate in zip(("sheet", "measured"), rates, strict=True) if rate
+        f"of_{name}_rate": round(flops / (rate * 1e12), 4)
+        for name, rate in zip(("sheet", "measured"), rates, strict=True)
+        if rate
     }
     if "peak_gib" in row:
         row["plan_error"] = round(row["planned_gib"] / row["peak_gib"] - 1, 4)

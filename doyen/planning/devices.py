@@ -56,7 +56,7 @@ GPUS = {
         _gpu("h100-pcie", 80, 756, 2000, "h100/"),
         _gpu("h100", 80, 989, 3350, "h100/"),
         _gpu("h200", 141, 989, 4800, "h200/"),
-        _gpu("b200", 180, 2250, 7700, "dgx-b200/"),
+        _gpu("b200", 180, 2250, 8000, "dgx-b200/"),
         _gpu("mi300x", 192, 1307, 5300, "https://www.amd.com/en/products/accelerators/instinct/mi300/mi300x.html"),
     )
 }
