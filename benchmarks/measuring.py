@@ -9,12 +9,15 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("doyen", "torch", "transformers", "peft", "bitsandbytes", "lancedb", "openvino", "tokenizers", "numpy")
+
+WATCH_S = 0.2
 
 
 def machine() -> dict[str, Any]:
@@ -119,3 +122,46 @@ def show_arms(report: dict[str, Any]) -> None:
             )
         )
         print(f"{arm:14s}", "  ".join(cells))
+
+
+# ---- memory
+
+
+def tree_bytes(root: int) -> int:
+    """Return the memory that a process and its descendants hold, shared pages counted once a process's share (PSS)."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    total, waiting = 0, [root]
+    while waiting:
+        process = waiting.pop()
+        waiting += children.get(process, [])
+        try:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next((int(row.split()[1]) << 10 for row in rollup.splitlines() if row.startswith("Pss:")), 0)
+    return total
+
+
+class PeakMemory:
+    """Watches a process and its descendants; `gib` is the most that they held together."""
+
+    def __init__(self, process: int) -> None:
+        self._process, self._most, self._done = process, 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(WATCH_S):
+            self._most = max(self._most, tree_bytes(self._process))
+
+    def gib(self) -> float:
+        """Stop watching; return the peak."""
+        self._done.set()
+        self._thread.join()
+        return round(self._most / 2**30, 3)

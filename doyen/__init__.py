@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
+    from doyen.finetuning.exporting import export_adapter
     from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
     from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
     from doyen.ingesting import ingest
+    from doyen.planning import plan
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
 
 _HOME = {
@@ -37,12 +39,14 @@ _HOME = {
     "build_examples": "doyen.examples.building",
     "compare": "doyen.evaluation.comparison",
     "evaluate_retrieval": "doyen.evaluation.retrieval",
+    "export_adapter": "doyen.finetuning.exporting",
     "finetune": "doyen.finetuning.running",
     "finetune_retriever": "doyen.finetuning.retriever.running",
     "import_file": "doyen.examples.building",
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
+    "plan": "doyen.planning",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
     "status": "doyen.folder",
@@ -63,12 +67,14 @@ __all__ = [
     "build_examples",
     "compare",
     "evaluate_retrieval",
+    "export_adapter",
     "finetune",
     "finetune_retriever",
     "import_file",
     "ingest",
     "init",
     "list_adapters",
+    "plan",
     "recalibrate",
     "remove_documents",
     "status",

@@ -168,15 +168,25 @@ class AnswerSettings:
 class FinetuneSettings:
     """How an adapter is trained."""
 
-    method: str = setting("lora", "lora, or qlora (base in 4-bit NF4, double quantisation).", one_of=("lora", "qlora"))
+    method: str = setting(
+        "lora",
+        "lora, qlora (base in 4-bit NF4, double quantisation), or full (every weight; a whole model is kept).",
+        one_of=("lora", "qlora", "full"),
+    )
+    lora_variants: str = setting("", "Of LoRA, separated by commas: rslora, dora, loftq (with qlora only).")
     target_modules: str = setting("all-linear", "all-linear, or module names of the model, separated by commas.")
     rank: int = setting(16, "LoRA rank r.", low=1, high=1024)
     alpha: int = setting(32, "LoRA alpha; the update is scaled by alpha / rank.", low=1)
     dropout: float = setting(0.0, "LoRA dropout.", low=0.0, high=0.9)
-    learning_rate: float = setting(5e-4, "Peak learning rate (linear warm-up, cosine decay).", low=1e-8, high=1.0)
+    learning_rate: float = setting(
+        0.0, "Peak learning rate (linear warm-up, cosine decay); 0: 5e-4, with method full 5e-5.", low=0.0, high=1.0
+    )
     epochs: float = setting(2.0, "Passes over the examples.", low=0.001, high=1000)
     batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
     micro_batch_tokens: int = setting(1024, "Padded tokens computed at once: bounds the memory.", low=64)
+    gradient_checkpointing: bool = setting(
+        False, "Keep the layers' inputs only and compute the rest again: a fraction of the memory, a third more time."
+    )
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
         0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5

@@ -82,7 +82,10 @@ def finetune(
             help="The adapter's name (default: METHOD-NUMBER; of a retriever, tuned-NUMBER).", show_default=False
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="lora or qlora.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="lora, qlora or full.", show_default=False)] = None,
+    lora_variants: Annotated[
+        str | None, typer.Option(help="rslora, dora, loftq, separated by commas.", show_default=False)
+    ] = None,
     examples: Annotated[
         Path | None, typer.Option(help="An examples file instead of the built mix.", show_default=False)
     ] = None,
@@ -109,7 +112,8 @@ def finetune(
 ) -> None:
     """Train an adapter on the examples; or the embedder or a reranker on the documents."""
     folder = expert_folder(expert)
-    settings = {"method": method, "epochs": epochs, "rank": rank, "target_modules": target_modules}
+    settings = {"method": method, "lora_variants": lora_variants, "epochs": epochs, "rank": rank}
+    settings |= {"target_modules": target_modules}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
         own = {"examples": examples, "false_refusals": false_refusals}

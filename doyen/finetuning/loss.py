@@ -9,6 +9,11 @@ from doyen.finetuning.data import TokenisedExample, micro_batches, pad
 from doyen.models.engine import rope_switch
 
 
+def base_of(model: Any) -> Any:
+    """Return the causal model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, int]:
     """Return the summed cross-entropy of the supervised tokens (nats, float32) and their number.
 
@@ -16,7 +21,7 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, 
     """
     import torch
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = base_of(model)
     device = next(inner.parameters()).device
     ids, mask, positions, targets = pad(examples, device, rope_switch(inner.config))
     hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
@@ -30,7 +35,7 @@ def mean_loss(model: Any, examples: Sequence[TokenisedExample], micro_batch_toke
 
     if not examples:
         return None
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = base_of(model)
     total, count = 0.0, 0
     with torch.inference_mode():
         for group in micro_batches(examples, range(len(examples)), micro_batch_tokens, rope_switch(inner.config)):

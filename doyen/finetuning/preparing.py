@@ -1,6 +1,6 @@
-"""Examples and base model → what a training run works on: tokens, an adapted model, hashes; the gates before training.
+"""Examples → what a training run works on: tokens, hashes; the gates before training that need no weights.
 
-Knows no optimiser and no adapter folder.
+Knows no optimiser, no model and no adapter folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,8 @@ from doyen.adapters import question_hash
 from doyen.config import FinetuneSettings, Settings
 from doyen.errors import ModelError
 from doyen.finetuning.data import TokenisedExample, tokenise
-from doyen.finetuning.gates import require_end_of_turn, require_supervision, resolve_targets
-from doyen.models.engine import (
-    FINETUNE_EXTRA,
-    load_causal_model,
-    load_tokenizer,
-    quiet_peft,
-    quiet_transformers,
-    stop_token_ids,
-    template_hash,
-    working_dtype,
-)
+from doyen.finetuning.gates import require_end_of_turn, require_supervision
+from doyen.models.engine import FINETUNE_EXTRA, load_tokenizer, stop_token_ids, template_hash
 from doyen.prompts import shows_summaries
 from doyen.records import Example
 
@@ -37,7 +28,10 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Prepared:
-    """Tokenised examples and what the gates measured; `summary` and `targets` go into the manifest."""
+    """Tokenised examples and what the gates measured; `summary` and `targets` go into the manifest.
+
+    `initial` holds the adapter's first weights where they are not those of a no-op (LoftQ).
+    """
 
     train: list[TokenisedExample]
     validation: list[TokenisedExample]
@@ -45,11 +39,13 @@ class Prepared:
     gates: dict[str, Any]
     summary: dict[str, Any]
     targets: list[str]
+    initial: dict[str, Any] = field(default_factory=dict)
 
 
 def require_extra(method: str) -> None:
     """Raise ModelError where a package that the method needs is not installed."""
-    needed = ["torch", "transformers", "peft"] + (["bitsandbytes"] if method == "qlora" else [])
+    needed = ["torch", "transformers"] + (["peft"] if method != "full" else [])
+    needed += ["bitsandbytes"] if method == "qlora" else []
     missing = []
     for package in needed:
         try:
@@ -93,52 +89,6 @@ def prepare(
     if any(shows_summaries(e.messages) for e in train):
         summary["document_summaries"] = True
     return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [])
-
-
-def adapted_model(folder: Path, settings: FinetuneSettings, prepared: Prepared, say: Say) -> Any:
-    """Load the base model (4-bit for qlora), resolve the target modules and add the LoRA layers."""
-    quiet_transformers()
-    import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import set_seed
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if settings.method == "qlora":
-        model = load_causal_model(folder, dtype=working_dtype(), quantization_config=_nf4(), device_map={"": device})
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    else:
-        model = load_causal_model(folder, dtype=working_dtype()).to(device)
-    names = resolve_targets(model, settings.target_modules)
-    prepared.targets = sorted({name.rsplit(".", 1)[-1] for name in names})
-    set_seed(settings.seed)
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=names,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    with quiet_peft():
-        model = get_peft_model(model, config)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    whole = sum(p.numel() for p in model.parameters())
-    say(
-        f"{settings.method}: {len(names)} linear modules ({', '.join(prepared.targets)}), {trained:,} of {whole:,} parameters trained"
-    )
-    prepared.gates["targets"] = {"modules": len(names), "trained_parameters": trained}
-    return model
-
-
-def _nf4() -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=working_dtype(),
-    )
 
 
 def _question(example: Example) -> str:

@@ -22,7 +22,8 @@ from doyen.config import FinetuneSettings
 from doyen.errors import GateError, Interrupted
 from doyen.finetuning.checkpoint import RunState, load_checkpoint, save_checkpoint
 from doyen.finetuning.data import TokenisedExample, plan_steps
-from doyen.finetuning.loss import answer_loss
+from doyen.finetuning.loss import answer_loss, base_of
+from doyen.finetuning.methods import make_optimiser
 from doyen.finetuning.preparing import Prepared, Say
 from doyen.models.engine import rope_switch, working_dtype
 
@@ -65,10 +66,10 @@ def train_steps(
         batch_size=settings.batch_size,
         micro_batch_tokens=settings.micro_batch_tokens,
         seed=settings.seed,
-        switch=rope_switch(model.get_base_model().config),
+        switch=rope_switch(base_of(model).config),
     )
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trainable, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = make_optimiser(model, settings)
     model.train()
     _dry_run(model, prepared.train, steps, say)
     state = load_checkpoint(work, fingerprint, model, optimiser) or RunState(fingerprint)

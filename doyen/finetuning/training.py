@@ -22,10 +22,10 @@ from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_o
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
+from doyen.finetuning.methods import resolved, save_trained, trained_model
 from doyen.finetuning.preparing import (
     Prepared,
     Say,
-    adapted_model,
     examples_hash,
     file_hash,
     prepare,
@@ -70,10 +70,11 @@ def finetune(
     say = say or (lambda _: None)
     final, work = expert / "adapters" / name, expert / "adapters" / f".{name}.training"
     _check_name(name, final, work, resume=resume, replace=replace)
+    settings = dataclasses.replace(settings, finetune=resolved(settings.finetune))
     require_extra(settings.finetune.method)
     folder = require_model(settings.model.name)
     prepared = prepare(folder, settings, train, validation, say)
-    model = adapted_model(folder, settings.finetune, prepared, say)
+    model = trained_model(folder, settings.finetune, prepared, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     if not resume:
         discard_checkpoint(work)
@@ -81,7 +82,7 @@ def finetune(
             begun()
     state = train_steps(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
     try:
-        made = _export(model, work)
+        made = _export(model, work, folder, prepared)
         result = _measured(model, prepared, settings)
         del model
         engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
@@ -117,12 +118,11 @@ def _seen(prepared: Prepared, settings: Settings) -> int:
     return math.ceil(len(prepared.train) * min(1.0, settings.finetune.epochs))
 
 
-def _export(model: Any, work: Path) -> Path:
-    """Save the adapter and its training curve into a folder of the run."""
+def _export(model: Any, work: Path, base: Path, prepared: Prepared) -> Path:
+    """Save the adapter (or whole model) and its training curve into a folder of the run."""
     made = work / "adapter"
     shutil.rmtree(made, ignore_errors=True)
-    model.save_pretrained(str(made), save_embedding_layers=False)
-    (made / "README.md").unlink(missing_ok=True)
+    save_trained(model, made, base, prepared)
     shutil.copyfile(work / "history.jsonl", made / "history.jsonl")
     return made
 

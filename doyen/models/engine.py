@@ -131,6 +131,11 @@ def load_causal_model(folder: Path, **options: Any) -> Any:
         raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error
 
 
+def is_whole_model(folder: Path) -> bool:
+    """Tell whether a fine-tuned model's folder holds all of its weights, not an adapter to the base's."""
+    return (folder / "config.json").exists() and not (folder / "adapter_config.json").exists()
+
+
 def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) -> list[int]:
     """Return the token ids of a conversation; `prompt` adds the opening of the assistant's turn.
 
@@ -206,6 +211,7 @@ class TransformersEngine:
         self._tokenizer: Any = None
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
+        self._whole: tuple[Path, Any] | None = None  # the last model that was trained whole
         self._stops: list[int] = []
 
     # ---- loading
@@ -226,8 +232,20 @@ class TransformersEngine:
             self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._model = load_causal_model(self.folder, dtype=self._dtype or working_dtype()).to(device).eval()
-            self._context_tokens = self._context_tokens or int(self._model.config.max_position_embeddings)
         return self._model
+
+    def _load_whole(self, folder: Path) -> Any:
+        """Load a model of which all weights were trained, in place of the last such one."""
+        folder = folder.resolve()
+        if self._whole is None or self._whole[0] != folder:
+            import torch
+
+            self._check_adapter(folder)
+            self._whole = None
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            model = load_causal_model(folder, dtype=self._dtype or working_dtype()).to(device).eval()
+            self._whole = folder, model
+        return self._whole[1]
 
     def _load_adapter(self, folder: Path) -> str:
         """Add an adapter to the loaded model and return the name that PEFT knows it by."""
@@ -248,7 +266,7 @@ class TransformersEngine:
         return name
 
     def _check_adapter(self, folder: Path) -> None:
-        if not (folder / "adapter_config.json").exists():
+        if not ((folder / "adapter_config.json").exists() or is_whole_model(folder)):
             raise EngineError(f"there is no adapter in {folder}", hint="doyen finetune --name NAME")
         path = folder / "manifest.json"
         if not path.exists():
@@ -295,17 +313,10 @@ class TransformersEngine:
         if not prompts:
             return []
         ids = [render(self.tokenizer, p) for p in prompts]
-        self._load()
-        limit = (self._context_tokens or 0) - max_tokens
-        longest = max(map(len, ids))
-        if longest > limit:
-            raise EngineError(
-                f"a prompt has {longest} tokens; {self.name} takes {limit} and {max_tokens} for the answer",
-                hint="lower [answer] passages or [chunking] max_tokens",
-            )
         refusing = self._first_tokens(refusal) if refusal else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
+            self._require_room(max(map(len, ids)), max_tokens)
             switch = rope_switch(self._model.config)
             for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
                 completions = self._generate_batch([ids[i] for i in batch], max_tokens, refusing, may_refuse)
@@ -313,6 +324,14 @@ class TransformersEngine:
                 if progress:
                     progress(len(batch))
         return [done[i] for i in range(len(prompts))]
+
+    def _require_room(self, longest: int, answer: int) -> None:
+        limit = (self._context_tokens or int(self._model.config.max_position_embeddings)) - answer
+        if longest > limit:
+            raise EngineError(
+                f"a prompt has {longest} tokens; {self.name} takes {limit} and {answer} for the answer",
+                hint="lower [answer] passages or [chunking] max_tokens",
+            )
 
     def _first_tokens(self, text: str) -> list[int]:
         """Return the first token of a text, then of its other spellings (small letter, space before it)."""
@@ -325,15 +344,22 @@ class TransformersEngine:
         import torch
 
         ids = torch.tensor([render(self.tokenizer, messages)])
-        model = self._load()
-        if adapter is not None:
-            self._load_adapter(adapter)
-            model = self._model
         with self._adapter_applied(adapter), torch.inference_mode():
+            model = self._model
             return model(input_ids=ids.to(next(model.parameters()).device), logits_to_keep=1).logits[0, -1].float()
 
     @contextmanager
     def _adapter_applied(self, adapter: Path | None) -> Iterator[None]:
+        """Have `self._model` be the base model, with an adapter on it, or a model that was trained whole."""
+        if adapter is not None and is_whole_model(adapter):
+            whole, base = self._load_whole(adapter), self._model
+            self._model = whole
+            try:
+                yield
+            finally:
+                self._model = base
+            return
+        self._load()
         if adapter is not None:
             name = self._load_adapter(adapter)
             self._model.set_adapter(name)

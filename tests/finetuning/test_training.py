@@ -293,7 +293,7 @@ def test_an_examples_file_trains_by_name_and_number(phi, examples, tmp_path):
     assert finetune_expert(expert, resume=True).name == "x"  # the run keeps what it was given
     assert read_adapter(expert / "adapters" / "x").settings["rank"] == 2
     with pytest.raises(ConfigError) as caught:
-        finetune_expert(expert, **options | {"rank": 0, "method": "full"}, colour="red")
+        finetune_expert(expert, **options | {"rank": 0, "method": "prompt"}, colour="red")
     assert all(word in str(caught.value) for word in ("colour", "rank", "lora, qlora"))
     with pytest.raises(UsageError, match="no interrupted run"):
         finetune_expert(expert, **options, resume=True)
