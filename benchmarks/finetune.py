@@ -28,6 +28,7 @@ import doyen
 from doyen.config import load_settings
 from doyen.examples.importing import read_examples, read_questions, write_rows
 from doyen.expert import open_retriever
+from doyen.finetuning.methods import LEARNING_RATE
 from doyen.models.fetching import require_model
 from doyen.records import Example
 
@@ -106,7 +107,7 @@ def main() -> None:
         "batch_size": settings.batch_size,
         "rank": settings.rank,
         "alpha": settings.alpha,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": settings.learning_rate or LEARNING_RATE["lora"],
         "max_tokens": settings.max_tokens,
     }
     systems = ["doyen", "doyen-qlora", *(["trl", "trl-plain"] if arguments.peers else [])]

@@ -22,24 +22,27 @@ def train_doyen(job: dict[str, Any]) -> dict[str, Any]:
     """Run doyen's training without what it does beyond TRL's: the check on the serving engine and the calibration."""
     from doyen.config import Settings
     from doyen.examples.importing import read_examples
-    from doyen.finetuning.preparing import adapted_model, prepare
+    from doyen.finetuning.methods import resolved, save_trained, trained_model
+    from doyen.finetuning.preparing import prepare
     from doyen.finetuning.steps import train_steps
 
     method = "qlora" if job["system"] == "doyen-qlora" else "lora"
     settings = Settings()
     names = ("epochs", "batch_size", "rank", "alpha", "learning_rate", "max_tokens")
     chosen = {name: job[name] for name in names}
-    settings = dataclasses.replace(settings, finetune=dataclasses.replace(settings.finetune, method=method, **chosen))
+    settings = dataclasses.replace(
+        settings, finetune=resolved(dataclasses.replace(settings.finetune, method=method, **chosen))
+    )
 
     def quiet(_: str) -> None:
         pass
 
     examples = read_examples(Path(job["train"]))
     prepared = prepare(Path(job["model"]), settings, examples, [], quiet)
-    model = adapted_model(Path(job["model"]), settings.finetune, prepared, quiet)
+    model = trained_model(Path(job["model"]), settings.finetune, prepared, quiet)
     with tempfile.TemporaryDirectory() as work:
         state = train_steps(model, prepared, settings.finetune, Path(work), "", None, quiet, 1e9)
-    model.save_pretrained(job["saved"], save_embedding_layers=False)
+    save_trained(model, Path(job["saved"]), Path(job["model"]), prepared)
     quantised = [p for p in model.parameters() if p.dtype.itemsize == 1]
     return {
         "step_seconds": round(state.seconds, 2),
