@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from doyen.cli import answers, comparisons, documents, evaluating, experts, ingesting, models, training
+from doyen.cli import answers, comparisons, documents, evaluating, examples, experts, ingesting, models, training
 from doyen.errors import DoyenError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (experts, ingesting, documents, answers, training, comparisons, evaluating, models):
+for module in (experts, ingesting, documents, answers, examples, training, comparisons, evaluating, models):
     module.register(app)
 
 

@@ -108,7 +108,6 @@ class TeacherGenerator:
             "max_tokens": _ANSWER_TOKENS,
         }
         tokens = sum(len(m["content"].encode()) for m in body["messages"]) // _BYTES_PER_TOKEN
-        # In a list, for `post` takes an empty result for none.
         return self._endpoint.post("chat/completions", body, _rows, tokens=tokens, alive=alive)
 
     def _facts(self, chunk: Chunk, rows: Sequence[dict[str, Any]]) -> list[Fact]:
