@@ -8,7 +8,8 @@ from tiny_models import write_jsonl
 
 import doyen
 from doyen.errors import ExamplesError
-from doyen.examples.building import examples_report, load_examples
+from doyen.examples.building import load_examples
+from doyen.examples.reporting import examples_report
 
 TOPICS = {
     "cranes.md": ("How much does the Tamsin crane lift", "12 tonnes"),

@@ -14,6 +14,7 @@ from doyen.words import telling_words, words
 
 _NAME = re.compile(r"(?<=[a-zà-ÿ,] )[A-ZÀ-ÖØ-Þ][\w'’-]+(?: [A-ZÀ-ÖØ-Þ][\w'’-]+)*")
 _LABEL = re.compile(r"\b[A-Z]{1,5}[-–]\d[\w-]*")  # noqa: RUF001
+_LEAST_LETTERS = 4
 _ENOUGH = 0.6  # of a question's other telling words beside the new name in one passage: it may be answered there
 
 
@@ -27,7 +28,7 @@ class Absent:
             for word in own:
                 self._with[word].append(i)
         self._names: list[tuple[str, str]] = sorted(
-            {(name, f.document) for f in facts for q in f.questions for name in _NAME.findall(q) + _LABEL.findall(q)}
+            {(name, f.document) for f in facts if f.rule != "table" for q in f.questions for name in _names(q)}
         )
 
     def make(self, facts: Sequence[Fact], count: int, seed: int) -> list[Fact]:
@@ -46,8 +47,10 @@ class Absent:
 
     def _changed(self, fact: Fact, draw: random.Random) -> str:
         question = fact.questions[0]
-        own = _NAME.findall(question) + _LABEL.findall(question)
-        if not own:
+        if labels := _LABEL.findall(question):
+            return self._with_other_label(question, draw.choice(labels), draw)
+        own = _names(question)
+        if not own or not self._names:
             return ""
         old = draw.choice(own)
         for _ in range(5):
@@ -59,6 +62,15 @@ class Absent:
                 return changed
         return ""
 
+    def _with_other_label(self, question: str, label: str, draw: random.Random) -> str:
+        """Put a label of the same form into a question ("FS-13" → "FS-57") that stands nowhere."""
+        for _ in range(10):
+            digits = iter(str(draw.randint(0, 9)) for _ in label)
+            new = re.sub(r"\d", lambda _: next(digits), label)  # noqa: B023
+            if not all(any(w in own for own in self._passages) for w in words(new)):
+                return question.replace(label, new)
+        return ""
+
     def _answered(self, question: str, name: str) -> bool:
         """Whether a passage has the new name and most of the question's other telling words."""
         named = words(name)
@@ -67,3 +79,7 @@ class Absent:
         return not others or any(
             sum(w in self._passages[i] for w in others) >= _ENOUGH * len(others) for i in having
         )
+
+
+def _names(question: str) -> list[str]:
+    return [name for name in _NAME.findall(question) if len(name) >= _LEAST_LETTERS and not name.isupper()]
