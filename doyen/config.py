@@ -214,7 +214,9 @@ class TeacherSettings:
 
     model: str = setting("", "The model's name there; empty: no teacher.")
     url: str = setting("", "Base URL of the API (`https://host/v1`); empty: that of OpenAI.")
-    key_variable: str = setting("", "Environment variable with the API's key; empty: OPENAI_API_KEY, for OpenAI's URL only.")
+    key_variable: str = setting(
+        "", "Environment variable with the API's key; empty: OPENAI_API_KEY, for OpenAI's URL only."
+    )
     input_price: float = setting(-1.0, "US dollars for a million tokens sent, for the estimate; -1: unknown.", low=-1.0)
     output_price: float = setting(-1.0, "US dollars for a million tokens written; -1: unknown.", low=-1.0)
 

@@ -43,7 +43,9 @@ def import_(
 def build(
     from_documents: Annotated[
         bool,
-        typer.Option("--from-documents", help="Make questions from the documents too (the default without imported ones)."),
+        typer.Option(
+            "--from-documents", help="Make questions from the documents too (the default without imported ones)."
+        ),
     ] = False,
     questions: Annotated[
         int | None, typer.Option(help="Most questions made from documents.", show_default=False)
@@ -78,7 +80,9 @@ def build(
                 progress=bar,
             )
     except KeyboardInterrupt:
-        raise Interrupted("stopped: nothing was built, and the review file is as it was", hint="doyen examples build") from None
+        raise Interrupted(
+            "stopped: nothing was built, and the review file is as it was", hint="doyen examples build"
+        ) from None
     for warning in made.warnings:
         note(f"warning: {warning}")
     show(dataclasses.asdict(made), "\n".join(_built(made)), json_)
@@ -88,7 +92,9 @@ def _built(made: Any) -> list[str]:
     lines = []
     if made.review:
         kept = f"; {made.edited} edited by hand, {made.not_kept} not kept" if made.edited or made.not_kept else ""
-        lines.append(f"{made.generated} questions on {made.generated_facts} facts of the documents ({_counts(made.made_by)}){kept}")
+        lines.append(
+            f"{made.generated} questions on {made.generated_facts} facts of the documents ({_counts(made.made_by)}){kept}"
+        )
         lines += [f"not asked: {n} {why}" for why, n in made.not_generated.items() if n]
     lines.append(
         f"{made.train} training examples ({_counts(made.variants)}), {made.validation} for validation, from {made.documents} documents"
@@ -106,7 +112,9 @@ def report(expert: ExpertOption = None, json_: JsonOption = False) -> None:
     row = examples_report(expert_folder(expert))
     lines = [f"{row['train']} training examples: {_counts(row['variants'])}", f"kinds: {_counts(row['kinds'])}"]
     if row["made_by"]:
-        lines.append(f"questions from documents: {row['generated']} on {row['generated_facts']} facts ({_counts(row['made_by'])})")
+        lines.append(
+            f"questions from documents: {row['generated']} on {row['generated_facts']} facts ({_counts(row['made_by'])})"
+        )
     lines += [f"{name}: median {n['median']}, longest {n['longest']} words" for name, n in row["words"].items()]
     lines.append(f"documents: {row['documents']} of {row['documents_in_index']} have an example")
     lines += [f"left out: {n} {why}" for why, n in {**row["not_generated"], **row["left_out"]}.items() if n]

@@ -21,8 +21,8 @@ from pathlib import Path
 from doyen.config import Settings, load_settings, override, write_atomic
 from doyen.errors import ExamplesError, UsageError
 from doyen.examples.generating.facts import Generator
-from doyen.examples.generating.running import Generation, Progress, check_generator, generate_questions
 from doyen.examples.generating.rules import RuleGenerator
+from doyen.examples.generating.running import Generation, Progress, check_generator, generate_questions
 from doyen.examples.generating.teacher import open_teacher
 from doyen.examples.generating.wording import ModelGenerator
 from doyen.examples.importing import holds_messages, question_row, read_examples, read_questions, write_rows

@@ -153,7 +153,9 @@ def _gold(row: Any) -> GoldSource:
     if isinstance(grade, bool) or not isinstance(grade, int | float) or not 0 <= grade <= MOST_GRADE:
         raise ValueError(f"gold grade {grade!r} is not a number from 0 to {MOST_GRADE}")
     start, end = row.get("start"), row.get("end")
-    if (start is None) != (end is None) or (start is not None and not (_is_place(start) and _is_place(end) and start < end)):
+    if (start is None) != (end is None) or (
+        start is not None and not (_is_place(start) and _is_place(end) and start < end)
+    ):
         raise ValueError(f"gold start {start!r} and end {end!r} are not places in a text, the first before the second")
     return GoldSource(row["document"], page, grade, start, end)
 

@@ -121,9 +121,7 @@ def _with_gold(
     """Return the first passages, with a gold one put in where retrieval missed it; None if there is no gold chunk."""
     shown = list(hits[:passages])
     for gold in q.gold:
-        if any(
-            _matches(h.chunk, gold) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown
-        ):
+        if any(_matches(h.chunk, gold) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown):
             continue
         better = _gold_hit(q, gold, hits, retriever)
         if better is None:

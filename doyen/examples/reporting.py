@@ -85,7 +85,9 @@ def flags(train: Sequence[Example], documents: int, documents_in_index: int) -> 
     long = sum(len(a.split()) > _LONG_ANSWER for a in answers) / answered
     if long > _MOST_LONG:
         found.append(f"{long:.0%} of the answers have more than {_LONG_ANSWER} words: short answers are asked for")
-    common = Counter(a.casefold() for a in answers if len(words(a)) and a.casefold() not in ("yes", "no")).most_common(1)
+    common = Counter(a.casefold() for a in answers if len(words(a)) and a.casefold() not in ("yes", "no")).most_common(
+        1
+    )
     if common and common[0][1] / answered > _MOST_ALIKE and len(answers) > FEW_EXAMPLES:
         found.append(f"{common[0][1]} examples have the same answer, '{common[0][0]}'")
     if documents_in_index and documents < _LOW_COVERAGE * documents_in_index:
@@ -105,7 +107,9 @@ def expectation(train: Sequence[Example], documents: int, documents_in_index: in
     if not shown:
         return f"No gain with passages is to be expected: no example shows any ({base})."
     if facts < FEW_EXAMPLES // 2:
-        return f"Too little to expect a gain: {base}; below about {FEW_EXAMPLES} the form of an answer is learned at best."
+        return (
+            f"Too little to expect a gain: {base}; below about {FEW_EXAMPLES} the form of an answer is learned at best."
+        )
     if facts < ENOUGH_FACTS:
         return (
             f"Enough to expect shorter answers of the right form, hardly better reading: {base}; "

@@ -76,9 +76,7 @@ class Absent:
         named = words(name)
         others = [w for w in telling_words(question) if w not in named]
         having = set(self._with.get(named[0], ())).intersection(*(self._with.get(w, ()) for w in named[1:]))
-        return not others or any(
-            sum(w in self._passages[i] for w in others) >= _ENOUGH * len(others) for i in having
-        )
+        return not others or any(sum(w in self._passages[i] for w in others) >= _ENOUGH * len(others) for i in having)
 
 
 def _names(question: str) -> list[str]:

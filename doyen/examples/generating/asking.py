@@ -18,12 +18,12 @@ _SHOTS = (
 )
 _TEACHER = (
     "You write questions with short answers about a passage, for training an assistant that answers from documents. "
-    "Return JSON only: {{\"facts\": [{{\"questions\": [\"…\", \"…\"], \"answer\": \"…\", \"evidence\": \"…\"}}]}}. "
+    'Return JSON only: {{"facts": [{{"questions": ["…", "…"], "answer": "…", "evidence": "…"}}]}}. '
     "Up to {facts} facts that a reader of this document would ask about; {phrasings} phrasings of each question, worded "
-    "differently and understandable without the passage (name what is meant, never \"the passage\" or \"it\"). `answer`: "
+    'differently and understandable without the passage (name what is meant, never "the passage" or "it"). `answer`: '
     "as few words as possible, copied from the passage, or yes or no. `evidence`: the sentence of the passage, copied "
     "character by character. Write in the language of the passage. If the passage holds no fact worth asking, return "
-    "{{\"facts\": []}}."
+    '{{"facts": []}}.'
 )
 _QUESTION = re.compile(r"^(?:question|q)\s*\d*\s*[:.)-]\s*", re.IGNORECASE)
 

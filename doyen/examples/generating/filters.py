@@ -183,4 +183,6 @@ def _in_turn(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
     for own in by_rule.values():
         draw.shuffle(own)
     draw.shuffle(rules)
-    return [by_rule[r][i] for i in range(max(map(len, by_rule.values()), default=0)) for r in rules if i < len(by_rule[r])]
+    return [
+        by_rule[r][i] for i in range(max(map(len, by_rule.values()), default=0)) for r in rules if i < len(by_rule[r])
+    ]

@@ -71,7 +71,7 @@ LANGUAGES: dict[str, Language] = {
         what="was",
         ask="{}?",
         tell="",
-        define=("Was ist {x}?", "Was versteht man unter {x}?"),
+        define=("Was ist {x}?", "Wie wird {x} erklärt?"),
         mean="Was bedeutet {x}?",
         copula=r"(?:ist|sind|war|waren) (?=(?:ein|eine|der|die|das|jede|jeder|jedes|alle) )",
         means=r"(?:bedeutet|bezeichnet|heißt) ",
@@ -192,7 +192,9 @@ LANGUAGES: dict[str, Language] = {
         about=("O que diz «{title}» sobre {heading}?", "{title}: o que se aplica a {heading}?"),
         true="Está certo: {}?",
         at=_set("em no na nos nas a ao à desde até durante por de do da"),
-        pronouns=_set("ele ela eles elas este esta isto estes estas esse essa isso seu sua seus suas tal tais ali aqui"),
+        pronouns=_set(
+            "ele ela eles elas este esta isto estes estas esse essa isso seu sua seus suas tal tais ali aqui"
+        ),
     ),
 }
 

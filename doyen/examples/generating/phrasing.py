@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
-from doyen.examples.generating import english
+from doyen.examples.generating import english, verbs
 from doyen.examples.generating.clauses import Part, main_clause
 from doyen.examples.generating.languages import LANGUAGES, Language
 from doyen.examples.generating.spans import AnswerSpan
 
 _LONGEST = 24  # words of a question
-_WORD = re.compile(r"\S+")
+_ARTICLES = frozenset(
+    "le la les un une el los las una unos unas il lo i gli uno o a os as um uma der die das ein eine einen dem den im am zum "
+    "de het een nous vous nos cada jede jeder jedes wir sie todos toutes tous ogni in en no na nel nella".split()
+)
+_BEFORE_AMOUNT = frozenset("de a à di por von om per".split())
+_FEMININE = {"cuántos": ("cuántas", "as"), "quanti": ("quante", "e"), "quantos": ("quantas", "as")}
 
 
 def phrasings(sentence: str, span: AnswerSpan, code: str) -> tuple[list[str], str]:
@@ -36,7 +41,7 @@ def phrasings(sentence: str, span: AnswerSpan, code: str) -> tuple[list[str], st
 
 def _english(part: Part, answer: str) -> tuple[list[str], str]:
     if part.in_introduction:
-        clause = english.split_clause(part.text)
+        clause = verbs.split_clause(part.text)
         if clause is None:
             return [], ""
         wh = _of_introduction(part)
@@ -61,7 +66,7 @@ def _other(part: Part, answer: str, language: Language) -> tuple[list[str], str]
         return [], ""
     if part.in_introduction:
         wh = language.year if part.span.kind == "year" else language.when
-        rest = part.text if language.order == "front" else ""
+        rest = _small(part.text) if language.order == "front" else ""
         return (_asked(language, wh, rest), answer) if rest else ([], "")
     wh, before, after = _asked_for(part, language)
     if not wh:
@@ -72,7 +77,7 @@ def _other(part: Part, answer: str, language: Language) -> tuple[list[str], str]
         return _asked(language, wh, after), answer
     if language.order == "second":
         return _second(language, wh, before, after), answer
-    return _asked(language, wh, f"{_small(before.strip(), language)} {after}"), answer
+    return _asked(language, wh, f"{_small(before.strip())} {after}"), answer
 
 
 def _asked_for(part: Part, language: Language) -> tuple[str, str, str]:
@@ -85,21 +90,41 @@ def _asked_for(part: Part, language: Language) -> tuple[str, str, str]:
             return "", "", ""
         if last not in language.at:
             return "", "", ""
-        while words and words[-1].casefold() in language.at | {"jahr", "jahre", "año", "año", "anno", "ano", "année", "jaar"}:
+        while words and words[-1].casefold() in language.at | {
+            "jahr",
+            "jahre",
+            "año",
+            "anno",
+            "ano",
+            "année",
+            "jaar",
+        }:
             words.pop()
         return (language.year if kind == "year" else language.when), " ".join(words), after
     if kind == "money":
-        return language.much, before, after
+        return language.much, " ".join(words[:-1] if last in _BEFORE_AMOUNT else words), after
     if kind == "share":
         return language.share, before, after
     if kind == "number":
         noun = _noun(after)
         if not noun:
             return "", "", ""
-        return language.many.format(noun).replace("de heures", "d'heures"), before, after[after.index(noun) + len(noun) :]
+        return _many(language, noun), before, after[after.index(noun) + len(noun) :]
     if kind == "name" and not before.strip():
-        return (language.who if len(part.text[part.span.start : part.span.end].split()) == 2 else language.what), before, after
+        return (
+            (language.who if len(part.text[part.span.start : part.span.end].split()) == 2 else language.what),
+            before,
+            after,
+        )
     return "", "", ""
+
+
+def _many(language: Language, noun: str) -> str:
+    asked = language.many.format(noun)
+    for masculine, (feminine, ending) in _FEMININE.items():
+        if asked.startswith(f"{masculine} ") and noun.endswith(ending):
+            asked = asked.replace(masculine, feminine, 1)
+    return re.sub(r"\bde (?=[aeéèêiou])", "d'", asked) if asked.startswith("combien") else asked
 
 
 def _noun(after: str) -> str:
@@ -114,7 +139,11 @@ def _second(language: Language, wh: str, before: str, after: str) -> list[str]:
     if at is None:
         return []
     subject = " ".join(words[:at])
-    return [language.ask.format(_capital(f"{wh} {words[at]} {_small(subject, language)} {' '.join(words[at + 1 :])}{after}"))]
+    for joined in re.finditer(r",? (?:und|en) (\w+)", after):
+        if joined.group(1) in language.verbs:
+            after = after[: joined.start()]
+            break
+    return [language.ask.format(_capital(f"{wh} {words[at]} {_small(subject)} {' '.join(words[at + 1 :])}{after}"))]
 
 
 def _asked(language: Language, wh: str, rest: str) -> list[str]:
@@ -125,11 +154,12 @@ def _asked(language: Language, wh: str, rest: str) -> list[str]:
     return found
 
 
-def _small(text: str, language: Language) -> str:
+def _small(text: str) -> str:
     """Write a first article or pronoun small."""
     first, _, rest = text.partition(" ")
-    short = len(first) <= 3 and not first.isupper() and first.isalpha()
-    return f"{first.lower()} {rest}".strip() if short or (first.lower() in ("eine", "einen", "nous", "vous", "todos", "cada", "jede", "jeder", "jedes")) else text
+    if first.casefold() in _ARTICLES:
+        return f"{first.lower()} {rest}".strip()
+    return f"{text[:1].lower()}{text[1:]}" if re.match(r"(?:L|D|Un|Dell|All|Nell)['’]", text) else text
 
 
 def _capital(text: str) -> str:

@@ -144,7 +144,9 @@ def _rows(path: Path) -> list[ReviewRow]:
             except ValueError as error:
                 faults.append(f"line {reader.line_num}: {error}")
     except csv.Error as error:
-        raise ExamplesError(f"{path}: line {reader.line_num} is no CSV: {error}", hint="save it as CSV again") from error
+        raise ExamplesError(
+            f"{path}: line {reader.line_num} is no CSV: {error}", hint="save it as CSV again"
+        ) from error
     if faults:
         more = f"\n  … and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
         raise ExamplesError(
@@ -183,7 +185,9 @@ def _row(raw: dict[str | None, Any], line: int) -> ReviewRow | None:
         raise ValueError("no answer (of a question that the documents do not answer, write no under answerable)")
     if keep and not cells["document"]:
         raise ValueError("no document (doyen documents lists them)")
-    own = {name: cells.get(name, "") for name in ("question", "answer", "document", "evidence", "made_by", "note", "id")}
+    own = {
+        name: cells.get(name, "") for name in ("question", "answer", "document", "evidence", "made_by", "note", "id")
+    }
     identity = own["id"] or _own_id(own)
     more = tuple((name, value) for name, value in cells.items() if name not in COLUMNS)
     return ReviewRow(
@@ -191,7 +195,7 @@ def _row(raw: dict[str | None, Any], line: int) -> ReviewRow | None:
         page=int(page.removesuffix(".0")) if page else None,
         keep=keep,
         answerable=answerable,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         line=line,
         more=more,
     )
@@ -235,7 +239,13 @@ def _cells(row: ReviewRow) -> list[str]:
 def _record(written: Written) -> dict[str, Any]:
     r = written.row
     row = {"id": r.id, "question": r.question, "answer": r.answer, "kind": r.kind, "answerable": r.answerable}
-    row |= {"document": r.document, "sha256": written.sha256, "page": r.page, "start": written.start, "end": written.end}
+    row |= {
+        "document": r.document,
+        "sha256": written.sha256,
+        "page": r.page,
+        "start": written.start,
+        "end": written.end,
+    }
     row |= {"evidence": r.evidence, "language": written.language, "made_by": r.made_by, "more": dict(r.more)}
     return row | ({"removed": True} if written.removed else {})
 

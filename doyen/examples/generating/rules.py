@@ -25,7 +25,9 @@ _LETTERS = 0.6
 _NUMBER_KINDS = ("number", "money", "share")
 _BULLET = re.compile(r"^\s*(?:[-*•‣▪]|\d{1,2}[.)]|[a-z][.)])\s+")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
-_QUESTION_WORDS = frozenset("how what why where who which whose top wie was warum comment pourquoi cómo come como hoe".split())
+_QUESTION_WORDS = frozenset(
+    "how what why where who which whose top wie was warum comment pourquoi cómo come como hoe".split()
+)
 _CODE = re.compile(r"[{}<>\\=]|https?://|\w+\(\)")
 
 
@@ -89,7 +91,11 @@ def _joined(chunk: Chunk, span: tuple[int, int], small: frozenset[str]) -> str:
     sentence = " ".join(chunk.text[slice(*span)].split())
     first = sentence.split()[0]
     follows = sentence.split()[1][:1]
-    plain = (first[1:].islower() or len(first) == 1) and not follows.isupper() and f"{first[0].lower()}{first[1:]}".rstrip(",") in small
+    plain = (
+        (first[1:].islower() or len(first) == 1)
+        and not follows.isupper()
+        and f"{first[0].lower()}{first[1:]}".rstrip(",") in small
+    )
     return f"{sentence[0].lower()}{sentence[1:]}" if plain and chunk.language != "de" else sentence
 
 
@@ -116,17 +122,25 @@ def _definitions(chunk: Chunk, span: tuple[int, int], sentence: str, language: L
         term, meaning = match.group(1), re.split(r"; | [–—] |, (?:it|they|he|she|this|but|so) ", match.group(2))[0]  # noqa: RUF001
         first = term.split()[0].casefold()
         clean = len(term.split()) <= _TERM_WORDS and first not in language.pronouns and not _FIGURE.search(term)
-        clean = clean and not re.search(r"\bthere\b|^(?:one|some|many|most|all|since|if|what|sometimes|\w+ing) ", term, re.IGNORECASE)
+        clean = clean and not re.search(
+            r"\bthere\b|^(?:one|some|many|most|all|since|if|what|sometimes|\w+ing) ", term, re.IGNORECASE
+        )
         clean = clean and len(set(words(term))) == len(words(term)) and "_" not in term
-        clean = clean and not re.match(r"when\b|the (?:\w+est|first|last|only|same|most|main|second|third|following)\b", meaning)
+        clean = clean and not re.match(
+            r"when\b|the (?:\w+est|first|last|only|same|most|main|second|third|following)\b", meaning
+        )
         if clean and low <= len(meaning.split()) <= high and not re.match(r"(?:in|on|at|as) ", term, re.IGNORECASE):
             named = english.lower_first(term) if language is LANGUAGES["en"] else _article_small(term)
-            asked = [form.format(x=named) for form in forms]
+            asked = [re.sub(r"\bque (?=une? )", "qu'", form.format(x=named)) for form in forms]
             if sentence.split(term, 1)[1].split()[0] in ("are", "were"):
-                asked = [q.replace("What is", "What are").replace("How is", "How are").removesuffix(" is.") for q in asked]
+                asked = [
+                    q.replace("What is", "What are").replace("How is", "How are").removesuffix(" is.") for q in asked
+                ]
                 asked = [q if q.endswith("?") else f"{q.removesuffix(' are.')} are." for q in asked]
             if language is LANGUAGES["en"] and re.fullmatch(r"[A-Z][\w'’-]+(?: [A-Z][\w'’.-]*)+", term):
-                if re.match(r"an? (?:\w+ )?(?:member|student|man|woman|person|scientist|\w+(?:er|or|ist|ian))\b", meaning):
+                if re.match(
+                    r"an? (?:\w+ )?(?:member|student|man|woman|person|scientist|\w+(?:er|or|ist|ian))\b", meaning
+                ):
                     asked = [f"Who {q.split(' ', 1)[1]}" for q in asked[:1]]
             kind: Kind = "span" if len(meaning.split()) <= 8 else "long"
             return [fact_of(chunk, span, asked, meaning, kind=kind, rule="definition")]
@@ -138,9 +152,7 @@ def _article_small(term: str) -> str:
     return f"{first.lower()} {rest}" if rest and len(first) <= 4 and first.isalpha() and not first.isupper() else term
 
 
-def _verdicts(
-    chunk: Chunk, span: tuple[int, int], sentence: str, language: Language | None, code: str
-) -> list[Fact]:
+def _verdicts(chunk: Chunk, span: tuple[int, int], sentence: str, language: Language | None, code: str) -> list[Fact]:
     """Return a statement to be confirmed, and the same with another figure to be denied; chosen by the sentence itself."""
     if language is None or len(sentence.split()) > _STATEMENT_WORDS or ";" in sentence:
         return []
@@ -156,7 +168,9 @@ def _verdicts(
         figure = draw.choice(figures)
         wrong = f"{whole[: figure.start()]}{_other_figure(figure.group(), draw)}{whole[figure.end() :]}"
         return [fact_of(chunk, span, [wrong], "no", kind="yesno", rule="verdict")]
-    return [fact_of(chunk, span, [whole], "yes", kind="yesno", rule="verdict")] if figures or draw.random() < 0.3 else []
+    return (
+        [fact_of(chunk, span, [whole], "yes", kind="yesno", rule="verdict")] if figures or draw.random() < 0.3 else []
+    )
 
 
 def _is_year(figure: str) -> bool:

@@ -74,7 +74,9 @@ def generate_questions(
     rows, written = _checked(review, hashes, text_of, left_out)
     state = _state(folder)
     stale = _documents_to_ask(state, hashes, generator.name, settings) if rows else set(hashes)
-    new = _new(index, stale, hashes, rows, written, settings, generator, engine, tests, text_of, left_out, say, progress)
+    new = _new(
+        index, stale, hashes, rows, written, settings, generator, engine, tests, text_of, left_out, say, progress
+    )
     barred = review.removed | {row.id for row in rows}
     new = [w for w in new if w.row.id not in barred]
     written |= {w.row.id: w for w in new}
@@ -85,11 +87,19 @@ def generate_questions(
     if not made.questions:
         raise ExamplesError(
             "no question could be made from the documents: "
-            + (", ".join(f"{n} {why}" for why, n in left_out.most_common(3)) or "they hold no sentence or table to ask about"),
+            + (
+                ", ".join(f"{n} {why}" for why, n in left_out.most_common(3))
+                or "they hold no sentence or table to ask about"
+            ),
             hint="doyen examples import FILE with questions of your own, or --generator teacher",
         )
     write_review(folder, rows, written.values())
-    kept = {"generator": generator.name, "generated": settings.generated, "documents": hashes, "left_out": made.left_out}
+    kept = {
+        "generator": generator.name,
+        "generated": settings.generated,
+        "documents": hashes,
+        "left_out": made.left_out,
+    }
     write_atomic(folder / STATE_FILE, json.dumps(kept, indent=1, ensure_ascii=False))
     return made
 
@@ -283,7 +293,9 @@ def _question(row: ReviewRow, place: Written) -> Question:
 def check_generator(name: str, engine: Engine | None) -> None:
     """Raise UsageError where the model is to word questions and there is no engine."""
     if name == "model" and engine is None:
-        raise UsageError("the generator 'model' needs an engine", hint="build_examples(…, engine=open_engine(settings))")
+        raise UsageError(
+            "the generator 'model' needs an engine", hint="build_examples(…, engine=open_engine(settings))"
+        )
 
 
 def facts_of_documents(index: LanceIndex, generator: Generator, documents: Sequence[str]) -> list[Fact]:

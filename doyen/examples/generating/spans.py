@@ -42,9 +42,12 @@ _WORDED = re.compile(
     r"|deux|trois|quatre|cinq|sept|huit|neuf|dix|douze|vingt|trente|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|diez"
     r"|twee|drie|vier|vijf|zes|zeven|negen|tien)\b"
 )
-_NAME = re.compile(r"(?<![\w'’-])[A-ZÀ-ÖØ-Þ][\w'’-]+(?:\s(?:(?:of|de|la|the|von|van|del|di|du)\s)?[A-ZÀ-ÖØ-Þ][\w'’-]*)*")
+_NAME = re.compile(
+    r"(?<![\w'’-])[A-ZÀ-ÖØ-Þ][\w'’-]+(?:\s(?:(?:of|de|la|the|von|van|del|di|du)\s)?[A-ZÀ-ÖØ-Þ][\w'’-]*)*"
+)
 _REASON = re.compile(
-    r"\b(?:because(?! of)|in order to|so that|weil|damit|parce que|afin de|porque|para que|perché|omdat)\b", re.IGNORECASE
+    r"\b(?:because(?! of)|in order to|so that|weil|damit|parce que|afin de|porque|para que|perché|omdat)\b",
+    re.IGNORECASE,
 )
 _NOUN_AFTER = re.compile(
     r"\s(?!(?:and|or|in|on|at|of|by|for|to|from|with|as|is|are|was|were|has|have|had|can|will|may|must|that|which|who|when"
@@ -57,6 +60,10 @@ _DAYS = re.compile(
 )
 _RANGE_AFTER = re.compile(r"\s?(?:to|or|and|und|bis|à|a|al|tot|-|–)\s[$€£]?(?:EUR\s)?\d")  # noqa: RUF001
 _RANGE_BEFORE = re.compile(r"\d\s?(?:%|per ?cent)?\s(?:to|or|and|und|bis|à|a|al|tot)\s$")
+_ARTICLE = re.compile(
+    r"(?:Der|Die|Das|Dem|Den|Des|Eine?[nmrs]?|Im|Am|Zum|Zur|In|An|Auf|Bei|Mit|Nach|Vor|Seit|Für|Wir|Alle|Jede[rs]?|Le|La|Les|Une?"
+    r"|El|Los|Las|Una|Il|Lo|Gli|Uno|Os?|As?|Uma?|De|Het|Een|En|Em|No|Na|Nel|Nella|Op|Nous|Chaque|Cada|Ogni)\s"
+)
 _LONGEST_NAME = 6  # words
 _LONGEST_REASON = 25
 
@@ -86,24 +93,35 @@ def _candidates(sentence: str, language: str) -> Iterator[AnswerSpan]:
     for kind, pattern in _PATTERNS:
         for match in pattern.finditer(sentence):
             group = 1 if kind == "term" else 0
-            if kind in ("number", "share", "money") and (
-                _RANGE_AFTER.match(sentence, match.end()) or _RANGE_BEFORE.search(sentence[: match.start()])
-            ):
-                continue
-            yield AnswerSpan(match.start(group), match.end(group), kind)
+            if kind not in ("number", "share", "money") or not _is_range(sentence, match.start(), match.end()):
+                yield AnswerSpan(match.start(group), match.end(group), kind)
     for match in _WORDED.finditer(sentence):
         yield AnswerSpan(match.start(), match.end(), "number")
-    if match := _REASON.search(sentence):
-        end = len(sentence.rstrip(" .!;"))
-        if match.start() > 0 and 3 <= len(sentence[match.start() : end].split()) <= _LONGEST_REASON:
-            yield AnswerSpan(match.start(), end, "reason")
+    if reason := _reason(sentence):
+        yield reason
     for match in _NAME.finditer(sentence):
-        count = len(match.group().split())
-        first = match.start() == 0
-        if count > _LONGEST_NAME or (count == 1 and (first or language == "de")):
-            continue
-        if _DAYS.fullmatch(match.group()) or _GOES_ON.match(sentence, match.end()):
-            continue
-        if _NOUN_AFTER.match(sentence, match.end()):
-            continue  # "the German engineer": it names no one
-        yield AnswerSpan(match.start(), match.end(), "name")
+        if _is_name(sentence, match, language):
+            yield AnswerSpan(match.start(), match.end(), "name")
+
+
+def _is_range(sentence: str, start: int, end: int) -> bool:
+    return bool(_RANGE_AFTER.match(sentence, end) or _RANGE_BEFORE.search(sentence[:start]))
+
+
+def _reason(sentence: str) -> AnswerSpan | None:
+    match = _REASON.search(sentence)
+    end = len(sentence.rstrip(" .!;"))
+    if match and match.start() > 0 and 3 <= len(sentence[match.start() : end].split()) <= _LONGEST_REASON:
+        return AnswerSpan(match.start(), end, "reason")
+    return None
+
+
+def _is_name(sentence: str, match: re.Match[str], language: str) -> bool:
+    """Whether capitalised words name something: not a weekday, no part of a longer name, no adjective of a noun."""
+    count, first = len(match.group().split()), match.start() == 0
+    if first and language != "en" and _ARTICLE.match(match.group()):
+        return False
+    if count > _LONGEST_NAME or (count == 1 and (first or language == "de")):
+        return False
+    goes_on = _GOES_ON.match(sentence, match.end()) or _NOUN_AFTER.match(sentence, match.end())  # "the German engineer"
+    return not _DAYS.fullmatch(match.group()) and not goes_on

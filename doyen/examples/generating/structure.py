@@ -11,7 +11,7 @@ from doyen.chunking import sentence_spans
 from doyen.chunking.cutting import SECTION_SEPARATOR
 from doyen.examples.generating.facts import Fact, fact_of
 from doyen.examples.generating.languages import LANGUAGES
-from doyen.records import Chunk
+from doyen.records import Chunk, Kind
 from doyen.words import words
 
 _NUMBERING = re.compile(r"^(?:[A-Z]?\d+|[A-Z]|[IVX]+)(?:[.\d]*\d)?[.)]?\s+(?=\w)")
@@ -59,7 +59,7 @@ def table_facts(chunk: Chunk) -> list[Fact]:
             forms = language.cell if language else ("{row}: {column}?",)
             asked = [form.format(column=_spaced(column), row=name) for form in forms]
             asked = [f"{q[:1].upper()}{q[1:]}" for q in asked]
-            kind = "number" if re.fullmatch(r"\W*\d[\d.,\s]*\W*", value) else "span"
+            kind: Kind = "number" if re.fullmatch(r"\W*\d[\d.,\s]*\W*", value) else "span"
             found.append(fact_of(chunk, (row.start, row.end), asked, value, kind=kind, rule="table"))
     return found
 
@@ -90,7 +90,9 @@ def _piped_rows(chunk: Chunk) -> Iterator[_Row]:
 
 
 def _cells(line: str) -> tuple[str, ...]:
-    return tuple(re.sub(r"[*`_]{1,2}(?=\S)|(?<=\S)[*`]{1,2}", "", cell).strip() for cell in line.strip().strip("|").split("|"))
+    return tuple(
+        re.sub(r"[*`_]{1,2}(?=\S)|(?<=\S)[*`]{1,2}", "", cell).strip() for cell in line.strip().strip("|").split("|")
+    )
 
 
 def _named_rows(text: str) -> Iterator[_Row]:

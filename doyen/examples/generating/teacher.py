@@ -101,13 +101,14 @@ class TeacherGenerator:
         return [fact for i in sorted(found) for fact in found[i]]
 
     def _ask(self, chunk: Chunk, alive: Callable[[], None]) -> list[dict[str, Any]]:
+        messages = self._messages(chunk)
         body = {
             "model": self._settings.model,
-            "messages": self._messages(chunk),
+            "messages": messages,
             "temperature": 0,
             "max_tokens": _ANSWER_TOKENS,
         }
-        tokens = sum(len(m["content"].encode()) for m in body["messages"]) // _BYTES_PER_TOKEN
+        tokens = sum(len(m["content"].encode()) for m in messages) // _BYTES_PER_TOKEN
         return self._endpoint.post("chat/completions", body, _rows, tokens=tokens, alive=alive)
 
     def _facts(self, chunk: Chunk, rows: Sequence[dict[str, Any]]) -> list[Fact]:

@@ -9,7 +9,7 @@ from doyen.examples.generating.facts import Fact, fact_of
 from doyen.examples.generating.rules import RuleGenerator, sentence_and_span
 from doyen.examples.generating.spans import AnswerSpan
 from doyen.models.engine import Engine
-from doyen.records import Chunk
+from doyen.records import Chunk, Kind
 from doyen.words import holds, telling_words, words
 
 _QUESTION_TOKENS = 40
@@ -45,7 +45,7 @@ class ModelGenerator:
             answer = sentence[span.start : span.end]
             question = question_in(completion.text)
             if question and is_about(question, answer, chunk):
-                kind = "number" if span.kind in ("number", "money", "share") else "span"
+                kind: Kind = "number" if span.kind in ("number", "money", "share") else "span"
                 found.append(fact_of(chunk, place, [question], answer, kind=kind, rule="model"))
         return found
 
