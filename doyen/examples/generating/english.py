@@ -291,7 +291,7 @@ def verdict_question(text: str) -> str:
     clause = split_clause(text)
     if clause is None or clause.verb == "cannot":
         return ""
-    subject = lower_first(clause.subject)
+    subject, rest = lower_first(clause.subject), _first_of_two(clause.rest)
     if clause.has_auxiliary:
-        return _ask(f"{clause.verb} {subject} {clause.rest}")
-    return _ask(f"{clause.helper} {subject} {clause.base} {clause.rest}")
+        return _ask(f"{clause.verb} {subject} {rest}")
+    return _ask(f"{clause.helper} {subject} {clause.base} {rest}")

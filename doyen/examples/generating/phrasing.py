@@ -14,6 +14,7 @@ _ARTICLES = frozenset(
     "le la les un une el los las una unos unas il lo i gli uno o a os as um uma der die das ein eine einen dem den im am zum "
     "de het een nous vous nos cada jede jeder jedes wir sie todos toutes tous ogni in en no na nel nella".split()
 )
+_YEAR_WORDS = frozenset("jahr jahre año anno ano année jaar".split())
 _BEFORE_AMOUNT = frozenset("de a à di por von om per".split())
 _FEMININE = {"cuántos": ("cuántas", "as"), "quanti": ("quante", "e"), "quantos": ("quantas", "as")}
 
@@ -86,19 +87,10 @@ def _asked_for(part: Part, language: Language) -> tuple[str, str, str]:
     words = before.split()
     last = words[-1].casefold() if words else ""
     if kind in ("year", "date", "time"):
-        if kind == "time" and last not in language.at and last not in ("um", "a", "à", "às", "las", "alle"):
+        before_dates = language.at | _YEAR_WORDS
+        if last not in before_dates:
             return "", "", ""
-        if last not in language.at:
-            return "", "", ""
-        while words and words[-1].casefold() in language.at | {
-            "jahr",
-            "jahre",
-            "año",
-            "anno",
-            "ano",
-            "année",
-            "jaar",
-        }:
+        while words and words[-1].casefold() in before_dates:
             words.pop()
         return (language.year if kind == "year" else language.when), " ".join(words), after
     if kind == "money":

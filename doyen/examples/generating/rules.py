@@ -96,6 +96,7 @@ def _joined(chunk: Chunk, span: tuple[int, int], small: frozenset[str]) -> str:
         and not follows.isupper()
         and f"{first[0].lower()}{first[1:]}".rstrip(",") in small
     )
+    plain = plain or (first.endswith("ing") and follows.islower())
     return f"{sentence[0].lower()}{sentence[1:]}" if plain and chunk.language != "de" else sentence
 
 

@@ -21,6 +21,7 @@ _MONTH = (
 _NUMBER = r"\d+(?:[.,   ]\d{3})*(?:[.,]\d+)?(?:[½¼¾]|\b)"
 _SCALE = r"(?:\s(?:hundred|thousand|million|billion|trillion|Millionen|Milliarden|Million|millions?|milliards?|millones|milioni|milhões|miljoen))"
 _CURRENCY = r"(?:US\$|[$€£¥]|EUR|USD|GBP|CHF)"
+_MONEY_AFTER = r"[€£]|EUR\b|euros?\b|Euro\b|dollars?\b|pounds\b|crowns\b|francs?\b|Kronen\b"
 _PATTERNS: tuple[tuple[SpanKind, re.Pattern[str]], ...] = (
     (
         "date",
@@ -30,7 +31,7 @@ _PATTERNS: tuple[tuple[SpanKind, re.Pattern[str]], ...] = (
         ),
     ),
     ("time", re.compile(r"\b\d{1,2}[:.]\d\d(?:\s?(?:Uhr|uur|[ap]\.?m\.?))?(?!\d|\s?%)|\b\d{1,2}\s(?:Uhr|[ap]\.m\.)")),
-    ("money", re.compile(rf"{_CURRENCY}\s?{_NUMBER}{_SCALE}?|{_NUMBER}{_SCALE}?\s?(?:[€£]|EUR\b|euros?\b|Euro\b|dollars?\b|pounds\b|crowns\b|francs?\b|Kronen\b)")),
+    ("money", re.compile(rf"{_CURRENCY}\s?{_NUMBER}{_SCALE}?|{_NUMBER}{_SCALE}?\s?(?:{_MONEY_AFTER})")),
     ("share", re.compile(rf"(?<![\d–-]){_NUMBER}(?:\s?%|\s(?:per ?cent|percent|Prozent|procent|pour cent|por ciento|per cento|por cento)\b)")),
     ("year", re.compile(r"(?<![\d.,-])(?:1[0-9]|20)\d\d(?![\d%–-]|[.,]\d|\s(?:and|to|und|bis)\s\d)")),
     ("number", re.compile(rf"(?<![\w.,/$€£–-]){_NUMBER}{_SCALE}?(?![\w%–-]|[.,:/]\d)")),
