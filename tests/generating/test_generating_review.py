@@ -227,11 +227,15 @@ def test_what_is_known_without_documents_is_left_out(expert):
 
 def test_the_model_words_questions_for_chosen_answers(expert):
     def word(text):
-        return "Which berth has the Tamsin crane?" if "Answer: 4\n" in text else "Nonsense"
+        if "\nAnswer: " in text:  # "berth 4": no rule asks for a label
+            return (
+                "What is the number of the Tamsin berth?" if "Answer: 4\n" in text else "What is the number of cranes?"
+            )
+        return "4 [1]" if "the Tamsin berth?" in text else "I do not know."
 
     made = build(expert, generator="model", engine=Speaking(word))
     assert made.made_by.get("model") == 1
-    row = by_question(rows(expert))["Which berth has the Tamsin crane?"]
+    row = by_question(rows(expert))["What is the number of the Tamsin berth?"]
     assert row["answer"] == "4" and "berth 4" in row["evidence"]
     with pytest.raises(UsageError, match="needs an engine"):
         build(expert, generator="model")
