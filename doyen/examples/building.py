@@ -21,8 +21,9 @@ from pathlib import Path
 from doyen.config import Settings, load_settings, override, write_atomic
 from doyen.errors import ExamplesError, UsageError
 from doyen.examples.generating.facts import Generator
+from doyen.examples.generating.review import REVIEW_FILE
 from doyen.examples.generating.rules import RuleGenerator
-from doyen.examples.generating.running import Generation, Progress, check_generator, generate_questions
+from doyen.examples.generating.running import Generation, Progress, Work, check_generator, generate_questions
 from doyen.examples.generating.teacher import open_teacher
 from doyen.examples.generating.wording import ModelGenerator
 from doyen.examples.importing import holds_messages, question_row, read_examples, read_questions, write_rows
@@ -101,7 +102,7 @@ def build_examples(
 ) -> ExamplesReport:
     """Make the training mix from questions and chats with the passages of the expert's own retriever.
 
-    Where nothing was imported, and with `from_documents`, up to `questions` questions are made from the documents by
+    Where nothing to train on was imported, and with `from_documents`, up to `questions` questions are made from the documents by
     `generator` ("rules", "model", "teacher", or an object; default [examples] generator), and kept in
     examples/review.csv, which may be edited. The generator "model" needs an `engine`; with `check`, what that engine answers
     without any document is left out. `say` is told what a teacher will cost before anything is sent there.
@@ -112,34 +113,36 @@ def build_examples(
     """
     expert = Path(expert)
     settings = load_settings(expert)
+    if check and engine is None:
+        raise UsageError("the check without documents needs an engine", hint="build_examples(…, engine=…)")
     made = {"generated": questions, "generator": generator if isinstance(generator, str) else None}
     settings = dataclasses.replace(settings, examples=override(settings.examples, made, table="examples"))
     folder = expert / "examples"
     asked = read_questions(folder / "questions.jsonl") if (folder / "questions.jsonl").exists() else []
     own = read_examples(folder / "own.jsonl") if (folder / "own.jsonl").exists() else []
     report = ExamplesReport(questions=len(asked), own=len(own), documents_in_index=len(retriever.index.documents()))
-    if from_documents or not (asked or own):
+    if from_documents or not (own or any(q.split != "test" for q in asked)):
         maker = _generator(generator, settings, engine)
-        if check and engine is None:
-            raise UsageError("the check without documents needs an engine", hint="build_examples(…, engine=…)")
-        found = generate_questions(
-            folder,
-            retriever.index,
-            settings.examples,
-            generator=maker,
-            engine=engine if check else None,
-            tests=[q for q in asked if q.split == "test"],
-            say=say,
-            progress=progress,
-        )
+        work = Work(retriever.index, settings.examples, maker, engine if check else None, asked, say, progress)
+        found = generate_questions(folder, work)
         _note_generation(report, found)
         asked = [*asked, *found.questions]
+    elif (folder / REVIEW_FILE).exists():
+        report.warnings.append(f"examples/{REVIEW_FILE} is not used: --from-documents adds its questions")
     train, validation = _mix(asked, own, retriever, settings, report)
     if not train:
         raise ExamplesError(
             "no training example is left",
             hint='questions for training need "split": "train", answers and gold documents',
         )
+    _write(folder, train, validation, report, settings)
+    return report
+
+
+def _write(
+    folder: Path, train: Sequence[Example], validation: Sequence[Example], report: ExamplesReport, settings: Settings
+) -> None:
+    """Complete the report and write examples and manifest."""
     write_rows(folder / "train.jsonl", (e.as_dict() for e in train))
     write_rows(folder / "validation.jsonl", (e.as_dict() for e in validation))
     report.train, report.validation = len(train), len(validation)
@@ -154,7 +157,6 @@ def build_examples(
     }
     manifest["sha256"] = hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest()
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-    return report
 
 
 def _generator(name: str | Generator | None, settings: Settings, engine: Engine | None) -> Generator:

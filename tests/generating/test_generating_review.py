@@ -192,6 +192,16 @@ def test_a_file_without_header_is_refused(expert):
         build(expert)
 
 
+def test_nothing_of_a_removed_document_is_kept(expert):
+    build(expert)
+    table = rows(expert)
+    save(expert, [row for row in table if row["answer"] != "48 crowns"])
+    doyen.remove_documents(expert, ["locks.md"])
+    build(expert)
+    for name in ("review.csv", "generated.jsonl", "train.jsonl"):
+        assert "Orrel" not in (expert / "examples" / name).read_text(encoding="utf-8")
+
+
 def test_test_questions_are_not_made_again(expert):
     build(expert)
     known = next(row for row in rows(expert) if row["answer"] == "1874")

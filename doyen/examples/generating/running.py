@@ -18,9 +18,18 @@ from doyen.chunking import sentence_spans
 from doyen.config import ExamplesSettings, write_atomic
 from doyen.errors import ExamplesError, StoreError, UsageError
 from doyen.examples.generating.absent import Absent
-from doyen.examples.generating.facts import Fact, Generator, is_supported, locate
+from doyen.examples.generating.facts import Generator, is_supported, locate
 from doyen.examples.generating.filters import balanced, clean, named, not_from_nothing, without_doubles, without_near
-from doyen.examples.generating.review import Review, ReviewRow, Written, noted, read_review, row_of, write_review
+from doyen.examples.generating.review import (
+    REVIEW_FILE,
+    Review,
+    ReviewRow,
+    Written,
+    noted,
+    read_review,
+    row_of,
+    write_review,
+)
 from doyen.examples.generating.rules import RuleGenerator
 from doyen.index.lance import LanceIndex
 from doyen.models.engine import Engine
@@ -47,60 +56,74 @@ class Generation:
     warnings: list[str] = field(default_factory=list)
 
 
-def generate_questions(
-    folder: Path,
-    index: LanceIndex,
-    settings: ExamplesSettings,
-    *,
-    generator: Generator | None = None,
-    engine: Engine | None = None,
-    tests: Sequence[Question] = (),
-    say: Callable[[str], None] = lambda text: None,
-    progress: Progress | None = None,
-) -> Generation:
+@dataclass(slots=True)
+class Work:
+    """What questions are made with: the index, the settings, who makes them, and the imported questions `known`.
+
+    With an `engine`, what it answers without documents is left out.
+    """
+
+    index: LanceIndex
+    settings: ExamplesSettings
+    generator: Generator = field(default_factory=RuleGenerator)
+    engine: Engine | None = None
+    known: Sequence[Question] = ()
+    say: Callable[[str], None] = lambda text: None
+    progress: Progress | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+    hashes: dict[str, str] = field(init=False)
+    text_of: Callable[[str], str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hashes = {d.id: d.sha256 for d in self.index.documents()}
+        self.text_of = lru_cache(maxsize=256)(lambda document: self.index.text(document)[0])
+
+    def advance(self, stage: str, total: int) -> Callable[[int], None]:
+        """Return what counts up one stage of the progress."""
+        done = 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            if self.progress:
+                self.progress(stage, done, total)
+
+        return step
+
+
+def generate_questions(folder: Path, work: Work) -> Generation:
     """Bring the review file in `folder` up to date with the documents, and return its questions.
 
-    `generator` makes the facts (default: rules). With an `engine`, what it answers without documents is dropped. `say` is
-    told what a teacher will cost before anything is sent. Questions nearly equal to one of `tests` are dropped.
+    The teacher's cost is said before anything is sent. Questions nearly equal to one that is known are left out.
 
     Raises:
         ExamplesError: the review file has broken rows (nothing is changed), or no question could be made.
     """
-    generator = generator or RuleGenerator()
     review = read_review(folder)
-    text_of = lru_cache(maxsize=256)(lambda document: index.text(document)[0])
-    hashes = {d.id: d.sha256 for d in index.documents()}
-    left_out: Counter[str] = Counter()
-    rows, written = _checked(review, hashes, text_of, left_out)
+    rows, written = _checked(review, work)
     state = _state(folder)
-    stale = _documents_to_ask(state, hashes, generator.name, settings) if rows else set(hashes)
-    new = _new(
-        index, stale, hashes, rows, written, settings, generator, engine, tests, text_of, left_out, say, progress
-    )
+    stale = _documents_to_ask(state, work) if rows else set(work.hashes)
     barred = review.removed | {row.id for row in rows}
-    new = [w for w in new if w.row.id not in barred]
+    new = [w for w in _new(stale, rows, work) if w.row.id not in barred]
     written |= {w.row.id: w for w in new}
-    written |= {key: replace(review.written[key], removed=True) for key in review.removed if key in review.written}
+    # What a person deleted is remembered, so that it stays out; not of documents that are gone.
+    gone = {key: review.written[key] for key in review.removed if review.written[key].row.document in work.hashes}
+    written |= {key: replace(w, removed=True) for key, w in gone.items()}
     rows = [*rows, *(w.row for w in new)]
-    made = Generation(left_out=dict(left_out), new=len(new), review=str(folder / "review.csv"))
-    _sum_up(made, rows, written, review, hashes, settings)
+    made = Generation(left_out=dict(work.left_out), new=len(new), review=str(folder / REVIEW_FILE))
+    _sum_up(made, rows, written, review, work)
     if not made.questions:
         raise ExamplesError(
             "no question could be made from the documents: "
             + (
-                ", ".join(f"{n} {why}" for why, n in left_out.most_common(3))
-                or "they hold no sentence or table to ask about"
+                ", ".join(f"{n} {why}" for why, n in work.left_out.most_common(3) if n)
+                or "no sentence or table to ask about"
             ),
             hint="doyen examples import FILE with questions of your own, or --generator teacher",
         )
     write_review(folder, rows, written.values())
-    kept = {
-        "generator": generator.name,
-        "generated": settings.generated,
-        "documents": hashes,
-        "left_out": made.left_out,
-    }
-    write_atomic(folder / STATE_FILE, json.dumps(kept, indent=1, ensure_ascii=False))
+    kept = {"generator": work.generator.name, "generated": work.settings.generated, "documents": work.hashes}
+    write_atomic(folder / STATE_FILE, json.dumps(kept | {"left_out": made.left_out}, indent=1, ensure_ascii=False))
     return made
 
 
@@ -110,19 +133,15 @@ def _state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _documents_to_ask(
-    state: dict[str, Any], hashes: dict[str, str], generator: str, settings: ExamplesSettings
-) -> set[str]:
+def _documents_to_ask(state: dict[str, Any], work: Work) -> set[str]:
     """Return the documents that are new or changed; all of them for another generator or more questions than before."""
     known = state.get("documents", {})
-    if state.get("generator") != generator or settings.generated > state.get("generated", 0):
+    if state.get("generator") != work.generator.name or work.settings.generated > state.get("generated", 0):
         known = {}
-    return {document for document, sha256 in hashes.items() if known.get(document) != sha256}
+    return {document for document, sha256 in work.hashes.items() if known.get(document) != sha256}
 
 
-def _checked(
-    review: Review, hashes: dict[str, str], text_of: Callable[[str], str], left_out: Counter[str]
-) -> tuple[list[ReviewRow], dict[str, Written]]:
+def _checked(review: Review, work: Work) -> tuple[list[ReviewRow], dict[str, Written]]:
     """Find the rows' evidence in the documents as they are now.
 
     A row whose evidence is gone is dropped if the machine wrote it, and stays with a note, unused, if a person did.
@@ -131,35 +150,33 @@ def _checked(
     written: dict[str, Written] = {}
     for row in review.rows:
         edited = review.is_edited(row)
-        place = _place(row, review.written.get(row.id), hashes, text_of)
+        place = _place(row, review.written.get(row.id), work)
         if isinstance(place, str):
             if edited or not row.keep:
                 rows.append(noted(row, place))
                 if row.id in review.written:
                     written[row.id] = review.written[row.id]
             else:
-                left_out[place] += 1
+                work.left_out[place] += 1
             continue
         start, end = place
-        evidence = text_of(row.document)[start:end]
+        evidence = work.text_of(row.document)[start:end]
         found = replace(row, evidence=row.evidence or evidence)
         odd = row.answerable and not is_supported(row.answer, row.kind, evidence)
         rows.append(noted(found, "answer is not word for word in the evidence" if odd else ""))
         mine = review.written.get(row.id)
         base = mine.row if mine else replace(found, keep=not found.keep)  # no row of the machine: never equal to it
         language = mine.language if mine else "en"
-        written[row.id] = Written(base, hashes[row.document], start, end, language)
+        written[row.id] = Written(base, work.hashes[row.document], start, end, language)
     return rows, written
 
 
-def _place(
-    row: ReviewRow, mine: Written | None, hashes: dict[str, str], text_of: Callable[[str], str]
-) -> tuple[int, int] | str:
+def _place(row: ReviewRow, mine: Written | None, work: Work) -> tuple[int, int] | str:
     """Return where a row's evidence stands, or why it cannot be used."""
-    if row.document not in hashes:
+    if row.document not in work.hashes:
         return "document is not in the index"
     try:
-        text = text_of(row.document)
+        text = work.text_of(row.document)
     except StoreError:
         return "document is not in the index"
     if mine and " ".join(text[mine.start : mine.end].split()) == " ".join(row.evidence.split()) and row.evidence:
@@ -174,58 +191,31 @@ def _place(
     return best or "no evidence given, and the answer is not in the document"
 
 
-def _new(
-    index: LanceIndex,
-    stale: set[str],
-    hashes: dict[str, str],
-    rows: Sequence[ReviewRow],
-    written: dict[str, Written],
-    settings: ExamplesSettings,
-    generator: Generator,
-    engine: Engine | None,
-    tests: Sequence[Question],
-    text_of: Callable[[str], str],
-    left_out: Counter[str],
-    say: Callable[[str], None],
-    progress: Progress | None,
-) -> list[Written]:
+def _new(stale: set[str], rows: Sequence[ReviewRow], work: Work) -> list[Written]:
     """Return rows of facts that are not in the file yet: up to the number wanted, and a fair share of new documents."""
     if not stale:
         return []
-    fair = math.ceil(settings.generated * len(stale) / len(hashes)) if len(stale) < len(hashes) else 0
+    settings, left_out = work.settings, work.left_out
+    fair = math.ceil(settings.generated * len(stale) / len(work.hashes)) if len(stale) < len(work.hashes) else 0
     wanted = max(settings.generated - len(rows), fair)
-    passages = index.chunks_of(sorted(stale))
-    asked = _some(passages, wanted) if generator.name != "rules" else passages
-    estimate = getattr(generator, "estimate", None)
+    passages = work.index.chunks_of(sorted(stale))
+    asked = _some(passages, wanted) if work.generator.name != "rules" else passages
+    estimate = getattr(work.generator, "estimate", None)
     if estimate is not None:
-        say(str(estimate(asked)))
-
-    def advance(stage: str, total: int) -> Callable[[int], None]:
-        done = 0
-
-        def step(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress:
-                progress(stage, done, total)
-
-        return step
-
-    facts = generator.generate(asked, advance("questions", len(asked)))
-    left_out.update(getattr(generator, "refused", {}))
-    facts = without_doubles(clean(facts, text_of, left_out), left_out)
-    known = [Question(row.id, row.question) for row in rows]
-    facts = without_near(facts, [*tests], left_out, "nearly equal to a test question")
-    facts = without_near(facts, known, left_out, "nearly equal to a question in the review file")
+        work.say(str(estimate(asked)))
+    facts = work.generator.generate(asked, work.advance("questions", len(asked)))
+    left_out.update(getattr(work.generator, "refused", {}))
+    facts = without_doubles(clean(facts, work.text_of, left_out), left_out)
+    facts = without_near(facts, work.known, left_out, "nearly equal to an imported question")
+    listed = [Question(row.id, row.question) for row in rows]
+    facts = without_near(facts, listed, left_out, "nearly equal to a question in the review file")
     facts = named(facts, passages)
-    absent = round(wanted * settings.absent_share)
-    nothing = Absent(facts, passages).make(facts, absent, settings.seed)
+    nothing = Absent(facts, passages).make(facts, round(wanted * settings.absent_share), settings.seed)
     served = {row.document for row in rows}
     chosen = balanced(facts, wanted - len(nothing), settings.phrasings, settings.seed, served)
-    if engine is not None:
-        checked = not_from_nothing(chosen, engine, left_out, advance("checked without documents", len(chosen)))
-        chosen = checked
     left_out["more than wanted"] += len(facts) - len(chosen)
+    if work.engine is not None:
+        chosen = not_from_nothing(chosen, work.engine, left_out, work.advance("without documents", len(chosen)))
     return [row_of(fact, question) for fact in [*chosen, *nothing] for question in fact.questions]
 
 
@@ -245,12 +235,7 @@ def _some(passages: Sequence[Chunk], wanted: int) -> list[Chunk]:
 
 
 def _sum_up(
-    made: Generation,
-    rows: Sequence[ReviewRow],
-    written: dict[str, Written],
-    review: Review,
-    hashes: dict[str, str],
-    settings: ExamplesSettings,
+    made: Generation, rows: Sequence[ReviewRow], written: dict[str, Written], review: Review, work: Work
 ) -> None:
     before = {row.id for row in review.rows}
     unusable = 0
@@ -261,7 +246,7 @@ def _sum_up(
             made.not_kept += 1
             continue
         place = written.get(row.id)
-        if place is None or place.sha256 != hashes.get(row.document):
+        if place is None or place.sha256 != work.hashes.get(row.document):
             unusable += 1
             continue
         made.questions.append(_question(row, place))
@@ -270,9 +255,9 @@ def _sum_up(
     made.made_by = dict(Counter(row.made_by for row in rows if row.keep))
     if unusable:
         made.warnings.append(f"{unusable} edited rows of the review file cannot be used: see their notes")
-    elif len(made.questions) < settings.generated // 2:
+    elif len(made.questions) < work.settings.generated // 2:
         made.warnings.append(
-            f"only {len(made.questions)} of the {settings.generated} questions wanted could be made from the documents"
+            f"only {len(made.questions)} of the {work.settings.generated} questions wanted could be made from the documents"
         )
 
 
@@ -296,9 +281,3 @@ def check_generator(name: str, engine: Engine | None) -> None:
         raise UsageError(
             "the generator 'model' needs an engine", hint="build_examples(…, engine=open_engine(settings))"
         )
-
-
-def facts_of_documents(index: LanceIndex, generator: Generator, documents: Sequence[str]) -> list[Fact]:
-    """Return all facts of some documents that pass the checks, before any choice."""
-    texts = {document: index.text(document)[0] for document in documents}
-    return clean(generator.generate(index.chunks_of(documents)), lambda d: texts[d], Counter())
