@@ -74,7 +74,7 @@ def train(expert: Path, epochs: float) -> None:
             expert,
             name=ADAPTER,
             epochs=epochs,
-            resume=folder.exists(),
+            resume=(folder.with_name(f".{ADAPTER}.training") / "checkpoint.pt").exists(),
             say=print,
             report=lambda p: bar("training", p.step, p.steps, f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s"),
         )
@@ -108,7 +108,7 @@ def main() -> None:
     made.add_argument("--stage", choices=("build", "train", "all"), default="all", help="where to stop")
     arguments = made.parse_args()
     expert = arguments.work
-    if not (expert / "adapters" / ADAPTER).exists():
+    if not (expert / "built.json").exists():  # a training that goes on needs the examples that it began with
         examples = prepare(arguments)
         (expert / "built.json").write_text(json.dumps(dataclasses.asdict(examples), default=str), encoding="utf-8")
     if arguments.stage == "build":
