@@ -211,7 +211,30 @@ class ExamplesSettings:
         0.15, "Share of answerable questions shown again without their gold passage, to be refused.", low=0.0, high=1.0
     )
     closed_book_share: float = setting(0.3, "Share of the questions shown again without passages.", low=0.0, high=1.0)
+    generator: str = setting(
+        "rules",
+        "Who makes questions from documents: rules, model (the rules and [model]) or teacher ([teacher]).",
+        one_of=("rules", "model", "teacher"),
+    )
+    generated: int = setting(400, "Most questions made from documents.", low=1, high=1_000_000)
+    phrasings: int = setting(2, "Most phrasings of a question made from documents.", low=1, high=5)
+    absent_share: float = setting(
+        0.1, "Share of the questions made from documents that have no answer in them.", low=0.0, high=0.9
+    )
     seed: int = setting(7, "Seed of the mix.")
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """A stronger model behind an OpenAI-style API that makes questions from documents; passages are sent there."""
+
+    model: str = setting("", "The model's name there; empty: no teacher.")
+    url: str = setting("", "Base URL of the API (`https://host/v1`); empty: that of OpenAI.")
+    key_variable: str = setting(
+        "", "Environment variable with the API's key; empty: OPENAI_API_KEY, for OpenAI's URL only."
+    )
+    input_price: float = setting(-1.0, "US dollars for a million tokens sent, for the estimate; -1: unknown.", low=-1.0)
+    output_price: float = setting(-1.0, "US dollars for a million tokens written; -1: unknown.", low=-1.0)
 
 
 @dataclass(frozen=True)
@@ -229,6 +252,7 @@ class Settings:
     answer: AnswerSettings = field(default_factory=AnswerSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return table → key → value."""

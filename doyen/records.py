@@ -14,6 +14,8 @@ from typing import Any, Literal
 Arm = Literal["base", "rag", "finetuned", "rag+finetuned"]
 ARMS: tuple[Arm, ...] = ("base", "rag", "finetuned", "rag+finetuned")
 Kind = Literal["yesno", "yesnomaybe", "number", "span", "long"]
+GENERATED = "generated"
+"""The tag of questions that were made from documents."""
 KINDS: tuple[Kind, ...] = ("yesno", "yesnomaybe", "number", "span", "long")
 
 
@@ -263,12 +265,15 @@ class Answer:
 class GoldSource:
     """Where a question's answer is known to stand; `page` is None where the format has no pages.
 
-    `grade` says how relevant it is: its gain in nDCG is 2^grade - 1.
+    `grade` says how relevant it is: its gain in nDCG is 2^grade - 1. `start` and `end` are the evidence's characters in the
+    document's text, where they are known.
     """
 
     document: str
     page: int | None = None
     grade: float = 1
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

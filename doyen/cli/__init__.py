@@ -12,6 +12,7 @@ from doyen.cli import (
     comparisons,
     documents,
     evaluating,
+    examples,
     experts,
     exporting,
     ingesting,
@@ -30,7 +31,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (experts, ingesting, documents, answers, planning, training, comparisons, evaluating, exporting, models):
+for module in (
+    experts,
+    ingesting,
+    documents,
+    answers,
+    examples,
+    planning,
+    training,
+    comparisons,
+    evaluating,
+    exporting,
+    models,
+):
     module.register(app)
 
 

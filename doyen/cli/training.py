@@ -1,4 +1,4 @@
-"""`doyen examples …`, `doyen finetune`."""
+"""`doyen finetune`."""
 
 from __future__ import annotations
 
@@ -8,67 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
-from doyen.config import load_settings
 from doyen.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    examples = typer.Typer(
-        help="Training examples: import questions or chats, build the mix, look at it.", no_args_is_help=True
-    )
-    examples.command("import")(import_)
-    examples.command()(build)
-    examples.command()(report)
-    app.add_typer(examples, name="examples")
     app.command()(finetune)
-
-
-def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE")], expert: ExpertOption = None, json_: JsonOption = False
-) -> None:
-    """Take in a questions file, or a file of chats (messages), after checking every line."""
-    import doyen
-
-    made = doyen.import_file(expert_folder(expert), file)
-    if made.own:
-        text = f"{made.own} chats"
-    else:
-        split = " (split by document, 70/30: the file had none)" if made.split_made else ""
-        text = f"{made.questions} questions, {made.test_questions} of them held out for comparing{split}"
-    show(_row(made), f"{text}\nnext: doyen examples build", json_)
-
-
-def build(expert: ExpertOption = None, json_: JsonOption = False) -> None:
-    """Make the training mix from the imported questions, with passages from the expert's own retriever."""
-    import doyen
-    from doyen.expert import open_retriever
-
-    folder = expert_folder(expert)
-    made = doyen.build_examples(folder, open_retriever(folder, load_settings(folder)))
-    lines = [
-        f"{made.train} training examples ({_counts(made.variants)}), {made.validation} for validation, from {made.documents} documents"
-    ]
-    lines += [f"left out: {n} {why}" for why, n in made.left_out.items()]
-    for warning in made.warnings:
-        note(f"warning: {warning}")
-    show(_row(made), "\n".join(lines), json_)
-
-
-def report(expert: ExpertOption = None, json_: JsonOption = False) -> None:
-    """Show what the training examples are."""
-    from doyen.examples.building import examples_report
-
-    row = examples_report(expert_folder(expert))
-    lines = [f"{row['train']} training examples: {_counts(row['variants'])}", f"kinds: {_counts(row['kinds'])}"]
-    lines += [f"left out: {n} {why}" for why, n in row["left_out"].items()]
-    for sample in row["samples"]:
-        lines += [
-            "",
-            f"--- {sample['variant']} ({sample['kind']})",
-            *[f"{m['role']}: {m['content']}" for m in sample["messages"]],
-        ]
-    show(row, "\n".join(lines), json_)
 
 
 def finetune(
@@ -222,7 +167,3 @@ def _row(made: Any) -> dict[str, Any]:
     import dataclasses
 
     return dataclasses.asdict(made)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.items())

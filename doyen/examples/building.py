@@ -1,8 +1,9 @@
-"""The examples folder of an expert: imported questions and chats, the training mix made from them, its report.
+"""The examples folder of an expert: imported questions and chats, questions made from documents, the training mix of both.
 
-examples/questions.jsonl    the questions, each with its split
+examples/questions.jsonl    the imported questions, each with its split
 examples/own.jsonl          imported chats (messages), if any
 examples/train.jsonl        the training mix; examples/validation.jsonl beside it
+examples/review.csv         questions made from the documents, for a person to edit (generating/review.py)
 examples/manifest.json      what they were made of, and what was left out
 """
 
@@ -13,16 +14,22 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from doyen.config import Settings, load_settings, write_atomic
-from doyen.errors import ExamplesError
+from doyen.config import Settings, load_settings, override, write_atomic
+from doyen.errors import ExamplesError, UsageError
+from doyen.examples.generating.facts import Generator
+from doyen.examples.generating.review import REVIEW_FILE
+from doyen.examples.generating.rules import RuleGenerator
+from doyen.examples.generating.running import Generation, Progress, Work, check_generator, generate_questions
+from doyen.examples.generating.teacher import open_teacher
+from doyen.examples.generating.wording import ModelGenerator
 from doyen.examples.importing import holds_messages, question_row, read_examples, read_questions, write_rows
 from doyen.examples.mix import build_mix
 from doyen.examples.splitting import overlapping, split_by_document
+from doyen.models.engine import Engine
 from doyen.records import Example, Question
 from doyen.retrieval.hybrid import Retriever
 
@@ -44,6 +51,14 @@ class ExamplesReport:
     kinds: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     documents: int = 0
+    documents_in_index: int = 0
+    generated: int = 0
+    generated_facts: int = 0
+    made_by: dict[str, int] = field(default_factory=dict)
+    not_generated: dict[str, int] = field(default_factory=dict)
+    edited: int = 0
+    not_kept: int = 0
+    review: str = ""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -73,26 +88,61 @@ def import_file(expert: Path | str, source: Path | str) -> ExamplesReport:
     )
 
 
-def build_examples(expert: Path | str, retriever: Retriever) -> ExamplesReport:
-    """Make the training mix from the imported questions and chats with the passages of the expert's own retriever.
+def build_examples(
+    expert: Path | str,
+    retriever: Retriever,
+    *,
+    from_documents: bool = False,
+    engine: Engine | None = None,
+    generator: str | Generator | None = None,
+    questions: int | None = None,
+    check: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> ExamplesReport:
+    """Make the training mix from questions and chats with the passages of the expert's own retriever.
+
+    Where nothing to train on was imported, and with `from_documents`, up to `questions` questions are made from the documents by
+    `generator` ("rules", "model", "teacher", or an object; default [examples] generator), and kept in
+    examples/review.csv, which may be edited. The generator "model" needs an `engine`; with `check`, what that engine answers
+    without any document is left out. `say` is told what a teacher will cost before anything is sent there.
 
     Raises:
-        ExamplesError: nothing was imported, or the questions do not fit the indexed documents.
+        ExamplesError: the questions do not fit the indexed documents, the review file has broken rows, or nothing is left.
+        UsageError: the generator or `check` needs an engine.
     """
     expert = Path(expert)
     settings = load_settings(expert)
+    if check and engine is None:
+        raise UsageError("the check without documents needs an engine", hint="build_examples(…, engine=…)")
+    made = {"generated": questions, "generator": generator if isinstance(generator, str) else None}
+    settings = dataclasses.replace(settings, examples=override(settings.examples, made, table="examples"))
     folder = expert / "examples"
-    questions = read_questions(folder / "questions.jsonl") if (folder / "questions.jsonl").exists() else []
+    asked = read_questions(folder / "questions.jsonl") if (folder / "questions.jsonl").exists() else []
     own = read_examples(folder / "own.jsonl") if (folder / "own.jsonl").exists() else []
-    if not questions and not own:
-        raise ExamplesError("there is nothing to build from", hint="doyen examples import FILE")
-    report = ExamplesReport(questions=len(questions), own=len(own))
-    train, validation = _mix(questions, own, retriever, settings, report)
+    report = ExamplesReport(questions=len(asked), own=len(own), documents_in_index=len(retriever.index.documents()))
+    if from_documents or not (own or any(q.split != "test" for q in asked)):
+        maker = _generator(generator, settings, engine)
+        work = Work(retriever.index, settings.examples, maker, engine if check else None, asked, say, progress)
+        found = generate_questions(folder, work)
+        _note_generation(report, found)
+        asked = [*asked, *found.questions]
+    elif (folder / REVIEW_FILE).exists():
+        report.warnings.append(f"examples/{REVIEW_FILE} is not used: --from-documents adds its questions")
+    train, validation = _mix(asked, own, retriever, settings, report)
     if not train:
         raise ExamplesError(
             "no training example is left",
             hint='questions for training need "split": "train", answers and gold documents',
         )
+    _write(folder, train, validation, report, settings)
+    return report
+
+
+def _write(
+    folder: Path, train: Sequence[Example], validation: Sequence[Example], report: ExamplesReport, settings: Settings
+) -> None:
+    """Complete the report and write examples and manifest."""
     write_rows(folder / "train.jsonl", (e.as_dict() for e in train))
     write_rows(folder / "validation.jsonl", (e.as_dict() for e in validation))
     report.train, report.validation = len(train), len(validation)
@@ -101,14 +151,31 @@ def build_examples(expert: Path | str, retriever: Retriever) -> ExamplesReport:
     report.documents = len({s.document for e in train for s in e.source})
     if len(train) < FEW_EXAMPLES:
         report.warnings.append(f"{len(train)} examples teach little: 100–200 teach a style, 500–1,000 a task")
-    manifest = dataclasses.asdict(report) | {
+    manifest = (dataclasses.asdict(report) | {"review": Path(report.review).name}) | {
         "settings": settings.examples.__dict__,
         "passages": settings.answer.passages,
         "document_summaries": settings.answer.document_summaries,
     }
     manifest["sha256"] = hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest()
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
-    return report
+
+
+def _generator(name: str | Generator | None, settings: Settings, engine: Engine | None) -> Generator:
+    if name is not None and not isinstance(name, str):
+        return name
+    check_generator(settings.examples.generator, engine)
+    if settings.examples.generator == "teacher":
+        return open_teacher(settings.teacher)
+    if settings.examples.generator == "model" and engine is not None:
+        return ModelGenerator(engine)
+    return RuleGenerator()
+
+
+def _note_generation(report: ExamplesReport, found: Generation) -> None:
+    report.generated, report.generated_facts = len(found.questions), found.facts
+    report.made_by, report.not_generated = found.made_by, found.left_out
+    report.edited, report.not_kept, report.review = found.edited, found.not_kept, found.review
+    report.warnings += found.warnings
 
 
 def _mix(
@@ -165,21 +232,12 @@ def load_examples(expert: Path) -> tuple[list[Example], list[Example]]:
     folder = expert / "examples"
     if not (folder / "train.jsonl").exists():
         raise ExamplesError(
-            "there are no training examples", hint="doyen examples import FILE, then doyen examples build"
+            "there are no training examples",
+            hint="doyen examples build (from the documents), or doyen examples import FILE first",
         )
     validation = folder / "validation.jsonl"
     held_out = read_examples(validation) if validation.exists() and validation.stat().st_size else []
     return read_examples(folder / "train.jsonl"), held_out
-
-
-def examples_report(expert: Path) -> dict[str, Any]:
-    """Return the manifest of the built examples with three sample rows. Raises ExamplesError if there are none."""
-    train, _ = load_examples(expert)
-    manifest: dict[str, Any] = json.loads((expert / "examples" / "manifest.json").read_text(encoding="utf-8"))
-    lengths = sorted(sum(len(m["content"]) for m in e.messages) for e in train)
-    manifest["characters"] = {"median": lengths[len(lengths) // 2], "longest": lengths[-1]}
-    manifest["samples"] = [e.as_dict() for e in train[:3]]
-    return manifest
 
 
 def held_out_questions(expert: Path) -> list[Question]:

@@ -61,7 +61,12 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def question_row(q: Question) -> dict[str, Any]:
     """Return a question as one line of a questions file."""
-    gold = [{"document": g.document, "page": g.page} | ({"grade": g.grade} if g.grade != 1 else {}) for g in q.gold]
+    gold = [
+        {"document": g.document, "page": g.page}
+        | ({"grade": g.grade} if g.grade != 1 else {})
+        | ({"start": g.start, "end": g.end} if g.start is not None else {})
+        for g in q.gold
+    ]
     row: dict[str, Any] = {"id": q.id, "question": q.question, "answers": list(q.answers), "kind": q.kind, "gold": gold}
     return row | {"split": q.split, "answerable": q.answerable, "tags": list(q.tags), "lang": q.language}
 
@@ -147,7 +152,16 @@ def _gold(row: Any) -> GoldSource:
     grade = row.get("grade", 1)
     if isinstance(grade, bool) or not isinstance(grade, int | float) or not 0 <= grade <= MOST_GRADE:
         raise ValueError(f"gold grade {grade!r} is not a number from 0 to {MOST_GRADE}")
-    return GoldSource(row["document"], page, grade)
+    start, end = row.get("start"), row.get("end")
+    if (start is None) != (end is None) or (
+        start is not None and not (_is_place(start) and _is_place(end) and start < end)
+    ):
+        raise ValueError(f"gold start {start!r} and end {end!r} are not places in a text, the first before the second")
+    return GoldSource(row["document"], page, grade, start, end)
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _example(row: dict[str, Any]) -> Example:

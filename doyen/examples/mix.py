@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from doyen.config import ExamplesSettings
 from doyen.errors import ExamplesError
 from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages, with_summaries
-from doyen.records import Chunk, Example, Hit, Nearness, Question, SourceSpan
+from doyen.records import GENERATED, Chunk, Example, GoldSource, Hit, Nearness, Question, SourceSpan
 from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.neighbours import hits_for
 from doyen.words import holds, words
@@ -117,7 +117,8 @@ def _variants(
         cited = [n for n, hit in enumerate(shown, 1) if hit in support]
         target = answer_text(q.answers[0], cited[0]) + "".join(f"[{n}]" for n in cited[1:])
         found.append(_shown(q, shown, target, "passages", [h.chunk for h in support]))
-    beside = [h for h in hits if not _is_gold(q, h.chunk) and not _answers(q, h.chunk)]
+    apart = [h for h in hits if not any(_is_near(h.chunk, g) or _matches(h.chunk, g) for g in q.gold)]
+    beside = [h for h in apart if not _answers(q, h.chunk)]
     without = [h for h in retriever.passages(beside, passages) if not _answers(q, h.chunk)]
     if q.gold and without and (validating or draw_abstain < settings.abstain_share):
         found.append(_shown(q, as_served(without), REFUSAL, "abstain"))
@@ -134,11 +135,9 @@ def _with_gold(
     """Return the first passages, with a gold one put in where retrieval missed it; None if there is no gold chunk."""
     shown = retriever.passages(hits, passages)
     for gold in q.gold:
-        if any(
-            _matches(h.chunk, gold.document, gold.page) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown
-        ):
+        if any(_matches(h.chunk, gold) and (_answers(q, h.chunk) or len(q.gold) > 1) for h in shown):
             continue
-        better = _gold_hit(q, gold.document, gold.page, hits, retriever)
+        better = _gold_hit(q, gold, hits, retriever)
         if better is None:
             if not any(_is_gold(q, h.chunk) for h in shown):
                 return None
@@ -148,15 +147,15 @@ def _with_gold(
     return shown if any(_is_gold(q, h.chunk) for h in shown) else None
 
 
-def _gold_hit(q: Question, document: str, page: int | None, hits: Sequence[Hit], retriever: Retriever) -> Hit | None:
+def _gold_hit(q: Question, gold: GoldSource, hits: Sequence[Hit], retriever: Retriever) -> Hit | None:
     """Return the chunk of a gold source that answers best: found by retrieval if possible, else from the store."""
-    found = [h for h in hits if _matches(h.chunk, document, page)]
+    found = [h for h in hits if _matches(h.chunk, gold)]
     if any(_answers(q, h.chunk) for h in found):
         candidates = found
     else:
         candidates = [
             *found,
-            *(Hit(c, 0.0) for c in retriever.index.chunks_of([document]) if _matches(c, document, page)),
+            *(Hit(c, 0.0) for c in retriever.index.chunks_of([gold.document]) if _matches(c, gold)),
         ]
     return max(candidates, key=lambda h: (_answers(q, h.chunk), _overlap(q, h.chunk)), default=None)
 
@@ -165,15 +164,23 @@ def _supporting(q: Question, gold: Sequence[Hit]) -> list[Hit]:
     """Keep one passage a gold source: the one that holds the answer, else the one that shares most words."""
     kept = []
     for source in q.gold:
-        of_source = [h for h in gold if _matches(h.chunk, source.document, source.page)]
+        of_source = [h for h in gold if _matches(h.chunk, source)]
         best = max(of_source, key=lambda h: (_answers(q, h.chunk), _overlap(q, h.chunk)), default=None)
         if best is not None and best not in kept:
             kept.append(best)
     return kept
 
 
-def _matches(chunk: Chunk, document: str, page: int | None) -> bool:
-    return chunk.document == document and (page is None or page in chunk.pages)
+def _is_near(chunk: Chunk, gold: GoldSource) -> bool:
+    """Whether a chunk is of the gold document, and page if that is known."""
+    return chunk.document == gold.document and (gold.page is None or gold.page in chunk.pages)
+
+
+def _matches(chunk: Chunk, gold: GoldSource) -> bool:
+    """Whether a chunk is near, and holds some of the evidence where its characters are known."""
+    if gold.start is None or gold.end is None:
+        return _is_near(chunk, gold)
+    return chunk.document == gold.document and chunk.start < gold.end and gold.start < chunk.end
 
 
 def _covers(passage: Chunk, chunk: Chunk) -> bool:
@@ -181,7 +188,7 @@ def _covers(passage: Chunk, chunk: Chunk) -> bool:
 
 
 def _is_gold(q: Question, chunk: Chunk) -> bool:
-    return any(_matches(chunk, g.document, g.page) for g in q.gold)
+    return any(_matches(chunk, g) for g in q.gold)
 
 
 def _answers(q: Question, chunk: Chunk) -> bool:
@@ -204,12 +211,20 @@ def _shown(q: Question, hits: Sequence[Hit], target: str, variant: str, support:
 
 
 def _example(q: Question, prompt: list[Message], target: str, variant: str, support: Sequence[Chunk] = ()) -> Example:
-    spans = tuple(SourceSpan(c.document, c.sha256, c.page, c.start, c.end) for c in support)
+    spans = tuple(_source(q, c) for c in support)
     return Example(
         messages=(*prompt, {"role": "assistant", "content": target}),
         source=spans,
-        origin="human",
+        origin="generated" if GENERATED in q.tags else "human",
         kind=q.kind,
         variant=variant,
         question_id=q.id,
     )
+
+
+def _source(q: Question, chunk: Chunk) -> SourceSpan:
+    """Return the evidence's characters where the gold names them, else the whole chunk's."""
+    for gold in q.gold:
+        if gold.start is not None and gold.end is not None and _matches(chunk, gold):
+            return SourceSpan(chunk.document, chunk.sha256, chunk.page, gold.start, gold.end)
+    return SourceSpan(chunk.document, chunk.sha256, chunk.page, chunk.start, chunk.end)

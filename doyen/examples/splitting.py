@@ -11,6 +11,7 @@ from doyen.records import GoldSource, Question
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 NEAR_DUPLICATE = 0.85
+SPAN_CHARACTERS = 3000  # of a document without pages: what is taken for a page where the evidence's place is known
 
 
 def split_by_document(
@@ -50,6 +51,8 @@ def _groups(questions: Sequence[Question], pages: bool) -> list[list[Question]]:
         return x
 
     def place(gold: GoldSource) -> str:
+        if pages and gold.page is None and gold.start is not None:
+            return f"{gold.document}\0{gold.start // SPAN_CHARACTERS}-"
         return f"{gold.document}\0{gold.page}" if pages and gold.page else gold.document
 
     for q in questions:

@@ -8,7 +8,8 @@ from tiny_models import write_jsonl
 
 import doyen
 from doyen.errors import ExamplesError
-from doyen.examples.building import examples_report, load_examples
+from doyen.examples.building import load_examples
+from doyen.examples.reporting import examples_report
 
 TOPICS = {
     "cranes.md": ("How much does the Tamsin crane lift", "12 tonnes"),
@@ -107,19 +108,24 @@ def test_two_builds_are_equal(expert, retriever, tmp_path):
     assert [path.read_bytes() for path in files] == before
 
 
-def test_nothing_imported_and_nothing_built_name_the_command(expert, retriever):
-    with pytest.raises(ExamplesError) as caught:
-        doyen.build_examples(expert, retriever)
-    assert "examples import" in caught.value.hint
+def test_nothing_built_names_the_command(expert):
     with pytest.raises(ExamplesError) as caught:
         load_examples(expert)
-    assert "examples build" in caught.value.hint
+    assert "examples build" in caught.value.hint and "examples import" in caught.value.hint
 
 
-def test_only_test_questions_leave_nothing_to_train_on(expert, retriever, tmp_path):
-    with pytest.raises(ExamplesError, match="no training example"):
-        build(expert, retriever, [question(n, "rules.md", "test") for n in range(3)], tmp_path)
-    assert not (expert / "examples" / "train.jsonl").exists()
+def test_with_test_questions_alone_the_documents_are_asked(expert, retriever, tmp_path):
+    report = build(expert, retriever, [question(n, "rules.md", "test") for n in range(3)], tmp_path)
+    assert report.test_questions == 3 and report.generated > 0
+    assert {e.origin for e in load_examples(expert)[0]} == {"generated"}
+
+
+def test_the_review_file_beside_imported_questions_needs_the_option(expert, retriever, tmp_path):
+    doyen.build_examples(expert, retriever)
+    report = build(expert, retriever, ROWS, tmp_path)
+    assert report.generated == 0 and "--from-documents" in report.warnings[0]
+    both = doyen.build_examples(expert, retriever, from_documents=True)
+    assert both.generated > 0 and {e.origin for e in load_examples(expert)[0]} == {"human", "generated"}
 
 
 def test_the_report_shows_samples_and_lengths(expert, retriever, tmp_path):
