@@ -118,12 +118,14 @@ def main() -> None:
         return
     test = human_questions(arguments.data / "questions.jsonl", arguments.test)
     with Bar("questions") as bar:
-        report = doyen.compare(expert, test, arms=["rag", "rag+finetuned"], adapter=ADAPTER, progress=bar)
+        folder = expert / "comparisons" / "arms"  # named, so that an interrupted run goes on
+        report = doyen.compare(expert, test, arms=["rag", "rag+finetuned"], adapter=ADAPTER, out=folder, progress=bar)
     show_arms(report)
     generated = worked_examples(expert)
     shots = two_shots(generated, open_retriever(expert, load_settings(expert)), load_settings(expert).answer.passages)
     with Bar("questions") as bar:
-        shown = doyen.compare(expert, test, arms=["rag"], shots=shots, progress=bar)
+        folder = expert / "comparisons" / "shots"
+        shown = doyen.compare(expert, test, arms=["rag"], shots=shots, out=folder, progress=bar)
     show_arms(shown)
     built = json.loads((expert / "built.json").read_text(encoding="utf-8"))
     kept = ("variants", "generated", "generated_facts", "made_by", "not_generated", "documents", "documents_in_index")

@@ -35,12 +35,15 @@ class Absent:
         """Return up to `count` facts without an answer, of as many different facts."""
         draw = random.Random(seed)
         made: list[Fact] = []
+        seen = {question for fact in facts for question in fact.questions}
         pool = [f for f in facts if f.answerable and f.kind != "yesno" and f.rule not in ("heading", "definition")]
         draw.shuffle(pool)
         for fact in pool:
             if len(made) >= count:
                 break
-            if question := self._changed(fact, draw):
+            question = self._changed(fact, draw)
+            if question and question not in seen:
+                seen.add(question)
                 changed = dataclasses.replace(fact, questions=(question,), answer="", rule="absent", answerable=False)
                 made.append(changed)
         return made
@@ -49,7 +52,7 @@ class Absent:
         question = fact.questions[0]
         if labels := _LABEL.findall(question):
             return self._with_other_label(question, draw.choice(labels), draw)
-        own = _names(question)
+        own = [name for name in _names(question) if name in fact.evidence]  # not a column's header
         if not own or not self._names:
             return ""
         old = draw.choice(own)

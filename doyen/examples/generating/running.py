@@ -100,8 +100,10 @@ def generate_questions(folder: Path, work: Work) -> Generation:
         ExamplesError: the review file has broken rows (nothing is changed), or no question could be made.
     """
     review = read_review(folder)
-    rows, written = _checked(review, work)
     state = _state(folder)
+    rows, written = _checked(review, work)
+    if not set(state.get("documents", {})) <= set(work.hashes):
+        rows, written = _without_lost_names(rows, written, review, work)
     stale = _documents_to_ask(state, work) if rows else set(work.hashes)
     barred = review.removed | {row.id for row in rows}
     new = [w for w in _new(stale, rows, work) if w.row.id not in barred]
@@ -169,6 +171,22 @@ def _checked(review: Review, work: Work) -> tuple[list[ReviewRow], dict[str, Wri
         language = mine.language if mine else "en"
         written[row.id] = Written(base, work.hashes[row.document], start, end, language)
     return rows, written
+
+
+def _without_lost_names(
+    rows: Sequence[ReviewRow], written: dict[str, Written], review: Review, work: Work
+) -> tuple[list[ReviewRow], dict[str, Written]]:
+    """Drop unanswerable questions of the machine that have a word of documents which are gone, and of no other."""
+    have = {w for document in sorted(work.hashes) for w in words(work.text_of(document))}
+    lost = {
+        row.id
+        for row in rows
+        if not row.answerable
+        and not review.is_edited(row)
+        and any(w[:1].isupper() and not have.issuperset(words(w)) for w in row.question.split()[1:])
+    }
+    work.left_out["document is not in the index"] += len(lost)
+    return [r for r in rows if r.id not in lost], {key: w for key, w in written.items() if key not in lost}
 
 
 def _place(row: ReviewRow, mine: Written | None, work: Work) -> tuple[int, int] | str:
