@@ -6,6 +6,7 @@ Every folder that `pull` makes ends with manifest.json: a folder without it is n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -367,10 +368,10 @@ def _fsync(path: Path) -> None:
 
 
 def _size(folder: Path) -> int:
+    """Return the bytes in a folder; pip moves and deletes files in it meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # pip moved it meanwhile
-            continue
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(place, name)).st_size
     return total
