@@ -21,6 +21,8 @@ from doyen.index.writing import erase, retire
 
 _KEEP_TABLE_STATES = timedelta(minutes=10)
 _KEEP_NO_STATE = timedelta(milliseconds=1)
+_FEW_FRAGMENTS = 8
+"""Up to here, a table is left as it is: compacting one changed document would copy all the others."""
 _SLICE_CHARACTERS = 16 << 20
 _CHUNK_CHARACTERS = 4000  # with its vector, and its text twice
 _DAY_S = 86400.0
@@ -116,12 +118,17 @@ def finish(tables: Tables, *, whole: bool, keep_versions_days: float, now: float
         _erase_from_files(tables)
     else:
         for name in TABLES:
-            _compact(tables, name)
+            if name == "chunks" or _fragments(tables, name) > _FEW_FRAGMENTS:  # chunks: for their full-text index
+                _compact(tables, name)
         if not tables.chunks.list_indices():  # after compacting, which would have to renumber its rows
             _index_text(tables)
     write_snapshot(tables.folder, tables.chunks, tables.dim)
     if whole:
         tables.end()
+
+
+def _fragments(tables: Tables, name: str) -> int:
+    return int(getattr(tables, name).stats()["fragment_stats"]["num_fragments"])
 
 
 def _compact(tables: Tables, name: str, *, erasing: bool = False) -> None:

@@ -251,3 +251,12 @@ def test_many_small_writes_are_compacted_by_the_next_finish(index, embedder):
     index.finish()
     assert index.tables.chunks.stats()["fragment_stats"]["num_fragments"] <= 2
     assert len(matching(index, "number", 50)) == 13
+
+
+def test_after_many_small_ingests_no_table_has_many_files(index, embedder):
+    for n in range(24):
+        write_texts(index, embedder, {f"d{n}.txt": f"text number {n}"})
+        index.finish()
+        tables = (index.tables.documents, index.tables.chunks)
+        assert all(table.stats()["fragment_stats"]["num_fragments"] <= 9 for table in tables)
+    assert len(ids(index)) == len(matching(index, "number", 50)) == 24
