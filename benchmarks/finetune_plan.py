@@ -92,34 +92,30 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def compare(name: str, job: dict[str, Any], rate: float) -> dict[str, Any]:
-    """Measure one configuration and put the plan beside it."""
+def beside_the_plan(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Put the plan for this machine, at the matrix rate found just before, beside a measured configuration."""
     from doyen.planning import plan_training
     from doyen.planning.devices import Device, Machine
     from doyen.planning.memory import Training
     from doyen.planning.shapes import find_shape
 
-    machine = Machine(Device("here", 1024.0, rate, 0.0, "measured here", kind="cpu"))
-    shape = find_shape(job["folder"])
+    machine = Machine(Device("here", 1024.0, row["tera_flops"], 0.0, "measured here", kind="cpu"))
+    shape = find_shape(str(folder))
     how = Training(
-        tokens=job["tokens"], length=job["length"], supervised_share=SUPERVISED, gpu=False, method=job["method"]
+        tokens=row["tokens"], length=row["length"], supervised_share=SUPERVISED, gpu=False, method=row["method"]
     )
-    planned = plan_training(shape, how, machine, (job["method"],)).methods[0]
-    found = measured(job)
-    error = planned.way.total_gib / found["peak_gib"] - 1
+    planned = plan_training(shape, how, machine, (row["method"],)).methods[0]
+    error = planned.way.total_gib / row["peak_gib"] - 1
     print(
-        f"{name}: planned {planned.way.total_gib:.2f} GiB, measured {found['peak_gib']:.2f} ({error:+.1%}); "
-        f"{found['tokens_per_s']:.0f} tokens/s, planned {planned.tokens_per_s:.0f}",
+        f"{row['name']}: planned {planned.way.total_gib:.2f} GiB, measured {row['peak_gib']:.2f} ({error:+.1%}); "
+        f"{row['tokens_per_s']:.0f} tokens/s, planned {planned.tokens_per_s:.0f}",
         flush=True,
     )
-    return {
-        "name": name,
-        **{k: job[k] for k in ("method", "tokens", "length")},
+    return row | {
         "parameters": shape.parameters,
         "planned_gib": planned.way.total_gib,
         "planned_parts_gib": planned.way.parts_gib,
         "planned_tokens_per_s": planned.tokens_per_s,
-        **{k: round(v, 3) for k, v in found.items()},
         "error": round(error, 4),
         "within_bar": abs(error) <= BAR,
     }
@@ -149,11 +145,12 @@ def main() -> None:
                 job |= {"steps": arguments.steps, "work": str(arguments.work)}
                 path = kept / f"{name}.json"
                 if arguments.only in name:
-                    rate = this_machine().device.tera_flops
-                    row = compare(name, job, rate) | {"tera_flops": round(rate, 4)}
+                    row = {"name": name, **{k: job[k] for k in ("method", "tokens", "length")}}
+                    row |= {"tera_flops": round(this_machine().device.tera_flops, 4)}
+                    row |= {key: round(value, 3) for key, value in measured(job).items()}
                     path.write_text(json.dumps(row), encoding="utf-8")
                 if path.exists():
-                    rows.append(json.loads(path.read_text(encoding="utf-8")))
+                    rows.append(beside_the_plan(json.loads(path.read_text(encoding="utf-8")), folder))
     save(
         "finetune_plan",
         {

@@ -47,9 +47,10 @@ class Training:
 # transformers, PEFT and bitsandbytes themselves (benchmarks/results/finetune_plan.json has both measured parts).
 GPU_OVERHEAD = 0.7 * GIB
 CPU_OVERHEAD = 0.75 * GIB
-# Of activations and buffers, what the allocator holds beyond them: PyTorch's CUDA caching allocator, glibc's heap.
+# Of activations and buffers, what the allocator holds beyond them: PyTorch's CUDA caching allocator (assumed), glibc's
+# heap (fitted to the same measurements).
 GPU_FRAGMENTATION = 0.10
-CPU_FRAGMENTATION = 0.10
+CPU_FRAGMENTATION = 0.20
 
 
 def trained_parameters(shape: ModelShape, how: Training) -> int:

@@ -5,7 +5,6 @@ import json
 import pytest
 import tiny_models
 import torch
-from conftest import example
 from safetensors.torch import load_file
 
 import doyen
@@ -16,6 +15,8 @@ from doyen.finetuning.exporting import export_adapter
 from doyen.finetuning.methods import lora_variants, resolved
 from doyen.finetuning.training import finetune
 from doyen.models.engine import TransformersEngine
+from doyen.prompts import closed_book_messages
+from doyen.records import Example
 
 PLACES = (
     "harbour ferry tower bridge market chapel garden museum station library "
@@ -174,7 +175,10 @@ def fused_phi(tmp_path_factory):
 def overfitted(request, fused_phi, tmp_path_factory):
     """Twenty examples learnt by heart: (expert, manifest, examples)."""
     expert = doyen.init(tmp_path_factory.mktemp(request.param) / "expert", model=str(fused_phi))
-    examples = [example(f"How far is the {place}?", f"{100 + 7 * i} m") for i, place in enumerate(PLACES)]
+    examples = [
+        Example((*closed_book_messages(f"How far is the {p}?"), {"role": "assistant", "content": f"{100 + 7 * i} m"}))
+        for i, p in enumerate(PLACES)
+    ]
     tuned = FinetuneSettings(
         method=request.param, rank=16, alpha=32, learning_rate=5e-3, epochs=40.0, batch_size=10, micro_batch_tokens=2048
     )
