@@ -99,7 +99,7 @@ def _of_subject(clause: Clause, text: str, span: AnswerSpan, noun: str, answer: 
     elif (
         span.kind == "name"
         and not after
-        and answer.casefold() not in _CUES
+        and answer.casefold().removeprefix("the ") not in _CUES
         and all(w.casefold() == "the" for w in before)
     ):
         asked = f"{_which(answer, before)} {predicate}"
@@ -234,7 +234,7 @@ def _why(a: _Asking) -> bool:
 
 
 def _named(a: _Asking) -> bool:
-    if a.last in ("a", "an") or a.answer.casefold() in _CUES:
+    if a.last in ("a", "an") or a.answer.casefold().removeprefix("the ") in _CUES:
         return False
     preposition = a.last if a.last in _BEFORE_NAMES else ""
     has_article = a.last == "the"

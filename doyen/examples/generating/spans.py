@@ -60,7 +60,9 @@ _DAYS = re.compile(
     rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|{_MONTH}|I|January|Montag|Dienstag|Mittwoch|Donnerstag|Freitag|Samstag|Sonntag"
 )
 _RANGE_AFTER = re.compile(r"\s?(?:to|or|and|und|bis|à|a|al|tot|-|–)\s[$€£]?(?:EUR\s)?\d")  # noqa: RUF001
-_RANGE_BEFORE = re.compile(r"\d\s?(?:%|per ?cent)?\s(?:to|or|and|und|bis|à|a|al|tot)\s$")
+_RANGE_BEFORE = re.compile(  # or the second half of a ratio
+    r"\d\s?(?:%|per ?cent)?\s(?:to|or|and|und|bis|à|a|al|tot)\s$|\b(?:1|one|1 to \S+)\s(?:in|of(?: every)?|out of|per)\s(?:\S+\sto\s)?$"
+)
 _ARTICLE = re.compile(
     r"(?:Der|Die|Das|Dem|Den|Des|Eine?[nmrs]?|Im|Am|Zum|Zur|In|An|Auf|Bei|Mit|Nach|Vor|Seit|Für|Wir|Alle|Jede[rs]?|Le|La|Les|Une?"
     r"|El|Los|Las|Una|Il|Lo|Gli|Uno|Os?|As?|Uma?|De|Het|Een|En|Em|No|Na|Nel|Nella|Op|Nous|Chaque|Cada|Ogni)\s"
@@ -125,4 +127,5 @@ def _is_name(sentence: str, match: re.Match[str], language: str) -> bool:
     if count > _LONGEST_NAME or (count == 1 and (first or language == "de")):
         return False
     goes_on = _GOES_ON.match(sentence, match.end()) or _NOUN_AFTER.match(sentence, match.end())  # "the German engineer"
-    return not _DAYS.fullmatch(match.group()) and not goes_on
+    repeated = len(set(match.group().split())) < count  # a heading that ran into its sentence
+    return not _DAYS.fullmatch(match.group()) and not goes_on and not repeated
