@@ -1,6 +1,6 @@
 """`doyen plan` against the measured peaks of short trainings on the processor; LoRA's and QLoRA's pace beside each other.
 
-    python benchmarks/finetune_plan.py --work DIR [--steps N] [--only TEXT]
+    python benchmarks/finetune_plan.py --work DIR [--steps N] [--only TEXT] [--note TEXT]
 
 Two models (SmolLM2-135M-Instruct with its weights; a Phi-3 shape of 0.33 billion random ones), LoRA and QLoRA, two
 lengths and batches: each is trained for a few steps by doyen's own loop in a process of its own. The peak is the
@@ -129,6 +129,7 @@ def main() -> None:
     made = parser(__doc__ or "")
     made.add_argument("--steps", type=int, default=5)
     made.add_argument("--only", default="", help="configurations whose name holds this")
+    made.add_argument("--note", default="", help="a remark that stands in the result, as on other programs beside it")
     arguments = made.parse_args()
     from doyen.models.fetching import require_model
     from doyen.planning.devices import this_machine
@@ -156,6 +157,7 @@ def main() -> None:
         {
             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
             "steps": arguments.steps,
+            "note": arguments.note,
             "bar": BAR,
             "largest_error": max(abs(r["error"]) for r in rows),
             "within_bar": all(r["within_bar"] for r in rows),
