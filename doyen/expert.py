@@ -68,6 +68,8 @@ class Expert:
         self.settings = settings or Settings()
         self.shots = tuple(shots)
         self.where = where
+        if tuning and retriever:
+            _require_same_prompt(tuning.folder, self.settings)
 
     @classmethod
     def open(
@@ -99,8 +101,6 @@ class Expert:
             raise UsageError(f"the arm '{arm}' searches no documents to filter", hint="--arm rag, or no --filter")
         where = retriever.index.filter_condition(filters) if filters and retriever else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
-        if tuning and retriever:
-            _require_same_prompt(tuning.folder, settings)
         return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings, where=where)
 
     @property

@@ -23,6 +23,7 @@ _SHORT = (
 SYSTEM_CLOSED_BOOK = f"You are an expert of this organisation. {_SHORT}"
 SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of the passage used, like [1]. {_SHORT}"
 
+_QUESTION = "Question: "
 _ABOUT = "About this document: "
 _MOST_ABOUT = 40
 
@@ -55,7 +56,7 @@ Message = dict[str, str]
 
 def closed_book_messages(question: str) -> list[Message]:
     """Return the prompt without passages (base and finetuned arms)."""
-    return [{"role": "system", "content": SYSTEM_CLOSED_BOOK}, {"role": "user", "content": f"Question: {question}"}]
+    return [{"role": "system", "content": SYSTEM_CLOSED_BOOK}, {"role": "user", "content": f"{_QUESTION}{question}"}]
 
 
 def passages_messages(question: str, hits: Sequence[Hit], shots: Sequence[Shot] = ()) -> list[Message]:
@@ -79,7 +80,13 @@ class Shot:
 
 def _user_text(question: str, hits: Sequence[Hit]) -> str:
     blocks = [passage_text(number, hit) for number, hit in enumerate(hits, 1)]
-    return "\n\n".join([*blocks, f"Question: {question}"])
+    return "\n\n".join([*blocks, f"{_QUESTION}{question}"])
+
+
+def question_of(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return what a conversation asks last: what stands behind the passages, or all that the user says."""
+    asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    return asked.rsplit(_QUESTION, 1)[-1]
 
 
 def passage_text(number: int, hit: Hit) -> str:

@@ -8,13 +8,14 @@ from typer.testing import CliRunner
 
 from doyen.adapters import AdapterManifest
 from doyen.cli import app
-from doyen.config import AnswerSettings, Settings, load_settings, settings_toml
+from doyen.config import AnswerSettings, Settings, load_settings
 from doyen.errors import UsageError
-from doyen.expert import _require_same_prompt
+from doyen.expert import Expert, Tuning
 from doyen.ingesting import ingest, open_index
 from doyen.ingesting.revectoring import revector
 from doyen.prompts import passages_messages, shows_summaries, with_summaries
 from doyen.records import Chunk, Hit, Summary
+from doyen.retrieval.hybrid import Retriever
 
 MILL = "The mill grinds wheat for the town. " + "".join(
     f"Wheel number {n} of the mill is driven by water of the river in month {n}.\n\n" for n in range(400)
@@ -109,14 +110,19 @@ def test_a_first_sentence_that_is_too_long_is_cut():
 
 
 @pytest.mark.parametrize(("trained", "asked"), [(True, False), (False, True)])
-def test_an_adapter_trained_on_passages_of_another_form_is_refused(tmp_path, trained, asked):
+def test_an_adapter_trained_on_passages_of_another_form_is_refused(filled, embedder, tmp_path, trained, asked):
     examples = {"variants": {"passages": 9}} | ({"document_summaries": True} if trained else {})
     numbers = {"trained_parameters": 1, "steps": 1, "tokens": 1, "seconds": 1.0, "peak_memory_gib": 0.0}
     numbers |= {"train_loss": 1.0, "validation_loss": None, "settings": {}, "sources": [], "target_modules": []}
     names = dict.fromkeys(("name", "model", "model_fingerprint", "method", "template_hash", "created"), "x")
     AdapterManifest(**names, **numbers, examples=examples).write(tmp_path)
-    _require_same_prompt(tmp_path, Settings(answer=AnswerSettings(document_summaries=trained)))
-    settings = Settings(answer=AnswerSettings(document_summaries=asked))
+
+    def expert(summaries, retriever):
+        settings = Settings(answer=AnswerSettings(document_summaries=summaries))
+        return Expert(None, retriever=retriever, tuning=Tuning(tmp_path), settings=settings)
+
+    retriever = Retriever(opened(filled), embedder)
+    assert expert(trained, retriever).arm == "rag+finetuned"
     with pytest.raises(UsageError, match="document_summaries"):
-        _require_same_prompt(tmp_path, settings)
-    assert "document_summaries" in settings_toml(settings)
+        expert(asked, retriever)
+    assert expert(asked, None).arm == "finetuned"  # shows no passages

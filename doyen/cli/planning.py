@@ -47,6 +47,7 @@ def plan(
 ) -> None:
     """Say what fine-tuning a model takes in memory and time, and which method fits; no weights are needed."""
     import doyen
+    from doyen.finetuning.methods import lora_variants
 
     if expert is not None:
         settings = load_settings(expert)
@@ -64,7 +65,7 @@ def plan(
         max_tokens=given.max_tokens if max_tokens is None else max_tokens,
         micro_batch_tokens=given.micro_batch_tokens if micro_batch_tokens is None else micro_batch_tokens,
         rank=given.rank if rank is None else rank,
-        dora="dora" in given.lora_variants.lower(),
+        dora="dora" in lora_variants(given),
         supervised_share=supervised,
         gradient_checkpointing=given.gradient_checkpointing,
         total_tokens=tokens,

@@ -23,13 +23,14 @@ from doyen.errors import ExamplesError, UsageError
 from doyen.examples.generating.facts import Generator
 from doyen.examples.generating.review import REVIEW_FILE
 from doyen.examples.generating.rules import RuleGenerator
-from doyen.examples.generating.running import Generation, Progress, Work, check_generator, generate_questions
+from doyen.examples.generating.running import Generation, Progress, Work, generate_questions
 from doyen.examples.generating.teacher import open_teacher
 from doyen.examples.generating.wording import ModelGenerator
 from doyen.examples.importing import holds_messages, question_row, read_examples, read_questions, write_rows
 from doyen.examples.mix import build_mix
 from doyen.examples.splitting import overlapping, split_by_document
 from doyen.models.engine import Engine
+from doyen.prompts import question_of
 from doyen.records import Example, Question
 from doyen.retrieval.hybrid import Retriever
 
@@ -163,12 +164,15 @@ def _write(
 def _generator(name: str | Generator | None, settings: Settings, engine: Engine | None) -> Generator:
     if name is not None and not isinstance(name, str):
         return name
-    check_generator(settings.examples.generator, engine)
     if settings.examples.generator == "teacher":
         return open_teacher(settings.teacher)
-    if settings.examples.generator == "model" and engine is not None:
-        return ModelGenerator(engine)
-    return RuleGenerator()
+    if settings.examples.generator == "rules":
+        return RuleGenerator()
+    if engine is None:
+        raise UsageError(
+            "the generator 'model' needs an engine", hint="build_examples(…, engine=open_engine(settings))"
+        )
+    return ModelGenerator(engine)
 
 
 def _note_generation(report: ExamplesReport, found: Generation) -> None:
@@ -221,10 +225,7 @@ def _mix(
 
 
 def _asks_a_test_question(example: Example, test: Sequence[Question]) -> bool:
-    asked = Question(
-        id="own", question=next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), "")
-    )
-    return bool(overlapping([asked], test))
+    return bool(overlapping([Question("own", question_of(example.messages))], test))
 
 
 def load_examples(expert: Path) -> tuple[list[Example], list[Example]]:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from doyen.examples.building import FEW_EXAMPLES, load_examples
-from doyen.prompts import REFUSAL
+from doyen.prompts import ParsedAnswer, parse_answer, question_of
 from doyen.records import Example
 from doyen.words import words
 
@@ -37,8 +37,8 @@ def examples_report(expert: Path) -> dict[str, Any]:
     lengths = sorted(sum(len(m["content"]) for m in e.messages) for e in train)
     manifest["characters"] = {"median": lengths[len(lengths) // 2], "longest": lengths[-1]}
     manifest["words"] = {
-        "questions": _lengths([question_of(e) for e in train]),
-        "answers": _lengths([answer_of(e) for e in train if not is_refusal(e)]),
+        "questions": _lengths([question_of(e.messages) for e in train]),
+        "answers": _lengths([a.text for a in map(taught, train) if not a.refused]),
     }
     manifest["flags"] = flags(train, manifest["documents"], manifest["documents_in_index"])
     manifest["expectation"] = expectation(train, manifest["documents"], manifest["documents_in_index"])
@@ -46,21 +46,9 @@ def examples_report(expert: Path) -> dict[str, Any]:
     return manifest
 
 
-def question_of(example: Example) -> str:
-    """Return what an example asks."""
-    asked = next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), "")
-    return asked.rsplit("Question: ", 1)[-1]
-
-
-def answer_of(example: Example) -> str:
-    """Return an example's answer without the passage numbers."""
-    text = example.messages[-1]["content"]
-    return text.rsplit(" [", 1)[0] if text.endswith("]") else text
-
-
-def is_refusal(example: Example) -> bool:
-    """Whether an example teaches to refuse."""
-    return example.messages[-1]["content"].startswith(REFUSAL)
+def taught(example: Example) -> ParsedAnswer:
+    """Return an example's answer as it would be read from a model: without its marks, and whether it refuses."""
+    return parse_answer(example.messages[-1]["content"], 0)
 
 
 def _lengths(texts: Sequence[str]) -> dict[str, int]:
@@ -71,10 +59,10 @@ def _lengths(texts: Sequence[str]) -> dict[str, int]:
 def flags(train: Sequence[Example], documents: int, documents_in_index: int) -> list[str]:
     """Return what speaks against the examples, one sentence each."""
     found = []
-    answers = [answer_of(e) for e in train if not is_refusal(e)]
+    answers = [a.text for a in map(taught, train) if not a.refused]
     total = max(len(train), 1)
     answered = max(len(answers), 1)
-    refusals = sum(map(is_refusal, train)) / total
+    refusals = sum(taught(e).refused for e in train) / total
     if refusals > _MOST_REFUSALS:
         found.append(f"{refusals:.0%} of the examples refuse: the expert will refuse much")
     elif not refusals:
@@ -100,7 +88,7 @@ def expectation(train: Sequence[Example], documents: int, documents_in_index: in
 
     What is counted are facts: places in documents with their answer. Phrasings and variants of one fact teach its form.
     """
-    facts = len({(e.source, answer_of(e)) for e in train if e.source and not is_refusal(e)})
+    facts = len({(e.source, taught(e).text) for e in train if e.source and not taught(e).refused})
     asked = len({e.question_id for e in train if e.question_id}) or len(train)
     base = f"{facts} facts, asked in {asked} questions, from {documents} of {documents_in_index} documents"
     shown = any(e.variant in ("passages", "") for e in train)

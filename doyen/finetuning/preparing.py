@@ -20,7 +20,7 @@ from doyen.errors import ModelError
 from doyen.finetuning.data import TokenisedExample, tokenise
 from doyen.finetuning.gates import require_end_of_turn, require_supervision
 from doyen.models.engine import FINETUNE_EXTRA, load_tokenizer, stop_token_ids, template_hash
-from doyen.prompts import shows_summaries
+from doyen.prompts import question_of, shows_summaries
 from doyen.records import Example
 
 Say = Callable[[str], None]
@@ -79,7 +79,7 @@ def prepare(
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
     summary = {
         "sha256": examples_hash(train),
-        "questions": sorted({question_hash(_question(e)) for e in train}),
+        "questions": sorted({question_hash(question_of(e.messages)) for e in train}),
         "train": len(tokenised),
         "validation": len(held_out),
         "tokens": tokens,
@@ -89,12 +89,6 @@ def prepare(
     if any(shows_summaries(e.messages) for e in train):
         summary["document_summaries"] = True
     return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [])
-
-
-def _question(example: Example) -> str:
-    """Return the question of an example: what stands after the passages, or the last user turn."""
-    user = next((m["content"] for m in reversed(example.messages) if m["role"] == "user"), "")
-    return user.rsplit("Question: ", 1)[-1]
 
 
 def examples_hash(examples: Sequence[Example]) -> str:

@@ -382,9 +382,8 @@ class LanceIndex:
         """Replace the documents of some items by a batch that has all documents of these items, in one step.
 
         `vectors` `(chunks in all, dim)` and `summary_vectors` `(summaries in all, dim)` are in the order of the batch. What
-        the store has of these items and the batch
-        lacks is retired, except the ids in `keep`, which stay with the item's new hash and stamp. The store numbers the
-        versions; what the documents and chunks say is ignored.
+        the store has of these items and the batch lacks is retired, except the ids in `keep`, which stay with the item's
+        new hash and stamp. The store numbers the versions; what the documents and chunks say is ignored.
         """
         if batch:
             writing.write(self.tables, batch, vectors, keep, summary_vectors)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.tables import PARTS, TABLES, Tables, delete_where, rows_of
+from doyen.index.tables import TABLES, Tables, delete_where, rows_of
 from doyen.index.vector_matrix import FRAGMENT_ROWS
 from doyen.index.vector_writing import write_snapshot
 from doyen.index.writing import erase, retire
@@ -40,24 +40,31 @@ def recover(tables: Tables) -> int:
         return 0
     erase(tables, tables.erasing)
     keys, stated = _current(tables)
-    stored = np.zeros(len(keys), dtype=np.int64)
-    stale: dict[str, dict[int, set[str]]] = {name: defaultdict(set) for name in PARTS}
-
-    for name in PARTS:
-
-        def take(places: NDArray[np.intp], held: NDArray[np.bool_], batch: Any, name: str = name) -> None:
-            if name == "chunks":
-                np.add.at(stored, places[held], 1)
-            _note(stale[name], batch, np.flatnonzero(~held), "document")
-
-        _each(getattr(tables, name), "document", keys, take)
-        _delete_revisions(getattr(tables, name), "document", stale[name])
+    stored, stale = _sort_out(tables.chunks, keys)
+    _, stale_summaries = _sort_out(tables.summaries, keys)
     copies: dict[int, set[str]] = defaultdict(set)
     _each(tables.versions, "id", keys, lambda _, held, batch: _note(copies, batch, np.flatnonzero(held), "id"))
     _delete_revisions(tables.versions, "id", copies)
     lacking = _ids_of(tables, keys[stored != stated])
     retire(tables, lacking)
-    return len({*lacking, *(i for found in (*stale.values(), copies) for ids in found.values() for i in ids)})
+    return len({*lacking, *(i for found in (stale, stale_summaries, copies) for ids in found.values() for i in ids)})
+
+
+def _sort_out(table: Any, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[int, set[str]]]:
+    """Delete the rows of a table of parts that are of no current document.
+
+    Returns the number of rows that each of the `keys` has, and revision → documents of what is deleted.
+    """
+    stored = np.zeros(len(keys), dtype=np.int64)
+    stale: dict[int, set[str]] = defaultdict(set)
+
+    def take(places: NDArray[np.intp], held: NDArray[np.bool_], batch: Any) -> None:
+        np.add.at(stored, places[held], 1)
+        _note(stale, batch, np.flatnonzero(~held), "document")
+
+    _each(table, "document", keys, take)
+    _delete_revisions(table, "document", stale)
+    return stored, stale
 
 
 def _current(tables: Tables) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

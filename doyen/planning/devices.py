@@ -41,7 +41,8 @@ _BLACKWELL = "https://images.nvidia.com/aem-dam/Solutions/geforce/blackwell/nvid
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        # Makers' data sheets and white papers; where they give the rate with sparsity, half of it. The T4 has no bf16:
+        # By the makers' data sheets and white papers, compared with secondary sources only: the addresses were out of
+        # reach when this was written. Where they give the rate with sparsity, half of it. The T4 has no bf16:
         # its rate is that of float16.
         _gpu("t4", 16, 65, 320, "tesla-t4/"),
         _gpu("l4", 24, 121, 300, "l4/"),

@@ -63,10 +63,11 @@ class MethodPlan:
 
 def plan_method(shape: ModelShape, how: Training, machine: Machine, total_tokens: int | None) -> MethodPlan:
     """Try the ways of one method from the fastest to the leanest; take the first that fits."""
-    ways = [_way(shape, changed, machine, placement) for placement, changed in _ways(how, machine)]
+    ordered = _ways(how, machine)
+    ways = [_way(shape, changed, machine, placement) for placement, changed in ordered]
     fitting = [i for i, way in enumerate(ways) if way.fits]
     chosen = fitting[0] if fitting else min(range(len(ways)), key=lambda i: ways[i].total_gib)
-    used = _ways(how, machine)[chosen][1]
+    used = ordered[chosen][1]
     rate = tokens_per_s(shape, used, machine)
     if used.offload:
         rate = None  # bound by the bus to the machine's memory, of which nothing is known here

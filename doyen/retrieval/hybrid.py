@@ -27,6 +27,7 @@ from doyen.retrieval.terms import question_terms
 
 _BESIDE = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="doyen-search")
 """Where full text is searched while the vectors are."""
+_TEXTS = 64
 _NEAR = 10
 """Passages of a result among which near-copies are looked for: that costs 0.1 ms each."""
 
@@ -48,6 +49,8 @@ class Retriever:
         self.settings = settings or RetrievalSettings()
         self.reranker = reranker
         self.reranked = reranked
+        # A content's text never changes; questions asked together stand on the same documents.
+        self._read_text = lru_cache(maxsize=_TEXTS)(lambda document, sha256: index.text(document, sha256)[0])
         if not same_vectors(index.manifest.fingerprint, embedder.fingerprint) or index.manifest.dim != embedder.dim:
             raise StoreError(
                 f"this index was made with embedder '{index.manifest.embedder}' ({index.manifest.fingerprint}), "
@@ -116,16 +119,15 @@ class Retriever:
 
         Reads the texts of documents that two hits adjoin in. Where the hits run out, there are fewer.
         """
-
-        @lru_cache(maxsize=64)
-        def text_of(document: str, sha256: str) -> str | None:
-            try:
-                return self.index.text(document, sha256)[0]
-            except StoreError:
-                return None  # replaced or removed since the search
-
         most = MOST_CHUNKS * self.index.manifest.chunk_tokens
-        return join_neighbours(hits[: hits_for(count)], count, text_of, self.embedder.counter.count, most)
+        return join_neighbours(hits[: hits_for(count)], count, self._text_of, self.embedder.counter.count, most)
+
+    def _text_of(self, document: str, sha256: str) -> str | None:
+        """Return the text of one content of a document, None where it was replaced or removed since the search."""
+        try:
+            return self._read_text(document, sha256)
+        except StoreError:
+            return None
 
     def similar(self, document: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""

@@ -26,6 +26,8 @@ _LABELS = frozenset(
     "table step title clause part no. nr one".split()
 )
 _DEEPEST = 6  # words between the verb and a name that is asked for: further on, it mostly hangs on another word
+_PERSON = re.compile(r"[A-Z][\w'’-]+(?: [A-Z][\w'’.-]*)+")
+_OCCUPATION = re.compile(r"an? (?:\w+ )?(?:member|student|man|woman|person|scientist|\w+(?:er|or|ist|ian))\b")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
 _TIME_UNITS = frozenset("day days week weeks month months year years hour hours minute minutes second seconds".split())
 _CUES = frozenset(
@@ -295,3 +297,14 @@ def verdict_question(text: str) -> str:
     if clause.has_auxiliary:
         return _ask(f"{clause.verb} {subject} {rest}")
     return _ask(f"{clause.helper} {subject} {clause.base} {rest}")
+
+
+def agreeing(asked: Sequence[str], term: str, meaning: str, verb: str) -> list[str]:
+    """Return the questions of a definition in the plural where the verb is, and of a person with "who"."""
+    found = list(asked)
+    if verb in ("are", "were"):
+        found = [q.replace("What is", "What are").replace("How is", "How are") for q in found]
+        found = [q if q.endswith("?") else f"{q.removesuffix(' is.')} are." for q in found]
+    if _PERSON.fullmatch(term) and _OCCUPATION.match(meaning):
+        found = [f"Who {q.split(' ', 1)[1]}" for q in found[:1]]
+    return found

@@ -140,7 +140,7 @@ def _second(language: Language, wh: str, before: str, after: str) -> list[str]:
 
 def _asked(language: Language, wh: str, rest: str) -> list[str]:
     body = " ".join(f"{wh} {rest}".split()).rstrip(" .,;:")
-    found = [language.ask.format(_capital(body) if "¿" not in language.ask else _capital(body))]
+    found = [language.ask.format(_capital(body))]
     if language.tell:
         found.append(language.tell.format(body))
     return found

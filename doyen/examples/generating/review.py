@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +264,3 @@ def _written(row: dict[str, Any]) -> Written:
         more=tuple(row.get("more", {}).items()),
     )
     return Written(own, row["sha256"], row["start"], row["end"], row["language"], row.get("removed", False))
-
-
-def noted(row: ReviewRow, note: str) -> ReviewRow:
-    """Return a row with another note."""
-    return replace(row, note=note)

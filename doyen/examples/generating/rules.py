@@ -28,6 +28,11 @@ _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 _QUESTION_WORDS = frozenset(
     "how what why where who which whose top wie was warum comment pourquoi cómo come como hoe".split()
 )
+_SHORT_MEANING = 8  # words
+_NO_TERM = re.compile(
+    r"\d|_|\bthere\b|^(?:one|some|many|most|all|since|if|what|sometimes|in|on|at|as|\w+ing) ", re.IGNORECASE
+)
+_NO_MEANING = re.compile(r"when\b|the (?:\w+est|first|last|only|same|most|main|second|third|following)\b")
 _CODE = re.compile(r"[{}<>\\=]|https?://|\w+\(\)")
 
 
@@ -113,39 +118,37 @@ def _of_sentence(chunk: Chunk, span: tuple[int, int], small: frozenset[str]) -> 
 
 
 def _definitions(chunk: Chunk, span: tuple[int, int], sentence: str, language: Language | None) -> list[Fact]:
+    """Return the definition that a sentence is ("X is a …", "X means …"), if it is one."""
     if language is None:
         return []
-    low, high = _DEFINITION_WORDS
     for verb, forms in ((language.means, (language.mean,)), (language.copula, language.define)):
         match = re.match(rf"([^,;:.]{{2,60}}?) {verb}([^;]{{5,}}?)[.!]?$", sentence)
         if not match:
             continue
         term, meaning = match.group(1), re.split(r"; | [–—] |, (?:it|they|he|she|this|but|so) ", match.group(2))[0]  # noqa: RUF001
-        first = term.split()[0].casefold()
-        clean = len(term.split()) <= _TERM_WORDS and first not in language.pronouns and not _FIGURE.search(term)
-        clean = clean and not re.search(
-            r"\bthere\b|^(?:one|some|many|most|all|since|if|what|sometimes|\w+ing) ", term, re.IGNORECASE
-        )
-        clean = clean and len(set(words(term))) == len(words(term)) and "_" not in term
-        clean = clean and not re.match(
-            r"when\b|the (?:\w+est|first|last|only|same|most|main|second|third|following)\b", meaning
-        )
-        if clean and low <= len(meaning.split()) <= high and not re.match(r"(?:in|on|at|as) ", term, re.IGNORECASE):
-            named = english.lower_first(term) if language is LANGUAGES["en"] else _article_small(term)
-            asked = [re.sub(r"\bque (?=une? )", "qu'", form.format(x=named)) for form in forms]
-            if sentence.split(term, 1)[1].split()[0] in ("are", "were"):
-                asked = [
-                    q.replace("What is", "What are").replace("How is", "How are").removesuffix(" is.") for q in asked
-                ]
-                asked = [q if q.endswith("?") else f"{q.removesuffix(' are.')} are." for q in asked]
-            if language is LANGUAGES["en"] and re.fullmatch(r"[A-Z][\w'’-]+(?: [A-Z][\w'’.-]*)+", term):
-                if re.match(
-                    r"an? (?:\w+ )?(?:member|student|man|woman|person|scientist|\w+(?:er|or|ist|ian))\b", meaning
-                ):
-                    asked = [f"Who {q.split(' ', 1)[1]}" for q in asked[:1]]
-            kind: Kind = "span" if len(meaning.split()) <= 8 else "long"
-            return [fact_of(chunk, span, asked, meaning, kind=kind, rule="definition")]
+        if not _defines(term, meaning, language):
+            continue
+        in_english = language is LANGUAGES["en"]
+        named = english.lower_first(term) if in_english else _article_small(term)
+        asked = [re.sub(r"\bque (?=une? )", "qu'", form.format(x=named)) for form in forms]
+        if in_english:
+            asked = english.agreeing(asked, term, meaning, sentence.split(term, 1)[1].split()[0])
+        kind: Kind = "span" if len(meaning.split()) <= _SHORT_MEANING else "long"
+        return [fact_of(chunk, span, asked, meaning, kind=kind, rule="definition")]
     return []
+
+
+def _defines(term: str, meaning: str, language: Language) -> bool:
+    """Whether a term is a name for something, and what is said of it long enough and no mere remark."""
+    low, high = _DEFINITION_WORDS
+    return (
+        len(term.split()) <= _TERM_WORDS
+        and term.split()[0].casefold() not in language.pronouns
+        and not _NO_TERM.search(term)
+        and len(set(words(term))) == len(words(term))
+        and low <= len(meaning.split()) <= high
+        and not _NO_MEANING.match(meaning)
+    )
 
 
 def _article_small(term: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from doyen.chunking import sentence_spans
 from doyen.config import ExamplesSettings, write_atomic
-from doyen.errors import ExamplesError, StoreError, UsageError
+from doyen.errors import ExamplesError, StoreError
 from doyen.examples.generating.absent import Absent
 from doyen.examples.generating.facts import Generator, is_supported, locate
 from doyen.examples.generating.filters import balanced, clean, named, not_from_nothing, without_doubles, without_near
@@ -25,7 +25,6 @@ from doyen.examples.generating.review import (
     Review,
     ReviewRow,
     Written,
-    noted,
     read_review,
     row_of,
     write_review,
@@ -37,7 +36,7 @@ from doyen.records import GENERATED, Chunk, GoldSource, Question
 from doyen.words import holds, words
 
 STATE_FILE = "generated.json"
-_TOO_MANY_PASSAGES = 4  # passages asked about for each question wanted, of a teacher or the model
+_PASSAGES_A_QUESTION = 2  # asked about for each question wanted, of a teacher or the model
 Progress = Callable[[str, int, int], None]
 
 
@@ -155,7 +154,7 @@ def _checked(review: Review, work: Work) -> tuple[list[ReviewRow], dict[str, Wri
         place = _place(row, review.written.get(row.id), work)
         if isinstance(place, str):
             if edited or not row.keep:
-                rows.append(noted(row, place))
+                rows.append(replace(row, note=place))
                 if row.id in review.written:
                     written[row.id] = review.written[row.id]
             else:
@@ -165,7 +164,7 @@ def _checked(review: Review, work: Work) -> tuple[list[ReviewRow], dict[str, Wri
         evidence = work.text_of(row.document)[start:end]
         found = replace(row, evidence=row.evidence or evidence)
         odd = row.answerable and not is_supported(row.answer, row.kind, evidence)
-        rows.append(noted(found, "answer is not word for word in the evidence" if odd else ""))
+        rows.append(replace(found, note="answer is not word for word in the evidence" if odd else ""))
         mine = review.written.get(row.id)
         base = mine.row if mine else replace(found, keep=not found.keep)  # no row of the machine: never equal to it
         language = mine.language if mine else "en"
@@ -239,7 +238,7 @@ def _new(stale: set[str], rows: Sequence[ReviewRow], work: Work) -> list[Written
 
 def _some(passages: Sequence[Chunk], wanted: int) -> list[Chunk]:
     """Return passages to ask a model about, evenly from all documents: several for each question wanted are enough."""
-    most = max(_TOO_MANY_PASSAGES * wanted // 2, 1)
+    most = max(_PASSAGES_A_QUESTION * wanted, 1)
     by_document: dict[str, list[Chunk]] = {}
     for chunk in passages:
         by_document.setdefault(chunk.document, []).append(chunk)
@@ -291,11 +290,3 @@ def _question(row: ReviewRow, place: Written) -> Question:
         tags=(GENERATED, row.made_by),
         language=place.language,
     )
-
-
-def check_generator(name: str, engine: Engine | None) -> None:
-    """Raise UsageError where the model is to word questions and there is no engine."""
-    if name == "model" and engine is None:
-        raise UsageError(
-            "the generator 'model' needs an engine", hint="build_examples(…, engine=open_engine(settings))"
-        )
