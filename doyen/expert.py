@@ -23,6 +23,7 @@ from doyen.models.engine import Completion, Engine, TransformersEngine
 from doyen.models.fetching import require_model
 from doyen.prompts import (
     REFUSAL,
+    STUCK,
     UNKNOWN,
     Message,
     Shot,
@@ -208,7 +209,7 @@ class Expert:
         rule = self.refusal_rule
         refused = parsed.refused or (rule is not None and probability is not None and probability > rule.threshold)
         return Answer(
-            text=UNKNOWN if refused else parsed.text,
+            text=STUCK if parsed.stuck else UNKNOWN if refused else parsed.text,
             answered=not refused,
             arm=self.arm,
             citations=() if refused else cite(parsed, question, hits, text_of),

@@ -15,6 +15,7 @@ from doyen.words import clip, length_of, words
 
 REFUSAL = "Not in the documents."
 UNKNOWN = "I cannot tell from the documents: they hold no evidence for an answer."
+STUCK = "I cannot tell: the model found no answer and only repeated itself."
 
 _SHORT = (
     "Answer in as few words as possible: a name, a number with its unit, yes or no, or one short sentence. "
@@ -26,6 +27,7 @@ SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of
 _QUESTION = "Question: "
 _ABOUT = "About this document: "
 _MOST_ABOUT = 40
+_SOME_WORDS, _FEW_DIFFERENT = 20, 1 / 3
 
 _PREAMBLE = re.compile(
     r"^(?:the |my )?(?:correct |short |final )?answer(?: to (?:the|this|your) question)? is:?\s+", re.IGNORECASE
@@ -49,6 +51,8 @@ class ParsedAnswer:
     text: str
     cited: tuple[int, ...]
     refused: bool
+    stuck: bool = False
+    """Whether it went round in circles: a very small model may, and what it repeats is no answer."""
 
 
 Message = dict[str, str]
@@ -150,4 +154,11 @@ def parse_answer(text: str, passages: int) -> ParsedAnswer:
     clean = _PREAMBLE.sub("", re.sub(r"\s+([.,;:])", r"\1", _CITATION.sub("", text)).strip())
     if is_complete(clean):
         clean = clean.split("\n\n")[0].rstrip()
-    return ParsedAnswer(clean, cited, refused=not clean or _REFUSALS.match(clean) is not None)
+    stuck = _repeats_itself(clean)
+    return ParsedAnswer(clean, cited, refused=stuck or not clean or _REFUSALS.match(clean) is not None, stuck=stuck)
+
+
+def _repeats_itself(text: str) -> bool:
+    """Whether a text of some length has few different words."""
+    found = words(text)
+    return len(found) >= _SOME_WORDS and len(set(found)) < _FEW_DIFFERENT * len(found)

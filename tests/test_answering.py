@@ -11,7 +11,7 @@ from doyen.answering import BLOCK, answer_file, answer_of, ask_into
 from doyen.config import ModelSettings, Settings
 from doyen.expert import Expert, open_retriever
 from doyen.models.engine import Completion, TransformersEngine
-from doyen.prompts import UNKNOWN
+from doyen.prompts import STUCK, UNKNOWN
 from doyen.records import Question
 
 
@@ -173,6 +173,12 @@ def test_a_refusal_has_no_citation_and_says_so(expert, tmp_path):
     answer_file(rag(expert, ScriptedEngine(lambda q: "Not in the documents. [1]")), ASKED, tmp_path / "out.jsonl")
     for row in rows(tmp_path / "out.jsonl"):
         assert (row["answered"], row["answer"], row["citations"]) == (False, UNKNOWN, [])
+
+
+def test_an_answer_that_only_repeats_itself_is_not_given(expert, tmp_path):
+    answer_file(rag(expert, ScriptedEngine(lambda q: "27 days " * 30 + "[1]")), ASKED, tmp_path / "out.jsonl")
+    for row in rows(tmp_path / "out.jsonl"):
+        assert (row["answered"], row["answer"], row["citations"]) == (False, STUCK, [])
 
 
 def test_without_evidence_the_model_is_not_asked(expert, tmp_path):

@@ -18,6 +18,21 @@ def hit(text, context=""):
     return Hit(Chunk("d.txt", 0, len(text), text, context=context), 1.0)
 
 
+@pytest.mark.parametrize(
+    ("text", "stuck"),
+    [
+        ("1.1.1.1.1\n1.1.1.1.2\n1.1.1.1.3\n1.1.1.1.4\n1.1.1.1.5", True),
+        ("The tow is paid up to the tow is paid up to the tow is paid up to the tow is paid up to the tow [1]", True),
+        ("no no no", False),
+        ("You may let a room to guests for up to 14 days a year, and the room must have a door that locks.", False),
+        ("租客可以在一年内最多十四天出租房间，房间的门必须能够上锁，而且要事先告知保险公司。", False),
+    ],
+)
+def test_an_answer_that_only_repeats_itself_is_none(text, stuck):
+    parsed = parse_answer(text, 3)
+    assert (parsed.stuck, parsed.refused) == (stuck, stuck)
+
+
 def test_closed_book_shows_the_question_and_no_passage():
     system, user = closed_book_messages("Who pays?")
     assert (system["role"], user["role"]) == ("system", "user")
