@@ -67,16 +67,10 @@ def broad_questions(retriever: Retriever) -> list[tuple[str, str, str]]:
         named = {*words(titles[document]), *(w.casefold() for w in name_words(document))}
         counts = held[document]
         known = [w for w, n in counts.items() if n >= 3 and w not in named and spread[w] <= len(chunks) / _COMMONEST]
-        a, b, c, *rest = [
-            *sorted(known, key=lambda w: (-counts[w] * math.log(len(chunks) / spread[w]), w)),
-            "",
-            "",
-            "",
-            "",
-        ]
-        if rest[0]:
+        best = sorted(known, key=lambda w: (-counts[w] * math.log(len(chunks) / spread[w]), w))[:4]
+        if len(best) == 4:
             by_title = f"What is said about {titles[document]}?"
-            made.append((document, by_title, f"What do we have on {a}, {b}, {c} and {rest[0]}?"))
+            made.append((document, by_title, f"What do we have on {', '.join(best[:3])} and {best[3]}?"))
     return made[:BROAD]
 
 

@@ -160,8 +160,8 @@ def _what_would_change_it(
         found.append(f"{overall[chosen]['n']} questions are few: with {FEW_QUESTIONS} or more the choice may change.")
     if chosen in ("finetuned", "rag+finetuned"):
         found.append(
-            "Not measured here: 0 of the questions ask about documents that changed after the training; "
-            "the trained part stays as it was until it is trained again."
+            f"All {overall[chosen]['n']} questions are about the documents as they are now: what is lost when documents change "
+            "after the training is not measured; the trained part stays as it was until it is trained again."
         )
     return found
 

@@ -310,6 +310,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     )
 
 
+_USE = ' ◂<tspan class="use"> use this</tspan>'
 ROW_HEIGHT = 56
 
 
@@ -332,7 +333,7 @@ def _chart(report: Mapping[str, Any]) -> str:
         said.append(f"{arm} {value:.1f}%, 95% interval {low:.1f} to {high:.1f}%")
         marks.append(
             f'<g class="{"chosen" if arm == chosen else "arm"}">'
-            f'<text x="0" y="{y - 16}">{escape(arm)}{" ◂ use this" if arm == chosen else ""}</text>'
+            f'<text x="0" y="{y - 16}">{escape(arm)}{_USE if arm == chosen else ""}</text>'
             f'<text x="100%" y="{y - 16}" text-anchor="end">{value:.1f}% '
             f'<tspan class="tick">({low:.1f} to {high:.1f})</tspan></text>'
             f'<line class="track" x1="0" x2="100%" y1="{y}" y2="{y}"/>'

@@ -121,7 +121,8 @@ def test_page_names_the_choice():
     report = make_report()
     page = render_page(report)
     assert f"Use <em>{report['advice']['arm']}</em>" in page
-    assert "◂ use this" in page
+    (label,) = re.findall(r"<text[^>]*>([^<]*) ◂<tspan class=\"use\"> use this</tspan></text>", page)
+    assert label == report["advice"]["arm"]
 
 
 def test_a_large_comparison_stays_small():
