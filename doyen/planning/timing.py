@@ -8,9 +8,10 @@ from doyen.planning.shapes import ModelShape
 
 # Of the dense matrix rate, what a training step reaches: the rest is norms, attention's softmax, the adapter's thin
 # products, copies. GPU: PyTorch fine-tuning without fused kernels reaches 0.3–0.5; assumed until
-# benchmarks/gpu/finetune.py has run. Processor: 0.26–0.36 in benchmarks/results/finetune_plan.json, on a noisy machine.
+# benchmarks/gpu/finetune.py has run. Processor: between what SmolLM2-135M reaches (thin layers) and a Phi-3 of 0.33 billion
+# weights, by benchmarks/results/finetune_plan.json.
 GPU_EFFICIENCY = 0.35
-CPU_EFFICIENCY = 0.30
+CPU_EFFICIENCY = 0.22
 # Dequantising NF4: a GPU reads 0.5 bytes a weight, writes 2, and the product reads them again, at memory bandwidth.
 # The processor: two cores with AVX-512, from NF4's extra time at 128 to 2,048 tokens a micro-batch.
 GPU_DEQUANTISED_BYTES = 4.5
