@@ -18,9 +18,8 @@ from doyen.embedding import load_embedder
 from doyen.errors import UsageError
 from doyen.index.filtering import Filters, Where
 from doyen.ingesting import open_index
-from doyen.models.catalogue import find_entry
-from doyen.models.engine import Completion, Engine, TransformersEngine
-from doyen.models.fetching import require_model
+from doyen.models.engine import Completion, Engine
+from doyen.models.serving import serving_engine
 from doyen.prompts import (
     REFUSAL,
     STUCK,
@@ -264,10 +263,6 @@ def _require_same_prompt(folder: Path, settings: Settings) -> None:
         )
 
 
-def open_engine(settings: Settings) -> TransformersEngine:
+def open_engine(settings: Settings) -> Engine:
     """Return the engine of the model in the settings; its weights are loaded at the first prompt."""
-    entry = find_entry(settings.model.name)
-    folder = require_model(settings.model.name)
-    return TransformersEngine(
-        folder, name=entry.name, batch_tokens=settings.model.batch_tokens, context_tokens=entry.context_tokens or None
-    )
+    return serving_engine(settings.model)

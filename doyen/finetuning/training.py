@@ -35,8 +35,9 @@ from doyen.finetuning.preparing import (
 from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
-from doyen.models.engine import TransformersEngine
+from doyen.models.engine import Engine
 from doyen.models.fetching import require_model
+from doyen.models.serving import serving_engine
 from doyen.records import Example
 
 _VALIDATION_LOSS_EXAMPLES = 64
@@ -85,7 +86,7 @@ def finetune(
         made = _export(model, work, folder, prepared)
         result = _measured(model, prepared, settings)
         del model
-        engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
+        engine = serving_engine(settings.model)
         most = most_of_each(_seen(prepared, settings), settings.finetune.false_refusals)
         result |= _as_served(engine, made, settings, train, validation, most, say)
     except KeyboardInterrupt:
@@ -128,7 +129,7 @@ def _export(model: Any, work: Path, base: Path, prepared: Prepared) -> Path:
 
 
 def _as_served(
-    engine: TransformersEngine,
+    engine: Engine,
     made: Path,
     settings: Settings,
     train: Sequence[Example],
@@ -144,7 +145,7 @@ def _as_served(
 
 
 def calibrated(
-    engine: TransformersEngine,
+    engine: Engine,
     adapter: Path,
     settings: Settings,
     validation: Sequence[Example],
@@ -182,7 +183,7 @@ def recalibrate(
             f"adapter {folder.name} was trained on other examples than those of now",
             hint=f"doyen finetune --replace --name {folder.name}",
         )
-    engine = TransformersEngine(require_model(settings.model.name), batch_tokens=settings.model.batch_tokens)
+    engine = serving_engine(settings.model)
     used = manifest.settings | {"false_refusals": settings.finetune.false_refusals}
     manifest = dataclasses.replace(manifest, settings=used, **calibrated(engine, folder, settings, validation, say))
     manifest.write(folder)

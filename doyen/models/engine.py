@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from doyen.errors import EngineError, ModelError
+from doyen.errors import ModelError
+from doyen.models.checks import check_adapter, is_whole_model, require_room
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
@@ -41,6 +42,10 @@ class Completion:
     log_probability: float = 0.0
 
 
+Stream = Callable[[int, str], None]
+"""Called with a prompt's number and the next piece of its answer; the pieces joined are the completion's text."""
+
+
 class Engine(Protocol):
     """Writes answers; greedy, so that the same prompt gives the same text."""
 
@@ -55,11 +60,12 @@ class Engine(Protocol):
         refusal: str | None = None,
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
+        stream: Stream | None = None,
     ) -> list[Completion]:
         """Answer all prompts with the base model, or with an adapter folder applied to it.
 
         `refusal` is a text whose first token's probability of coming first is noted; with `may_refuse` false, no
-        answer begins with it.
+        answer begins with it. `progress` is called with the number of prompts answered since its last call.
         """
         ...
 
@@ -69,6 +75,10 @@ class Engine(Protocol):
 
     def template_hash(self) -> str:
         """Return a hash of how this engine turns a fixed conversation into tokens."""
+        ...
+
+    def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
+        """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
         ...
 
 
@@ -131,11 +141,6 @@ def load_causal_model(folder: Path, **options: Any) -> Any:
         raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error
 
 
-def is_whole_model(folder: Path) -> bool:
-    """Tell whether a fine-tuned model's folder holds all of its weights, not an adapter to the base's."""
-    return (folder / "config.json").exists() and not (folder / "adapter_config.json").exists()
-
-
 def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) -> list[int]:
     """Return the token ids of a conversation; `prompt` adds the opening of the assistant's turn.
 
@@ -174,6 +179,13 @@ def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[t] for t in ("<|im_end|>", "<|end|>", "<|endoftext|>", "<|eot_id|>") if t in vocabulary}
     return sorted(int(i) for i in ids if i is not None)
+
+
+def first_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Return the first token of a text, then of its other spellings (small letter, space before it)."""
+    spellings = (text, f" {text}", text[:1].lower() + text[1:], f" {text[:1].lower()}{text[1:]}")
+    found = (tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in spellings)
+    return list(dict.fromkeys(int(token) for token in found))
 
 
 def working_dtype() -> Any:
@@ -266,24 +278,7 @@ class TransformersEngine:
         return name
 
     def _check_adapter(self, folder: Path) -> None:
-        if not ((folder / "adapter_config.json").exists() or is_whole_model(folder)):
-            raise EngineError(f"there is no adapter in {folder}", hint="doyen finetune --name NAME")
-        path = folder / "manifest.json"
-        if not path.exists():
-            return
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()[:16]
-        if manifest.get("model_fingerprint", config) != config:
-            raise EngineError(
-                f"adapter {folder.name} was trained for another model ({manifest.get('model')}) than {self.name}",
-                hint="set [model] name back, or doyen finetune again",
-            )
-        trained_with = manifest.get("template_hash")
-        if trained_with and trained_with != self.template_hash():
-            raise EngineError(
-                f"adapter {folder.name} was trained with another chat template ({trained_with}) than {self.name} has now ({self.template_hash()})",
-                hint="doyen finetune again, or put the model's tokenizer back",
-            )
+        check_adapter(folder, self.folder, self.name, self.template_hash)
 
     # ---- the interface
 
@@ -304,8 +299,11 @@ class TransformersEngine:
         refusal: str | None = None,
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
+        stream: Stream | None = None,
     ) -> list[Completion]:
         """Answer all prompts greedily, in batches of about `batch_tokens` padded prompt tokens.
+
+        `stream` gets each answer in one piece, when its batch is done.
 
         Raises:
             EngineError: a prompt and its answer do not fit into the model's context, or the adapter does not fit.
@@ -313,31 +311,20 @@ class TransformersEngine:
         if not prompts:
             return []
         ids = [render(self.tokenizer, p) for p in prompts]
-        refusing = self._first_tokens(refusal) if refusal else []
+        refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
-            self._require_room(max(map(len, ids)), max_tokens)
+            context = self._context_tokens or int(self._model.config.max_position_embeddings)
+            require_room(max(map(len, ids)), max_tokens, context, self.name)
             switch = rope_switch(self._model.config)
             for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
                 completions = self._generate_batch([ids[i] for i in batch], max_tokens, refusing, may_refuse)
                 done |= dict(zip(batch, completions, strict=True))
                 if progress:
                     progress(len(batch))
+                for i in batch if stream else ():
+                    stream(i, done[i].text)
         return [done[i] for i in range(len(prompts))]
-
-    def _require_room(self, longest: int, answer: int) -> None:
-        limit = (self._context_tokens or int(self._model.config.max_position_embeddings)) - answer
-        if longest > limit:
-            raise EngineError(
-                f"a prompt has {longest} tokens; {self.name} takes {limit} and {answer} for the answer",
-                hint="lower [answer] passages or [chunking] max_tokens",
-            )
-
-    def _first_tokens(self, text: str) -> list[int]:
-        """Return the first token of a text, then of its other spellings (small letter, space before it)."""
-        spellings = (text, f" {text}", text[:1].lower() + text[1:], f" {text[:1].lower()}{text[1:]}")
-        found = (self.tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in spellings)
-        return list(dict.fromkeys(int(token) for token in found))
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""

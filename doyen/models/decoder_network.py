@@ -1,0 +1,254 @@
+"""Decoders of the Llama family, written down with OpenVINO's operations, with attention over paged memory.
+
+In: config.json and stored weights. Out: an `openvino.Model` from tokens of many texts, one after the other, to logits.
+Llama (arXiv 2302.13971), Mistral, Qwen2, Qwen3, Phi-3 (2404.14219; fused linears). Knows no tokenizer and no schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.embedding.runtime import load_openvino
+from doyen.models.rotary import Rotary, rotary_fault
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
+TABLE_INPUTS = ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins", "max_context_len")
+_FUSED_IN_PHI = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+
+
+class Weights(Protocol):
+    """Tensors by name: float32, float16, or uint16 that holds bfloat16's bits."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def __getitem__(self, name: str) -> NDArray[Any]: ...
+
+    def numbers(self, name: str) -> NDArray[np.float32]:
+        """Return one tensor as float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """What config.json says of a decoder, under one name for all families."""
+
+    family: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    inner: int
+    vocabulary: int
+    eps: float
+    window: int
+    """How far back attention reaches; 0: to the beginning."""
+    tied: bool
+    context: int
+
+
+def decoder_shape(config: Mapping[str, Any]) -> DecoderShape:
+    """Read a config.json; call `decoder_faults` first."""
+    heads = int(config["num_attention_heads"])
+    family = config["model_type"]
+    windowed = family in ("mistral", "phi3") or config.get("use_sliding_window", False)
+    return DecoderShape(
+        family=family,
+        layers=int(config["num_hidden_layers"]),
+        heads=heads,
+        kv_heads=int(config.get("num_key_value_heads") or heads),
+        head_size=int(config.get("head_dim") or int(config["hidden_size"]) // heads),
+        inner=int(config["intermediate_size"]),
+        vocabulary=int(config["vocab_size"]),
+        eps=float(config["rms_norm_eps"]),
+        window=int(config.get("sliding_window") or 0) if windowed else 0,
+        tied=bool(config.get("tie_word_embeddings", False)),
+        context=int(config["max_position_embeddings"]),
+    )
+
+
+def decoder_faults(config: Mapping[str, Any]) -> list[str]:
+    """Say what of a config.json this network cannot compute."""
+    if config.get("model_type") not in FAMILIES:
+        return [f"model_type is {config.get('model_type')!r}, expected {', '.join(FAMILIES)}"]
+    found = [rotary_fault(config)]
+    if config.get("hidden_act", "silu") != "silu":
+        found.append(f"hidden_act is {config['hidden_act']!r}, expected 'silu'")
+    if config.get("use_sliding_window") and len(set(config.get("layer_types") or ("one",))) > 1:
+        found.append("layers with and without a sliding window")
+    if config.get("quantization_config"):
+        found.append("quantised weights")
+    return [fault for fault in found if fault]
+
+
+def build_decoder(shape: DecoderShape, weights: Weights, rotary: Rotary) -> Any:
+    """Return the `openvino.Model`. Its inputs, with n tokens of b texts behind each other:
+
+    `input_ids (n,) int64`, `cos` and `sin (n, rotary.size) float32`, `rows (r,) int64` (the tokens whose logits are
+    wanted), the paged attention's tables (TABLE_INPUTS), and `key_cache.i`, `value_cache.i` of each layer.
+    Output: `logits (r, vocabulary) float32`.
+    """
+    return _Graph(shape, weights, rotary.size).model()
+
+
+class _Graph:
+    """The nodes of one decoder."""
+
+    def __init__(self, shape: DecoderShape, weights: Weights, rotated: int) -> None:
+        self._ov: Any = load_openvino()
+        self.ops: Any = self._ov.opset13
+        self.shape = shape
+        self._weights = weights
+        self._rotated = rotated
+        self._inputs: list[Any] = []
+        self._zero = self.ops.constant(np.int64(0))
+        ids = self._input("input_ids", np.int64, [-1])
+        # Each token is a row of a batch of its own: what belongs together is in the paged attention's tables.
+        self._ids = self.ops.unsqueeze(ids, self._integers(1))
+        self._cos, self._sin = (
+            self.ops.unsqueeze(self._input(name, np.float32, [-1, rotated]), self._integers(1, 2))
+            for name in ("cos", "sin")
+        )
+        self._rows = self._input("rows", np.int64, [-1])
+        self._tables = {
+            name: self._input(name, np.int32, [] if name == "max_context_len" else [-1]) for name in TABLE_INPUTS
+        }
+
+    def model(self) -> Any:
+        """Return the whole network."""
+        ops, shape = self.ops, self.shape
+        embeddings = self._matrix("model.embed_tokens.weight")
+        x = ops.gather(embeddings, self._ids, self._zero)
+        for i in range(shape.layers):
+            layer = f"model.layers.{i}"
+            x = ops.add(x, self._attention(self._norm(x, f"{layer}.input_layernorm"), f"{layer}.self_attn", i))
+            x = ops.add(x, self._perceptron(self._norm(x, f"{layer}.post_attention_layernorm"), f"{layer}.mlp"))
+        x = self._norm(ops.gather(x, self._rows, self._zero), "model.norm")
+        head = embeddings if shape.tied else self._matrix("lm_head.weight")
+        logits = ops.reshape(ops.matmul(x, head, False, True), self._integers(-1, shape.vocabulary), False)
+        result = ops.result(logits)
+        result.output(0).set_names({"logits"})
+        return self._ov.Model([result], self._inputs, "decoder")
+
+    # ---- pieces
+
+    def _input(self, name: str, dtype: Any, shape: list[int]) -> Any:
+        made = self.ops.parameter(shape, dtype, name=name)
+        made.output(0).set_names({name})
+        self._inputs.append(made)
+        return made
+
+    def _integers(self, *values: int) -> Any:
+        return self.ops.constant(np.asarray(values, dtype=np.int64))
+
+    def _number(self, value: float) -> Any:
+        return self.ops.constant(np.float32(value))
+
+    def _matrix(self, name: str) -> Any:
+        """Return a weight as float32; 16-bit ones stay as they are in memory, and are converted as they are used."""
+        return self._constant(self._weights[name])
+
+    def _constant(self, stored: NDArray[Any]) -> Any:
+        if stored.dtype == np.float32:
+            return self.ops.constant(np.ascontiguousarray(stored), shared_memory=True)
+        kind = self._ov.Type.bf16 if stored.dtype == np.uint16 else self._ov.Type.f16
+        tensor = self._ov.Tensor(np.ascontiguousarray(stored), self._ov.Shape(stored.shape), kind)
+        return self.ops.convert(self.ops.constant(tensor, shared_memory=True), "f32")
+
+    def _linear(self, x: Any, name: str) -> Any:
+        """Return x·Wᵀ, + b where there is one."""
+        return self._product(x, self._weights[f"{name}.weight"], f"{name}.bias")
+
+    def _product(self, x: Any, weight: NDArray[Any], bias: str, rows: slice = slice(None)) -> Any:
+        product = self.ops.matmul(x, self._constant(weight[rows]), False, True)
+        if bias not in self._weights:
+            return product
+        return self.ops.add(product, self.ops.constant(self._weights.numbers(bias)[rows].reshape(1, 1, -1)))
+
+    def _norm(self, x: Any, name: str) -> Any:
+        """Return x over its root mean square, scaled (arXiv 1910.07467)."""
+        ops = self.ops
+        mean = ops.reduce_mean(ops.power(x, self._number(2)), self._integers(-1), True)
+        inverse = ops.divide(self._number(1), ops.sqrt(ops.add(mean, self._number(self.shape.eps))))
+        return ops.multiply(ops.constant(self._weights.numbers(f"{name}.weight")), ops.multiply(x, inverse))
+
+    def _projections(self, x: Any, name: str) -> tuple[Any, Any, Any]:
+        """Return queries, keys and values `(n, 1, heads × size)`."""
+        shape = self.shape
+        if shape.family != "phi3":
+            query, key, value = (self._linear(x, f"{name}.{part}_proj") for part in "qkv")
+            return query, key, value
+        whole, bias = self._weights[f"{name}.qkv_proj.weight"], f"{name}.qkv_proj.bias"
+        first, second = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+        cuts = (slice(0, first), slice(first, first + second), slice(first + second, first + 2 * second))
+        query, key, value = (self._product(x, whole, bias, rows) for rows in cuts)
+        return query, key, value
+
+    def _attention(self, x: Any, name: str, layer: int) -> Any:
+        ops, shape = self.ops, self.shape
+        query, key, value = self._projections(x, name)
+        query = self._turned(self._heads(query, shape.heads, f"{name}.q_norm"))
+        key = self._turned(self._heads(key, shape.kv_heads, f"{name}.k_norm"))
+        flat = self._integers(0, -1)
+        mixed = self._paged(*(ops.reshape(part, flat, True) for part in (query, key, value)), layer)
+        return self._linear(ops.unsqueeze(mixed, self._integers(1)), f"{name}.o_proj")
+
+    def _heads(self, x: Any, heads: int, norm: str) -> Any:
+        """Return `(n, heads, 1, size)`, normalised where the family does so (Qwen3)."""
+        ops = self.ops
+        split = ops.reshape(x, self._integers(0, 0, heads, self.shape.head_size), True)
+        if f"{norm}.weight" in self._weights:
+            split = self._norm(split, norm)
+        return ops.transpose(split, self._integers(0, 2, 1, 3))
+
+    def _turned(self, x: Any) -> Any:
+        """Return heads `(n, heads, 1, size)` turned by their positions; numbers beyond `rotated` stay."""
+        ops, size = self.ops, self._rotated
+        turned = self._part(x, 0, size) if size < self.shape.head_size else x
+        half = [self._part(turned, 0, size // 2), self._part(turned, size // 2, size)]
+        minus = ops.constant(np.full((1, 1, 1, 1), -1, dtype=np.float32))
+        rotated = ops.concat([ops.multiply(half[1], minus), half[0]], -1)
+        turned = ops.add(ops.multiply(turned, self._cos), ops.multiply(rotated, self._sin))
+        if size == self.shape.head_size:
+            return turned
+        return ops.concat([turned, self._part(x, size, self.shape.head_size)], -1)
+
+    def _part(self, x: Any, start: int, end: int) -> Any:
+        return self.ops.slice(x, self._integers(start), self._integers(end), self._integers(1), self._integers(3))
+
+    def _perceptron(self, x: Any, name: str) -> Any:
+        """Return the gated perceptron's output (SwiGLU, arXiv 2002.05202)."""
+        ops, inner = self.ops, self.shape.inner
+        if self.shape.family == "phi3":
+            whole = self._weights[f"{name}.gate_up_proj.weight"]
+            gate, up = (self._product(x, whole, "", rows) for rows in (slice(0, inner), slice(inner, 2 * inner)))
+        else:
+            gate, up = self._linear(x, f"{name}.gate_proj"), self._linear(x, f"{name}.up_proj")
+        return self._linear(ops.multiply(ops.swish(gate), up), f"{name}.down_proj")
+
+    def _paged(self, query: Any, key: Any, value: Any, layer: int) -> Any:
+        """Return attention `(n, heads × size)` over the blocks of each token's text, in which key and value are kept."""
+        shape = self.shape
+        caches = [self._input(f"{kind}_cache.{layer}", self._ov.Type.dynamic, [-1] * 4) for kind in ("key", "value")]
+        past, begins, blocks, block_begins, longest = (self._tables[name] for name in TABLE_INPUTS)
+        scale = self._number(shape.head_size**-0.5)
+        window = self.ops.constant(np.int32(shape.window))
+        known = [query, key, value, *caches, past, begins, blocks, block_begins, scale, window]
+        known += [self.ops.constant(np.zeros(0, np.float32)), longest]
+        nodes = [*known, *self._unused()]
+        made = self._ov.op._PagedAttentionExtension([node.output(0) for node in nodes])
+        for kind in "kv":
+            made.get_rt_info()[f"num_{kind}_heads"] = shape.kv_heads
+            made.get_rt_info()[f"{kind}_head_size"] = shape.head_size
+        return made.output(0)
+
+    def _unused(self) -> list[Any]:
+        """Return the inputs of OpenVINO's paged attention that are not used here, from its 14th on (2026.4)."""
+        none = {kind: np.zeros(0, kind) for kind in (np.int32, np.float32, np.uint8)}
+        i, f, zero = none[np.int32], none[np.float32], np.int32(0)
+        values = [i, i, i, f, f, zero, zero, np.zeros((0, 0, 0, 0), np.float32), zero, i, i, i, i, none[np.uint8], i]
+        return [self.ops.constant(value) for value in values]

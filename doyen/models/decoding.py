@@ -1,0 +1,204 @@
+"""Requests → tokens on a paged decoder: greedy, many texts at once, equal beginnings read once.
+
+Enters: token ids. Leaves: the written ids with their signs. Knows no tokenizer; what ends a text is handed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.models.paged import BLOCK, PagedNetwork, Piece, block_keys
+from doyen.models.rotary import Rotary
+
+# A step reads at most so many tokens of prompts: an interruption waits no longer, and nothing is gained by more.
+STEP_TOKENS = 1024
+MOST_TEXTS = 64
+
+
+@dataclass(slots=True)
+class Request:
+    """A prompt's tokens, and what becomes of them. `refusing` are the tokens that a refusal may begin with."""
+
+    number: int
+    prompt: list[int]
+    max_tokens: int
+    refusing: Sequence[int] = ()
+    may_refuse: bool = True
+    certain: int = 0
+    """Of how many written tokens, at most, the log-probabilities are kept, the end of the turn included."""
+    written: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    refusal: float | None = None
+    seconds: float = 0.0
+    """This text's share of its steps' wall time, by tokens."""
+    cached: int = 0
+    """Tokens of the prompt that had been read before."""
+    blocks: list[int] = field(default_factory=list)
+    read: int = 0
+    long: bool = False
+    keys: list[bytes] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt and what is written."""
+        return [*self.prompt, *self.written]
+
+    @property
+    def length(self) -> int:
+        """How many tokens the prompt and what is written have."""
+        return len(self.prompt) + len(self.written)
+
+
+class Decoder:
+    """Runs requests on a network until each has written `max_tokens`, a stop token, or what `ends` calls an end."""
+
+    def __init__(
+        self, network: PagedNetwork, rotary: Rotary, stops: Sequence[int], ends: Callable[[Request], bool]
+    ) -> None:
+        self._network, self._rotary = network, rotary
+        self._stops = frozenset(stops)
+        self._ends = ends
+
+    def run(
+        self, requests: Sequence[Request], most_tokens: int, wrote: Callable[[Request], None] | None = None
+    ) -> Iterator[Request]:
+        """Yield requests as they end. `most_tokens` bounds the tokens of the texts at work; one is always taken.
+
+        `wrote` is called after each written token. Leaving the iteration, or an interruption, frees all memory.
+        """
+        waiting = deque(sorted(requests, key=lambda r: r.prompt))  # those that begin alike stand together
+        running: list[Request] = []
+        try:
+            while waiting or running:
+                self._admit(waiting, running, most_tokens)
+                for request in self._step(running):
+                    if request.written and wrote:
+                        wrote(request)
+                    if self._is_done(request):
+                        running.remove(request)
+                        self._release(request)
+                        yield request
+        finally:
+            for request in running:
+                self._release(request)
+
+    def forced(self, prompt: Sequence[int], answer: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits `(1 + len(answer), vocabulary) float32` after a prompt and each token of a given answer."""
+        tokens = [*prompt, *answer]
+        blocks = self._network.pool.take(-(-len(tokens) // BLOCK))
+        assert blocks is not None, "room was not reserved"
+        cuts = [*range(0, len(prompt), STEP_TOKENS), *range(len(prompt), len(tokens) + 1)]
+        try:
+            logits = [
+                self._network.step([Piece(tokens[a:b], a, blocks, self._rotary.is_long(len(tokens)))])[0].copy()
+                for a, b in pairwise(cuts)
+            ]
+        finally:
+            self._network.pool.release(blocks)
+        return np.stack(logits[-1 - len(answer) :])
+
+    def _admit(self, waiting: deque[Request], running: list[Request], most_tokens: int) -> None:
+        """Take on what there is room for, but nothing that begins with what another text is just reading."""
+        used = sum(len(r.prompt) + r.max_tokens for r in running)
+        being_read = {key for r in running for key in r.keys[r.read // BLOCK :]}
+        while waiting and len(running) < MOST_TEXTS:
+            request = waiting[0]
+            used += len(request.prompt) + request.max_tokens
+            if running and used > most_tokens or not self._begin(request, being_read):
+                return
+            running.append(waiting.popleft())
+            being_read.update(request.keys[request.read // BLOCK :])
+
+    def _begin(self, request: Request, being_read: set[bytes]) -> bool:
+        """Give a request its blocks, those with its known beginning first; False: it has to wait."""
+        pool = self._network.pool
+        request.long = self._rotary.is_long(request.length)
+        # Of the last token the logits are wanted: it is read even where all of the prompt is known.
+        request.keys = block_keys(request.tokens[:-1], request.long)
+        found = pool.find(request.keys)
+        missing = request.keys[len(found) : len(found) + 1]
+        fresh = None
+        if not being_read.intersection(missing):
+            fresh = pool.take(-(-(len(request.prompt) + request.max_tokens) // BLOCK) - len(found))
+        if fresh is None:
+            pool.release(found)
+            return False
+        request.blocks, request.read = [*found, *fresh], len(found) * BLOCK
+        request.cached = max(request.cached, min(request.read, len(request.prompt)))
+        return True
+
+    def _release(self, request: Request) -> None:
+        self._network.pool.release(request.blocks)
+        request.blocks = []
+
+    def _step(self, running: list[Request]) -> list[Request]:
+        """Read one piece of each text, prompts within STEP_TOKENS; return the texts that came to a new token."""
+        started = time.perf_counter()
+        room = STEP_TOKENS
+        moved: list[tuple[Request, int]] = []
+        for request in running:
+            count = request.length - request.read
+            count = count if count == 1 else min(count, room)
+            if count > 0:
+                moved.append((request, count))
+                room -= count if count > 1 else 0
+        pieces = [Piece(self._unread(r, count), r.read, r.blocks, r.long) for r, count in moved]
+        logits = self._network.step(pieces)
+        ready = []
+        for row, (request, count) in enumerate(moved):
+            self._note_blocks(request, count)
+            if request.read == request.length:
+                self._choose(request, logits[row])
+                ready.append(request)
+        seconds = (time.perf_counter() - started) / sum(count for _, count in moved)
+        for request, count in moved:
+            request.seconds += seconds * count
+        return ready
+
+    def _unread(self, request: Request, count: int) -> list[int]:
+        if count == 1 and request.written:
+            return request.written[-1:]
+        return request.tokens[request.read : request.read + count]
+
+    def _note_blocks(self, request: Request, count: int) -> None:
+        """Make whole blocks of the text findable, once they are read."""
+        before, request.read = request.read, request.read + count
+        for i in range(before // BLOCK, min(request.read // BLOCK, len(request.keys))):
+            self._network.pool.note(request.blocks[i], request.keys[i])
+
+    def _choose(self, request: Request, logits: NDArray[np.float32]) -> None:
+        """Write the likeliest token; note how sure it is, and how probable refusing was."""
+        allowed = logits
+        if request.refusing and not request.written:
+            request.refusal = float(np.exp(logits[request.refusing[0]] - _log_sum_exp(logits)))
+            if not request.may_refuse:
+                allowed = logits.copy()
+                allowed[list(request.refusing)] = -np.inf
+        token = int(allowed.argmax())
+        if len(request.log_probabilities) < request.certain:
+            request.log_probabilities.append(float(allowed[token] - _log_sum_exp(allowed)))
+        request.written.append(token)
+
+    def _is_done(self, request: Request) -> bool:
+        """Whether a text has ended; one that grows beyond the LongRoPE switch is read anew, as transformers does."""
+        if request.written[-1] in self._stops:
+            request.written.pop()
+            return True
+        if len(request.written) == request.max_tokens or self._ends(request):
+            return True
+        if self._rotary.is_long(request.length) != request.long:
+            self._release(request)
+            self._begin(request, set())  # the blocks just given back are there
+        return False
+
+
+def _log_sum_exp(values: NDArray[np.float32]) -> float:
+    largest = values.max()
+    return float(largest + np.log(np.exp(values - largest).sum(dtype=np.float64)))
