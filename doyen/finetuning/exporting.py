@@ -17,7 +17,8 @@ from doyen.config import load_settings
 from doyen.errors import UsageError
 from doyen.finetuning.methods import copy_tokenizer
 from doyen.finetuning.preparing import file_hash, require_extra
-from doyen.models.engine import is_whole_model, load_causal_model, quiet_peft, quiet_transformers
+from doyen.models.checks import is_whole_model
+from doyen.models.engine import load_causal_model, quiet_peft, quiet_transformers
 from doyen.models.fetching import require_model
 
 _OWN_FILES = ("manifest.json", "lineage.jsonl", "history.jsonl")

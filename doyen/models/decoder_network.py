@@ -18,7 +18,7 @@ from doyen.models.rotary import Rotary, rotary_fault
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
 TABLE_INPUTS = ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins", "max_context_len")
-_FUSED_IN_PHI = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+_LARGE = 1e30
 
 
 class Weights(Protocol):
@@ -129,7 +129,10 @@ class _Graph:
             x = ops.add(x, self._perceptron(self._norm(x, f"{layer}.post_attention_layernorm"), f"{layer}.mlp"))
         x = self._norm(ops.gather(x, self._rows, self._zero), "model.norm")
         head = embeddings if shape.tied else self._matrix("lm_head.weight")
-        logits = ops.reshape(ops.matmul(x, head, False, True), self._integers(-1, shape.vocabulary), False)
+        # The clamp changes nothing but the rounding: computing in bf16, OpenVINO rounds the last product to bf16 (in
+        # steps of 0.125 for logits beyond 16), unless an operation that is fused with it keeps float32.
+        logits = ops.clamp(ops.matmul(x, head, False, True), -_LARGE, _LARGE)
+        logits = ops.reshape(logits, self._integers(-1, shape.vocabulary), False)
         result = ops.result(logits)
         result.output(0).set_names({"logits"})
         return self._ov.Model([result], self._inputs, "decoder")
@@ -194,7 +197,8 @@ class _Graph:
         query = self._turned(self._heads(query, shape.heads, f"{name}.q_norm"))
         key = self._turned(self._heads(key, shape.kv_heads, f"{name}.k_norm"))
         flat = self._integers(0, -1)
-        mixed = self._paged(*(ops.reshape(part, flat, True) for part in (query, key, value)), layer)
+        query, key, value = (ops.reshape(part, flat, True) for part in (query, key, value))
+        mixed = self._paged(query, key, value, layer)
         return self._linear(ops.unsqueeze(mixed, self._integers(1)), f"{name}.o_proj")
 
     def _heads(self, x: Any, heads: int, norm: str) -> Any:

@@ -322,8 +322,9 @@ class TransformersEngine:
                 done |= dict(zip(batch, completions, strict=True))
                 if progress:
                     progress(len(batch))
-                for i in batch if stream else ():
-                    stream(i, done[i].text)
+                for i in batch:
+                    if stream:
+                        stream(i, done[i].text)
         return [done[i] for i in range(len(prompts))]
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:

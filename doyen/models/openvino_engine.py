@@ -156,7 +156,8 @@ class OpenVINOEngine:
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> NDArray[np.float32]:
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
-        return self.logits_after(render(self.tokenizer, messages), (), adapter=adapter)[0]
+        logits: NDArray[np.float32] = self.logits_after(render(self.tokenizer, messages), (), adapter=adapter)[0]
+        return logits
 
     def logits_after(
         self, prompt: Sequence[int], answer: Sequence[int], *, adapter: Path | None = None
@@ -180,7 +181,8 @@ class _Loaded:
         shape = decoder_shape(config)
         self.context = shape.context
         self.rotary = Rotary(config, shape.head_size)
-        model = build_decoder(shape, StoredWeights(folder, adapter), self.rotary)
+        self._weights = StoredWeights(folder, adapter)  # the network reads them where they are
+        model = build_decoder(shape, self._weights, self.rotary)
         self.network = PagedNetwork(model, self.rotary, tokens, precision)
 
 

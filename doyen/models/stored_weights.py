@@ -24,7 +24,10 @@ Array = NDArray[Any]
 
 
 class StoredWeights:
-    """The tensors of a model folder, mapped; with `adapter`, its LoRA or DoRA weights are added to what they adapt."""
+    """The tensors of a model folder, mapped; with `adapter`, its LoRA or DoRA weights are added to what they adapt.
+
+    It owns the memory of what it returns: a network that is built on it must not outlive it.
+    """
 
     def __init__(self, folder: Path, adapter: Path | None = None) -> None:
         """Open the files.
@@ -35,6 +38,7 @@ class StoredWeights:
         """
         self._tensors = open_tensors(folder)
         self._adapter = _Adapter(adapter) if adapter is not None else None
+        self._merged: dict[str, Array] = {}
         if self._adapter:
             missing = [m for m in self._adapter.modules if f"{m}.weight" not in self._tensors]
             if missing:
@@ -52,8 +56,10 @@ class StoredWeights:
         module = name.removesuffix(".weight")
         if self._adapter is None or module not in self._adapter.modules:
             return stored
-        merged = self._adapter.merged(module, as_float32(stored))
-        return merged if stored.dtype == np.float32 else to_bfloat16(merged)
+        if name not in self._merged:
+            merged = self._adapter.merged(module, as_float32(stored))
+            self._merged[name] = merged if stored.dtype == np.float32 else to_bfloat16(merged)
+        return self._merged[name]
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
