@@ -44,6 +44,11 @@ def check_adapter(adapter: Path, base: Path, name: str, template_hash: Callable[
         )
 
 
+def context_of(folder: Path) -> int:
+    """Return how many tokens a model's positions are made for, by its config.json."""
+    return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"])
+
+
 def require_room(longest: int, answer: int, context: int, name: str) -> None:
     """Refuse a prompt of `longest` tokens that leaves no room for `answer` more in the context. Raises EngineError."""
     limit = context - answer

@@ -48,7 +48,6 @@ class DecoderShape:
     window: int
     """How far back attention reaches; 0: to the beginning."""
     tied: bool
-    context: int
 
 
 def decoder_shape(config: Mapping[str, Any]) -> DecoderShape:
@@ -67,7 +66,6 @@ def decoder_shape(config: Mapping[str, Any]) -> DecoderShape:
         eps=float(config["rms_norm_eps"]),
         window=int(config.get("sliding_window") or 0) if windowed else 0,
         tied=bool(config.get("tie_word_embeddings", False)),
-        context=int(config["max_position_embeddings"]),
     )
 
 

@@ -20,6 +20,9 @@ from doyen.models.rotary import Rotary
 # A step reads at most so many tokens of prompts: an interruption waits no longer, and nothing is gained by more.
 STEP_TOKENS = 1024
 MOST_TEXTS = 64
+# Guessed tokens of all texts in a step: with the written ones they fill one tile of 16 rows, which takes no longer.
+GUESSES = 12
+_MATCHED = (3, 2)
 
 
 @dataclass(slots=True)
@@ -44,6 +47,20 @@ class Request:
     read: int = 0
     long: bool = False
     keys: list[bytes] = field(default_factory=list)
+    _after: dict[tuple[int, ...], int] = field(default_factory=dict)
+    _indexed: int = 0
+
+    def followed(self, most: int) -> list[int]:
+        """Return up to `most` tokens that followed the last place in the text where its last tokens stood before."""
+        tokens = self.tokens
+        for end in range(self._indexed, len(tokens)):
+            for size in _MATCHED:
+                self._after[tuple(tokens[end - size : end])] = end
+        self._indexed = len(tokens)
+        for size in _MATCHED:
+            if start := self._after.get(tuple(tokens[-size:])):
+                return tokens[start : start + most]
+        return []
 
     @property
     def tokens(self) -> list[int]:
@@ -54,6 +71,22 @@ class Request:
     def length(self) -> int:
         """How many tokens the prompt and what is written have."""
         return len(self.prompt) + len(self.written)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What is read of a text in one step: `count` tokens of it, and guesses of what comes next."""
+
+    request: Request
+    count: int
+    guessed: Sequence[int] = ()
+
+    def piece(self) -> Piece:
+        """Return the piece for the network."""
+        request, end = self.request, self.request.read + self.count
+        ids = request.written[-1:] if self.count == 1 and request.written else request.tokens[request.read : end]
+        wanted = 1 + len(self.guessed)
+        return Piece([*ids, *self.guessed], request.read, request.blocks, request.long, wanted)
 
 
 class Decoder:
@@ -78,16 +111,28 @@ class Decoder:
         try:
             while waiting or running:
                 self._admit(waiting, running, most_tokens)
-                for request in self._step(running):
-                    if request.written and wrote:
-                        wrote(request)
-                    if self._is_done(request):
-                        running.remove(request)
-                        self._release(request)
-                        yield request
+                for turn, logits in self._step(running):
+                    if self._write(turn, logits, wrote):
+                        running.remove(turn.request)
+                        self._release(turn.request)
+                        yield turn.request
         finally:
             for request in running:
                 self._release(request)
+
+    def _write(self, turn: _Turn, logits: NDArray[np.float32], wrote: Callable[[Request], None] | None) -> bool:
+        """Write a token for each row of logits, as long as what was guessed for it is right; True: the text has ended."""
+        request, read = turn.request, turn.request.read
+        for row, guess in zip(logits, [*turn.guessed, None], strict=True):
+            self._choose(request, row)
+            if wrote:
+                wrote(request)
+            if self._is_done(request):
+                return True
+            if request.written[-1] != guess or request.read != read:
+                return False
+            request.read = read = read + 1  # the guess was the token, and is read already
+        return False
 
     def forced(self, prompt: Sequence[int], answer: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits `(1 + len(answer), vocabulary) float32` after a prompt and each token of a given answer."""
@@ -138,34 +183,45 @@ class Decoder:
         self._network.pool.release(request.blocks)
         request.blocks = []
 
-    def _step(self, running: list[Request]) -> list[Request]:
-        """Read one piece of each text, prompts within STEP_TOKENS; return the texts that came to a new token."""
+    def _step(self, running: list[Request]) -> list[tuple[_Turn, NDArray[np.float32]]]:
+        """Read one piece of each text, prompts within STEP_TOKENS; return those that came to new tokens, with logits."""
         started = time.perf_counter()
-        room = STEP_TOKENS
-        moved: list[tuple[Request, int]] = []
-        for request in running:
-            count = request.length - request.read
-            count = count if count == 1 else min(count, room)
-            if count > 0:
-                moved.append((request, count))
-                room -= count if count > 1 else 0
-        pieces = [Piece(self._unread(r, count), r.read, r.blocks, r.long) for r, count in moved]
-        logits = self._network.step(pieces)
-        ready = []
-        for row, (request, count) in enumerate(moved):
-            self._note_blocks(request, count)
-            if request.read == request.length:
-                self._choose(request, logits[row])
-                ready.append(request)
-        seconds = (time.perf_counter() - started) / sum(count for _, count in moved)
-        for request, count in moved:
-            request.seconds += seconds * count
+        turns = self._turns(running)
+        logits = self._network.step([t.piece() for t in turns])
+        ready, row = [], 0
+        for turn in turns:
+            self._note_blocks(turn.request, turn.count)
+            rows = logits[row : row + 1 + len(turn.guessed)]
+            row += len(rows)
+            if turn.request.read == turn.request.length:
+                ready.append((turn, rows))
+        seconds = (time.perf_counter() - started) / sum(turn.count for turn in turns)
+        for turn in turns:
+            turn.request.seconds += seconds * turn.count
         return ready
 
-    def _unread(self, request: Request, count: int) -> list[int]:
-        if count == 1 and request.written:
-            return request.written[-1:]
-        return request.tokens[request.read : request.read + count]
+    def _turns(self, running: list[Request]) -> list[_Turn]:
+        room, guesses = STEP_TOKENS, GUESSES // len(running)
+        turns = []
+        for request in running:
+            count = request.length - request.read
+            if count == 1:
+                turns.append(_Turn(request, 1, self._guess(request, guesses)))
+            elif room:
+                turns.append(_Turn(request, min(count, room)))
+                room -= turns[-1].count
+        return turns
+
+    def _guess(self, request: Request, most: int) -> list[int]:
+        """Guess the next tokens: what followed where the last tokens stood before. Not beyond memory or a LongRoPE switch.
+
+        Answers repeat passages. A right guess saves a step, a wrong one costs next to nothing: a step takes as long as
+        reading the weights does (prompt lookup decoding; speculative decoding, arXiv 2211.17192, with greedy choice).
+        """
+        most = min(most, request.max_tokens - len(request.written) - 1)
+        if self._rotary.switch is not None and not request.long:
+            most = min(most, self._rotary.switch - request.length)
+        return request.followed(most) if most > 0 else []
 
     def _note_blocks(self, request: Request, count: int) -> None:
         """Make whole blocks of the text findable, once they are read."""

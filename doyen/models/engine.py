@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from doyen.errors import ModelError
-from doyen.models.checks import check_adapter, is_whole_model, require_room
+from doyen.models.checks import check_adapter, context_of, is_whole_model, require_room
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
@@ -50,6 +50,11 @@ class Engine(Protocol):
     """Writes answers; greedy, so that the same prompt gives the same text."""
 
     name: str
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        ...
 
     def generate(
         self,
@@ -282,6 +287,11 @@ class TransformersEngine:
 
     # ---- the interface
 
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        return self._context_tokens or context_of(self.folder)
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""
         return len(render(self.tokenizer, messages))
@@ -314,8 +324,7 @@ class TransformersEngine:
         refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
-            context = self._context_tokens or int(self._model.config.max_position_embeddings)
-            require_room(max(map(len, ids)), max_tokens, context, self.name)
+            require_room(max(map(len, ids)), max_tokens, self.context_tokens, self.name)
             switch = rope_switch(self._model.config)
             for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
                 completions = self._generate_batch([ids[i] for i in batch], max_tokens, refusing, may_refuse)

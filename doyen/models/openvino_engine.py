@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import open_chat_tokenizer
-from doyen.models.checks import check_adapter, is_whole_model, require_room
+from doyen.models.checks import check_adapter, context_of, is_whole_model, require_room
 from doyen.models.decoder_network import build_decoder, decoder_faults, decoder_shape
 from doyen.models.decoding import Decoder, Request
 from doyen.models.engine import (
@@ -93,6 +93,11 @@ class OpenVINOEngine:
 
     # ---- the interface
 
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        return self._context_tokens or context_of(self.folder)
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""
         return len(render(self.tokenizer, messages))
@@ -124,7 +129,7 @@ class OpenVINOEngine:
         loaded = self._load(adapter)
         ids = [render(self.tokenizer, p) for p in prompts]
         longest = max(map(len, ids))
-        require_room(longest, max_tokens, self._context_tokens or loaded.context, self.name)
+        require_room(longest, max_tokens, self.context_tokens, self.name)
         loaded.network.reserve(longest + max_tokens)
         refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         requests = [Request(i, row, max_tokens, refusing, may_refuse, CERTAINTY_TOKENS) for i, row in enumerate(ids)]
@@ -179,7 +184,6 @@ class _Loaded:
                 hint='set [model] engine = "transformers"',
             )
         shape = decoder_shape(config)
-        self.context = shape.context
         self.rotary = Rotary(config, shape.head_size)
         self._weights = StoredWeights(folder, adapter)  # the network reads them where they are
         model = build_decoder(shape, self._weights, self.rotary)

@@ -96,6 +96,8 @@ class Piece:
     past: int
     blocks: list[int] = field(default_factory=list)
     long: bool = False
+    wanted: int = 1
+    """Of how many of its last tokens the logits are wanted."""
 
 
 class PagedNetwork:
@@ -151,7 +153,7 @@ class PagedNetwork:
         return memory
 
     def step(self, pieces: Sequence[Piece]) -> NDArray[np.float32]:
-        """Read pieces; return the logits `(pieces, vocabulary) float32` after their last tokens.
+        """Read pieces; return the logits `(wanted of all pieces, vocabulary) float32`, piece by piece.
 
         The array is a view that the next step overwrites.
         """
@@ -174,7 +176,7 @@ class PagedNetwork:
             "input_ids": np.concatenate([np.asarray(p.ids, dtype=np.int64) for p in pieces]),
             "cos": cos,
             "sin": sin,
-            "rows": (begins[1:] - 1).astype(np.int64),
+            "rows": np.concatenate([np.arange(e - p.wanted, e) for e, p in zip(begins[1:], pieces, strict=True)]),
             "past_lens": past,
             "subsequence_begins": begins.astype(np.int32),
             "block_indices": blocks.astype(np.int32),
