@@ -6,7 +6,7 @@ Llama (arXiv 2302.13971), Mistral, Qwen2, Qwen3, Phi-3 (2404.14219; fused linear
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from doyen.models.rotary import Rotary, rotary_fault
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
 TABLE_INPUTS = ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins", "max_context_len")
 _LARGE = 1e30
+_LARGEST_STACK = 32 << 20
 
 
 class Weights(Protocol):
@@ -30,6 +31,10 @@ class Weights(Protocol):
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
+        ...
+
+    def stacked(self, names: Sequence[str]) -> NDArray[Any]:
+        """Return tensors behind each other."""
         ...
 
 
@@ -162,13 +167,26 @@ class _Graph:
 
     def _linear(self, x: Any, name: str) -> Any:
         """Return x·Wᵀ, + b where there is one."""
-        return self._product(x, self._weights[f"{name}.weight"], f"{name}.bias")
+        return self._with_biases(self.ops.matmul(x, self._matrix(f"{name}.weight"), False, True), [name])
 
-    def _product(self, x: Any, weight: NDArray[Any], bias: str, rows: slice = slice(None)) -> Any:
-        product = self.ops.matmul(x, self._constant(weight[rows]), False, True)
-        if bias not in self._weights:
+    def _with_biases(self, product: Any, names: list[str]) -> Any:
+        if f"{names[0]}.bias" not in self._weights:
             return product
-        return self.ops.add(product, self.ops.constant(self._weights.numbers(bias)[rows].reshape(1, 1, -1)))
+        biases = np.concatenate([self._weights.numbers(f"{name}.bias") for name in names])
+        return self.ops.add(product, self.ops.constant(biases.reshape(1, 1, -1)))
+
+    def _split(self, x: Any, names: list[str], sizes: list[int]) -> list[Any]:
+        """Return the linears `names` of x; one name stands for all of them behind each other (Phi's fused ones).
+
+        Small ones are computed as one too: fewer, larger products leave less waiting between two threads.
+        """
+        ops, weights = self.ops, [self._weights[f"{name}.weight"] for name in names]
+        if len(names) > 1 and sum(w.nbytes for w in weights) > _LARGEST_STACK:
+            return [self._linear(x, name) for name in names]
+        whole = self._weights.stacked([f"{name}.weight" for name in names]) if len(names) > 1 else weights[0]
+        product = self._with_biases(ops.matmul(x, self._constant(whole), False, True), names)
+        parts = ops.variadic_split(product, ops.constant(np.int64(-1)), self._integers(*sizes))
+        return [parts.output(i) for i in range(len(sizes))]
 
     def _norm(self, x: Any, name: str) -> Any:
         """Return x over its root mean square, scaled (arXiv 1910.07467)."""
@@ -177,21 +195,11 @@ class _Graph:
         inverse = ops.divide(self._number(1), ops.sqrt(ops.add(mean, self._number(self.shape.eps))))
         return ops.multiply(ops.constant(self._weights.numbers(f"{name}.weight")), ops.multiply(x, inverse))
 
-    def _projections(self, x: Any, name: str) -> tuple[Any, Any, Any]:
-        """Return queries, keys and values `(n, 1, heads × size)`."""
-        shape = self.shape
-        if shape.family != "phi3":
-            query, key, value = (self._linear(x, f"{name}.{part}_proj") for part in "qkv")
-            return query, key, value
-        whole, bias = self._weights[f"{name}.qkv_proj.weight"], f"{name}.qkv_proj.bias"
-        first, second = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-        cuts = (slice(0, first), slice(first, first + second), slice(first + second, first + 2 * second))
-        query, key, value = (self._product(x, whole, bias, rows) for rows in cuts)
-        return query, key, value
-
     def _attention(self, x: Any, name: str, layer: int) -> Any:
         ops, shape = self.ops, self.shape
-        query, key, value = self._projections(x, name)
+        rows, kv_rows = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+        parts = ["qkv_proj"] if shape.family == "phi3" else ["q_proj", "k_proj", "v_proj"]
+        query, key, value = self._split(x, [f"{name}.{part}" for part in parts], [rows, kv_rows, kv_rows])
         query = self._turned(self._heads(query, shape.heads, f"{name}.q_norm"))
         key = self._turned(self._heads(key, shape.kv_heads, f"{name}.k_norm"))
         flat = self._integers(0, -1)
@@ -225,11 +233,8 @@ class _Graph:
     def _perceptron(self, x: Any, name: str) -> Any:
         """Return the gated perceptron's output (SwiGLU, arXiv 2002.05202)."""
         ops, inner = self.ops, self.shape.inner
-        if self.shape.family == "phi3":
-            whole = self._weights[f"{name}.gate_up_proj.weight"]
-            gate, up = (self._product(x, whole, "", rows) for rows in (slice(0, inner), slice(inner, 2 * inner)))
-        else:
-            gate, up = self._linear(x, f"{name}.gate_proj"), self._linear(x, f"{name}.up_proj")
+        parts = ["gate_up_proj"] if self.shape.family == "phi3" else ["gate_proj", "up_proj"]
+        gate, up = self._split(x, [f"{name}.{part}" for part in parts], [inner, inner])
         return self._linear(ops.multiply(ops.swish(gate), up), f"{name}.down_proj")
 
     def _paged(self, query: Any, key: Any, value: Any, layer: int) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,17 @@ class StoredWeights:
             return stored
         if name not in self._merged:
             merged = self._adapter.merged(module, as_float32(stored))
-            self._merged[name] = merged if stored.dtype == np.float32 else to_bfloat16(merged)
+            self._merged[name] = to_bfloat16(merged) if stored.dtype == np.uint16 else merged.astype(stored.dtype)
         return self._merged[name]
+
+    def stacked(self, names: Sequence[str]) -> Array:
+        """Return tensors of one type behind each other, by their first dimension."""
+        key = "+".join(names)
+        if key not in self._merged:
+            self._merged[key] = np.concatenate([self[name] for name in names])
+            for name in names:
+                self._merged.pop(name, None)
+        return self._merged[key]
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
