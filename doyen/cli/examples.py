@@ -32,6 +32,8 @@ def import_(
     import doyen
 
     made = doyen.import_file(expert_folder(expert), file)
+    for warning in made.warnings:
+        note(f"warning: {warning}")
     if made.own:
         text = f"{made.own} chats"
     else:

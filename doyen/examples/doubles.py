@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from doyen.prompts import parse_answer, question_of
 from doyen.records import Example, Question
 from doyen.retrieval.function_words import FUNCTION_WORDS
-from doyen.words import words
+from doyen.words import clip, words
 
 NEAR_DUPLICATE = 0.85
 """Of the words of two questions: from here on they are one."""
 _PARAPHRASE = 2 / 3
 """Of their telling words, where the shorter question says nothing else and the answers are the same."""
 _FUNCTION_WORDS = frozenset().union(*FUNCTION_WORDS.values())
+_CASE_WORDS = 16
 _MARK = re.compile(r"\[\d[\d,\s]*\]")
 
 
@@ -62,6 +63,16 @@ def find_doubles(examples: Sequence[Example]) -> Doubles:
     return found
 
 
+def contradictions(examples: Sequence[Example], doubles: Doubles, most: int = 3) -> list[str]:
+    """Return the first contradictory cases as text: the question and its answers."""
+    cases = []
+    for group in doubles.contradictory[:most]:
+        answers = dict.fromkeys(clip(examples[i].messages[-1]["content"], _CASE_WORDS) for i in group)
+        asked = clip(question_of(examples[group[0]].messages), _CASE_WORDS)
+        cases.append(f"'{asked}' → {' / '.join(repr(a) for a in list(answers)[:3])}")
+    return cases
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A question as it is compared: its words, and all right answers' words (none where they tell nothing)."""
@@ -80,7 +91,8 @@ class Asked:
         turns = [m["content"] for m in item.messages if m["role"] == "user"]
         answer = parse_answer(item.messages[-1]["content"], 0)
         return cls.made(
-            question_of(item.messages) if len(turns) == 1 else "\n".join(turns), () if answer.refused else (answer.text,)
+            question_of(item.messages) if len(turns) == 1 else "\n".join(turns),
+            () if answer.refused else (answer.text,),
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 from doyen.adapters import AdapterManifest
 from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
-from doyen.examples.building import load_examples
+from doyen.examples.building import known_test_questions, load_examples
 from doyen.examples.importing import read_examples
 from doyen.finetuning.preparing import Say
 from doyen.finetuning.steps import Report
@@ -58,6 +58,7 @@ def finetune(
         train,
         validation,
         name=name,
+        test=known_test_questions(folder),
         resume=resume,
         replace=replace,
         report=report,

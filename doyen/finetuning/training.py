@@ -37,7 +37,7 @@ from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import TransformersEngine
 from doyen.models.fetching import require_model
-from doyen.records import Example
+from doyen.records import Example, Question
 
 _VALIDATION_LOSS_EXAMPLES = 64
 
@@ -49,6 +49,7 @@ def finetune(
     validation: Sequence[Example],
     *,
     name: str,
+    test: Sequence[Question] = (),
     resume: bool = False,
     replace: bool = False,
     report: Report | None = None,
@@ -60,7 +61,8 @@ def finetune(
 
     Interrupted (Ctrl-C), it writes a checkpoint and raises Interrupted; `resume` goes on from the last checkpoint and
     ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
-    `checkpoint_every_s` and one step before. `begun` is called when the gates before training are passed.
+    `checkpoint_every_s` and one step before. Nothing nearly equal to a validation example or a `test` question is trained
+    on. `begun` is called when the gates before training are passed.
 
     Raises:
         GateError: the run would learn nothing, or what was learned is not there where it is served.
@@ -73,7 +75,7 @@ def finetune(
     settings = dataclasses.replace(settings, finetune=resolved(settings.finetune))
     require_extra(settings.finetune.method)
     folder = require_model(settings.model.name)
-    prepared = prepare(folder, settings, train, validation, say)
+    prepared = prepare(folder, settings, train, validation, say, test)
     model = trained_model(folder, settings.finetune, prepared, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     if not resume:
@@ -96,8 +98,9 @@ def finetune(
     except GateError:
         discard_checkpoint(work)  # there is nothing in it to go on with
         raise
-    manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
-    write_lineage(made, [train[e.number] for e in prepared.train])
+    used = [train[e.number] for e in prepared.train]
+    manifest = _manifest(name, settings, folder, prepared, state, _sources(used), result)
+    write_lineage(made, used)
     manifest.write(made)
     shutil.rmtree(final, ignore_errors=True)
     made.replace(final)

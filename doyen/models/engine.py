@@ -176,6 +176,16 @@ def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     return sorted(int(i) for i in ids if i is not None)
 
 
+def context_length(folder: Path) -> int | None:
+    """Return how many tokens a model was made for, by its `config.json`; None where that does not say."""
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for config in (stored, stored.get("text_config") or {}):
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(config.get(key), int):
+                return int(config[key])
+    return None
+
+
 def working_dtype() -> Any:
     """Return the dtype to compute in here: bfloat16 where the processor or GPU has it natively, else float32."""
     import torch

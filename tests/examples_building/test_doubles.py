@@ -19,7 +19,12 @@ def test_the_same_example_again_is_repeated_and_contradicts_nothing():
 
 
 def test_one_prompt_with_two_answers_is_contradictory():
-    rows = [example("Why so?", "Rain."), example("why  SO?", "Wind."), example("Why so?", "Rain."), example("How?", "x")]
+    rows = [
+        example("Why so?", "Rain."),
+        example("why  SO?", "Wind."),
+        example("Why so?", "Rain."),
+        example("How?", "x"),
+    ]
     found = find_doubles(rows)
     assert found.contradictory == [[0, 1]] and found.contradicting == 2 and found.repeated == {2: 0}
     assert find_doubles([example("Why?", "Rain."), example("Why?", REFUSAL)]).contradictory == [[0, 1]]
@@ -49,7 +54,10 @@ def test_the_system_message_belongs_to_the_prompt():
     ],
 )
 def test_near_questions(left, right, near):
-    ours, theirs = [Asked.made(left[0], [left[1]])], [Asked.made("Something else entirely", []), Asked.made(right[0], [right[1]])]
+    ours, theirs = (
+        [Asked.made(left[0], [left[1]])],
+        [Asked.made("Something else entirely", []), Asked.made(right[0], [right[1]])],
+    )
     assert near_questions(ours, theirs) == ({0: 1} if near else {})
 
 

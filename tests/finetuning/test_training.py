@@ -89,7 +89,10 @@ def test_the_adapter_folder_says_what_it_is_made_of(trained, phi, examples):
     assert sum(t.numel() for t in weights(expert, "whole").values()) == manifest.trained_parameters
     assert manifest.template_hash == TransformersEngine(phi).template_hash()
     assert manifest.examples["train"] == len(examples) and manifest.examples["variants"] == {"closed-book": 8}
-    assert set(manifest.gates) == {"supervision", "end_of_turn", "targets", "effect"}
+    assert set(manifest.gates) == {
+        *("supervision", "doubles", "held_out", "length", "end_of_turn", "targets"),
+        *("space", "export", "memory", "effect"),
+    }
     assert manifest.calibration["answerable"] == manifest.calibration["unanswerable"] == 8
     assert 0 < manifest.refusal_threshold < 1
     assert manifest.validation_loss > 0 and manifest.versions["peft"]
