@@ -23,8 +23,8 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, 
 
     inner = base_of(model)
     device = next(inner.parameters()).device
-    ids, mask, positions, targets = pad(examples, device, rope_switch(inner.config))
-    hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ids, positions, targets = pad(examples, device, rope_switch(inner.config))
+    hidden = inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[positions])
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
 

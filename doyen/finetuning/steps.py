@@ -145,16 +145,11 @@ def _dry_run(
     model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say
 ) -> None:
     """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
-    import torch
-
     largest = max(
         (group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g)
     )
-    state = torch.get_rng_state()
     try:
-        with _mixed_precision(model):
-            loss, _ = answer_loss(model, [examples[i] for i in largest])
-        loss.backward()
+        try_gradients(model, *(examples[i] for i in largest))
     except (RuntimeError, MemoryError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
@@ -162,10 +157,20 @@ def _dry_run(
             f"the largest micro-batch does not fit into memory: {error}",
             hint="lower [finetune] micro_batch_tokens or max_tokens",
         ) from error
-    model.zero_grad(set_to_none=True)
-    torch.set_rng_state(state)
     width = max(len(examples[i].ids) for i in largest)
     say(f"dry run of the largest micro-batch ({len(largest)} × {width} tokens): {peak_memory_gib():.1f} GiB at most")
+
+
+def try_gradients(model: Any, *examples: TokenisedExample) -> None:
+    """Compute the gradients of one micro-batch and drop them; torch's random state stays as it was."""
+    import torch
+
+    state = torch.get_rng_state()
+    with _mixed_precision(model):
+        loss, _ = answer_loss(model, examples)
+    loss.backward()
+    model.zero_grad(set_to_none=True)
+    torch.set_rng_state(state)
 
 
 @contextmanager

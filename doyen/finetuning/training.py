@@ -20,6 +20,7 @@ from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
+from doyen.finetuning.compiling import as_written, compile_layers, compiles
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
@@ -32,7 +33,7 @@ from doyen.finetuning.preparing import (
     require_extra,
     run_fingerprint,
 )
-from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps
+from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps, try_gradients
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import TransformersEngine
@@ -77,6 +78,7 @@ def finetune(
     folder = require_model(settings.model.name)
     prepared = prepare(folder, settings, train, validation, say, test)
     model = trained_model(folder, settings.finetune, prepared, say)
+    _compile(model, prepared, settings, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     if not resume:
         discard_checkpoint(work)
@@ -108,10 +110,19 @@ def finetune(
     return manifest
 
 
+def _compile(model: Any, prepared: Prepared, settings: Settings, say: Say) -> None:
+    """Compile the layers where that pays for a run of this length, trying them on the shortest example."""
+    tokens = round(settings.finetune.epochs * sum(len(e.ids) for e in prepared.train))
+    if compiles(settings.finetune, tokens, next(model.parameters()).device.type):
+        model.train()
+        compile_layers(model, lambda: try_gradients(model, min(prepared.train, key=lambda e: len(e.ids))), say)
+
+
 def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, Any]:
     """Return the manifest's entries about the trained model itself."""
     shown = prepared.validation[:_VALIDATION_LOSS_EXAMPLES]
-    loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
+    with as_written(model):
+        loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"trained_parameters": trained, "validation_loss": None if loss is None else round(loss, 4)}
 
