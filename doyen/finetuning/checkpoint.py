@@ -1,4 +1,4 @@
-"""A training run's state on disk, so that it goes on exactly where it stopped. One checkpoint, replaced atomically."""
+"""A training run's state on disk, so that it goes on exactly where it stopped. Replaced atomically."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.errors import GateError
+from doyen.finetuning.generations import keep_before, read_checkpoint
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ def save_checkpoint(folder: Path, state: RunState, model: Any, optimiser: Any, r
             )
             f.flush()
             os.fsync(f.fileno())
+        keep_before(folder / "checkpoint.pt")
         partial.replace(folder / "checkpoint.pt")
     finally:
         partial.unlink(missing_ok=True)
@@ -51,14 +53,14 @@ def load_checkpoint(folder: Path, fingerprint: str, model: Any, optimiser: Any) 
     """Put a saved run back into model and optimiser; None if there is none.
 
     Raises:
-        GateError: the examples, settings or model differ from those that the run began with.
+        GateError: the examples, settings or model differ from those that the run began with, or the file is damaged.
     """
     import torch
 
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(path)
     state = RunState(**saved["state"])
     if state.fingerprint != fingerprint:
         raise GateError(

@@ -34,8 +34,8 @@ class DivergenceWatch:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return cls(usual_rate, (json.loads(line)["loss"] for line in lines))
 
-    def see(self, loss: float, peak_rate: float) -> None:
-        """Take in the loss of a step, before its update.
+    def see(self, loss: float, norm: float, peak_rate: float) -> None:
+        """Take in a step's loss and the norm of its gradients, before its update: no weight becomes other than a number.
 
         Raises:
             GateError: the run diverges; the message names the rate, the hint a better one.
@@ -43,22 +43,20 @@ class DivergenceWatch:
         self._losses.append(loss)
         if not math.isfinite(loss):
             raise self._stopped("the loss is not a number any more", peak_rate)
+        if not math.isfinite(norm):
+            raise self._stopped("the gradients are not numbers any more", peak_rate)
         if len(self._losses) < BEGIN_STEPS + WINDOW_STEPS:
             return
         begin, now = fmean(self._losses[:BEGIN_STEPS]), median(self._losses[-WINDOW_STEPS:])
         if now > _FACTOR * begin + _NATS:
             raise self._stopped(f"the loss has risen from {begin:.2f} to {now:.2f}", peak_rate)
 
-    def see_norm(self, norm: float, peak_rate: float) -> None:
-        """Take in the norm of a step's gradients, before its update, so that no weight becomes something else than a number.
-
-        Raises:
-            GateError: the norm is not finite.
-        """
-        if not math.isfinite(norm):
-            raise self._stopped("the gradients are not numbers any more", peak_rate)
-
     def _stopped(self, what: str, rate: float) -> GateError:
+        if len(self._losses) == 1:
+            return GateError(
+                f"{what}, before anything was learned: the learning rate has no part in it",
+                hint="are the base model's weights sound? doyen models pull NAME fetches them again",
+            )
         better = better_rate(rate, self._usual_rate)
         return GateError(
             f"training diverges in step {len(self._losses)} with learning rate {rate:g}: {what}",

@@ -92,20 +92,12 @@ def _split(base: Path, adapter: Path, made: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     _as_it_is(base, adapter, made)
-    parts = _fused_parts(json.loads((base / "config.json").read_text(encoding="utf-8")))
+    parts = fused_parts(json.loads((base / "config.json").read_text(encoding="utf-8")))
     weights = load_file(str(made / "adapter_model.safetensors"))
     fused = [name for name in parts if any(f".{name}." in key for key in weights)]
     if not fused:
         raise UsageError(f"{adapter.name} adapts no fused module: there is nothing to split", hint="--format adapter")
-    split: dict[str, Any] = {}
-    for key, value in weights.items():
-        kind = next((name for name in fused if f".{name}." in key), None)
-        if kind is None:
-            split[key] = value
-            continue
-        names, rows = list(parts[kind]), list(parts[kind].values())
-        cut = [value] * len(names) if ".lora_A." in key else value.split(rows, dim=0)
-        split |= {key.replace(f".{kind}.", f".{n}."): v.clone().contiguous() for n, v in zip(names, cut, strict=True)}
+    split = split_weights(weights, {name: parts[name] for name in fused})
     save_file(split, str(made / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = json.loads((made / "adapter_config.json").read_text(encoding="utf-8"))
     targets = [part for name in config["target_modules"] for part in _split_name(name, parts)]
@@ -113,8 +105,24 @@ def _split(base: Path, adapter: Path, made: Path) -> None:
     (made / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def _fused_parts(config: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """Return Phi-3's fused linears: name → parts in order → their output rows."""
+def split_weights(weights: dict[str, Any], parts: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Return an adapter's tensors by name with those of fused modules cut; `parts` as of `fused_parts`."""
+    split: dict[str, Any] = {}
+    for key, value in weights.items():
+        kind = next((name for name in parts if f".{name}." in key), None)
+        if kind is None:
+            split[key] = value
+            continue
+        names, rows = list(parts[kind]), list(parts[kind].values())
+        cut = [value] * len(names) if ".lora_A." in key else value.split(rows, dim=0)
+        split |= {key.replace(f".{kind}.", f".{n}."): v.clone().contiguous() for n, v in zip(names, cut, strict=True)}
+    return split
+
+
+def fused_parts(config: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Return Phi-3's fused linears: name → parts in order → their output rows; none for a configuration unlike Phi's."""
+    if not {"num_attention_heads", "hidden_size", "intermediate_size"} <= config.keys():
+        return {}
     heads = int(config["num_attention_heads"])
     head = int(config.get("head_dim") or config["hidden_size"] // heads)
     keys = int(config.get("num_key_value_heads") or heads) * head

@@ -13,6 +13,7 @@ from doyen.errors import UsageError
 from doyen.examples.building import known_test_questions, load_examples
 from doyen.examples.importing import read_examples
 from doyen.finetuning.preparing import Say
+from doyen.finetuning.space import disk_full_said
 from doyen.finetuning.steps import Report
 from doyen.finetuning.training import finetune as train_adapter
 from doyen.finetuning.training import recalibrate as calibrate_again
@@ -38,6 +39,7 @@ def finetune(
     Raises:
         ConfigError: an override is unknown or wrong.
         ExamplesError, GateError, ModelError, UsageError, Interrupted: see `doyen.finetuning.training.finetune`.
+        DoyenError: the disk is full; the last checkpoint is kept.
     """
     folder = Path(expert)
     settings = load_settings(folder)
@@ -52,28 +54,29 @@ def finetune(
     train, validation = load_examples(folder) if examples is None else (read_examples(examples), [])
     name = name or next_name(folder, settings.finetune.method)
     run = folder / "adapters" / f".{name}.training"
-    return train_adapter(
-        folder,
-        settings,
-        train,
-        validation,
-        name=name,
-        test=known_test_questions(folder),
-        resume=resume,
-        replace=replace,
-        report=report,
-        say=say,
-        begun=lambda: write_atomic(
-            run / OPTIONS_FILE,
-            json.dumps(
-                {
-                    "overrides": given,
-                    "examples": str(examples.resolve()) if examples else None,
-                    "replace": replace,
-                }
+    with disk_full_said(run, f"doyen finetune --name {name}"):
+        return train_adapter(
+            folder,
+            settings,
+            train,
+            validation,
+            name=name,
+            test=known_test_questions(folder),
+            resume=resume,
+            replace=replace,
+            report=report,
+            say=say,
+            begun=lambda: write_atomic(
+                run / OPTIONS_FILE,
+                json.dumps(
+                    {
+                        "overrides": given,
+                        "examples": str(examples.resolve()) if examples else None,
+                        "replace": replace,
+                    }
+                ),
             ),
-        ),
-    )
+        )
 
 
 def recalibrate(

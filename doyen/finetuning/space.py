@@ -62,7 +62,9 @@ def require_space(work: Path, needed: Needed, say: Callable[[str], None]) -> dic
             hint="free space there; a smaller [finetune] rank, or lora instead of full, needs less",
         )
     if free - needed.made < needed.export:
-        say(f"warning: doyen export --format merged will need {needed.export / _GIB:.1f} GiB, here are {free / _GIB:.1f}")
+        say(
+            f"warning: doyen export --format merged will need {needed.export / _GIB:.1f} GiB, here are {free / _GIB:.1f}"
+        )
     sizes = {"needed": needed.training, "free": free, "export": needed.export}
     return {f"{name}_gib": round(size / _GIB, 3) for name, size in sizes.items()}
 

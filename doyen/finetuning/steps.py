@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import FinetuneSettings
-from doyen.errors import GateError, Interrupted
+from doyen.errors import Interrupted
 from doyen.finetuning.checkpoint import RunState, load_checkpoint, save_checkpoint
+from doyen.finetuning.compiling import as_written
 from doyen.finetuning.data import TokenisedExample, plan_steps
+from doyen.finetuning.divergence import DivergenceWatch
 from doyen.finetuning.loss import answer_loss, base_of
-from doyen.finetuning.methods import make_optimiser
+from doyen.finetuning.methods import LEARNING_RATE, make_optimiser
 from doyen.finetuning.preparing import Prepared, Say
+from doyen.finetuning.rehearsal import rehearse
 from doyen.models.engine import rope_switch, working_dtype
 
 CHECKPOINT_EVERY_S = 60.0
@@ -71,11 +74,12 @@ def train_steps(
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser(model, settings)
     model.train()
-    _dry_run(model, prepared.train, steps, say)
+    _dry_run(model, optimiser, prepared, steps, settings, work, say)
     state = load_checkpoint(work, fingerprint, model, optimiser) or RunState(fingerprint)
     if state.step:
         say(f"going on after step {state.step} of {len(steps)}")
     _trim_history(work, state.step)
+    watch = DivergenceWatch.of_run(work, LEARNING_RATE[settings.method])
     saved = begun = time.perf_counter()
     earlier, tokens_before = state.seconds, state.tokens
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
@@ -83,8 +87,9 @@ def train_steps(
         for number in range(state.step, len(steps)):
             rate = learning_rate(number, len(steps), settings.learning_rate)
             loss, tokens = _gradients(model, prepared.train, steps[number])
+            watch.see(loss, _clip(trainable), settings.learning_rate)
             whole = False
-            _update(optimiser, trainable, rate)
+            _update(optimiser, rate)
             now = time.perf_counter()
             state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
             state.seconds = earlier + now - begun
@@ -126,39 +131,60 @@ def _gradients(model: Any, examples: Sequence[TokenisedExample], groups: Sequenc
             loss, _ = answer_loss(model, [examples[i] for i in group])
         (loss / count).backward()
         total += float(loss.detach())
-    if not math.isfinite(total):
-        raise GateError("the loss is not a number any more", hint="lower [finetune] learning_rate")
     return total / count, sum(len(examples[i].ids) for group in groups for i in group)
 
 
-def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
-    """Let the optimiser take one step with the gradients, clipped to norm 1."""
+def _clip(trainable: list[Any]) -> float:
+    """Clip the gradients to norm 1 and return their norm before."""
     import torch
 
-    torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def _update(optimiser: Any, rate: float) -> None:
+    """Let the optimiser take one step with the gradients."""
     for parameters in optimiser.param_groups:
         parameters["lr"] = rate
     optimiser.step()
 
 
 def _dry_run(
-    model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say
+    model: Any,
+    optimiser: Any,
+    prepared: Prepared,
+    steps: Sequence[Sequence[Sequence[int]]],
+    settings: FinetuneSettings,
+    work: Path,
+    say: Say,
 ) -> None:
-    """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
+    """Do once what the run will do, with its largest micro-batch, so that memory runs out now or not at all."""
+    examples = prepared.train
     largest = max(
         (group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g)
     )
-    try:
-        try_gradients(model, *(examples[i] for i in largest))
-    except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-            raise
-        raise GateError(
-            f"the largest micro-batch does not fit into memory: {error}",
-            hint="lower [finetune] micro_batch_tokens or max_tokens",
-        ) from error
+    rehearse(
+        model,
+        optimiser,
+        lambda: try_gradients(model, *(examples[i] for i in largest)),
+        lambda batch: _loss_without_gradients(model, batch),
+        prepared.validation,
+        settings.micro_batch_tokens,
+        work,
+    )
     width = max(len(examples[i].ids) for i in largest)
-    say(f"dry run of the largest micro-batch ({len(largest)} × {width} tokens): {peak_memory_gib():.1f} GiB at most")
+    peak = peak_memory_gib()
+    prepared.gates["memory"] = {"rows": len(largest), "width": width, "peak_gib": round(peak, 2)}
+    say(
+        f"dry run of the largest micro-batch ({len(largest)} × {width} tokens), evaluation and save: {peak:.1f} GiB at most"
+    )
+
+
+def _loss_without_gradients(model: Any, examples: Sequence[TokenisedExample]) -> None:
+    import torch
+
+    with torch.inference_mode(), _mixed_precision(model), as_written(model):
+        answer_loss(model, examples)
 
 
 def try_gradients(model: Any, *examples: TokenisedExample) -> None:

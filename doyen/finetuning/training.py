@@ -22,6 +22,7 @@ from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_o
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
 from doyen.finetuning.compiling import as_written, compile_layers, compiles
 from doyen.finetuning.gates import require_effect
+from doyen.finetuning.generations import generations
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
 from doyen.finetuning.preparing import (
@@ -33,6 +34,8 @@ from doyen.finetuning.preparing import (
     require_extra,
     run_fingerprint,
 )
+from doyen.finetuning.smoke import require_exportable
+from doyen.finetuning.space import needed_space, require_space
 from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps, try_gradients
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
@@ -78,6 +81,8 @@ def finetune(
     folder = require_model(settings.model.name)
     prepared = prepare(folder, settings, train, validation, say, test)
     model = trained_model(folder, settings.finetune, prepared, say)
+    prepared.gates["space"] = require_space(work, needed_space(model, generations), say)
+    prepared.gates["export"] = require_exportable(model, folder, settings.finetune, work.parent, say)
     _compile(model, prepared, settings, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     if not resume:

@@ -23,7 +23,11 @@ def example(question, answer, question_id=None):
 def test_what_is_left_out_is_counted_and_said():
     said = []
     train = [example(f"How long is quay {i}?", f"{i} m") for i in range(20)]
-    train += [train[0], example("How much can the Tamsin crane lift?", "12 tonnes"), example("Who is Marisk now?", "a boat")]
+    train += [
+        train[0],
+        example("How much can the Tamsin crane lift?", "12 tonnes"),
+        example("Who is Marisk now?", "a boat"),
+    ]
     held = [example("How much does the Tamsin crane lift?", "12 tonnes [1]")]
     test = [Question("t", "Who is marisk now", ("the pilot boat",))]
     found = screen(train, held, test, said.append)
@@ -76,7 +80,9 @@ def test_examples_beyond_the_context_are_left_out_with_their_numbers(phi, exampl
     assert (gate["limit"], gate["left_out"], gate["tokens_left_out"]) == (lengths[4], 3, sum(lengths[5:]))
     assert gate["longest"] == lengths[:2:-1] and found.summary["left_out"] == {f"longer than {lengths[4]} tokens": 3}
     assert any(f"the longest have {lengths[-1]}, {lengths[-2]}" in s for s in said)
-    with pytest.raises(GateError, match=f"5 of 8 examples are longer than {lengths[2]} tokens.*{lengths[-1]}") as caught:
+    with pytest.raises(
+        GateError, match=f"5 of 8 examples are longer than {lengths[2]} tokens.*{lengths[-1]}"
+    ) as caught:
         prepared(phi, settings_of(phi, max_tokens=lengths[2]), examples)
     assert f"max_tokens = {lengths[-1]}" in caught.value.hint
 
