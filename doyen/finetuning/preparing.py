@@ -21,7 +21,14 @@ from doyen.errors import ModelError
 from doyen.finetuning.data import TokenisedExample, tokenise
 from doyen.finetuning.gates import require_end_of_turn, require_length, require_supervision
 from doyen.finetuning.screening import screen
-from doyen.models.engine import FINETUNE_EXTRA, context_length, load_tokenizer, stop_token_ids, template_hash
+from doyen.models.engine import (
+    FINETUNE_EXTRA,
+    context_length,
+    golden_tokens,
+    load_tokenizer,
+    stop_token_ids,
+    template_hash,
+)
 from doyen.prompts import question_of, shows_summaries
 from doyen.records import Example, Question
 
@@ -42,6 +49,7 @@ class Prepared:
     summary: dict[str, Any]
     targets: list[str]
     initial: dict[str, Any] = field(default_factory=dict)
+    golden_tokens: list[int] = field(default_factory=list)
 
 
 def require_extra(method: str) -> None:
@@ -107,7 +115,8 @@ def prepare(
     }
     if any(shows_summaries(e.messages) for e in train):
         summary["document_summaries"] = True
-    return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [])
+    golden = golden_tokens(tokenizer)
+    return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [], golden_tokens=golden)
 
 
 def examples_hash(examples: Sequence[Example]) -> str:

@@ -41,6 +41,7 @@ from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import TransformersEngine
 from doyen.models.fetching import require_model
+from doyen.models.fitting import weights_fingerprint
 from doyen.records import Example, Question
 
 _VALIDATION_LOSS_EXAMPLES = 64
@@ -236,6 +237,8 @@ def _manifest(
         train_loss=round(state.last_loss, 4),
         gates={**prepared.gates, "effect": effect},
         versions=_versions(),
+        weights_fingerprint=weights_fingerprint(folder),
+        golden_tokens=prepared.golden_tokens,
         **result,
     )
 

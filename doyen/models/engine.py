@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from doyen.errors import EngineError, ModelError
+from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens, require_shapes
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
@@ -164,6 +165,20 @@ def template_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
+def golden_tokens(tokenizer: Any) -> list[int]:
+    """Return the token ids of a fixed conversation, and of its first turn as a prompt, parted by -1.
+
+    It has passages, numbers, several scripts and white space, so that a changed tokenizer shows, not only a changed template.
+    A template that takes no system message or several turns gets one turn without it.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return [*render(tokenizer, GOLDEN, prompt=False), -1, *render(tokenizer, GOLDEN[:2])]
+    except TemplateError:
+        return [*render(tokenizer, GOLDEN[1:3], prompt=False), -1, *render(tokenizer, GOLDEN[1:2])]
+
+
 def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     """Return every token that ends a turn: the tokenizer's, the generation configuration's and the usual turn marks."""
     ids = {tokenizer.eos_token_id}
@@ -264,6 +279,7 @@ class TransformersEngine:
             return self._adapters[folder]
         self._check_adapter(folder)
         model = self._load()
+        require_shapes(folder, model.get_base_model() if self._adapters else model)
         from peft import PeftModel
 
         name = f"adapter{len(self._adapters)}"
@@ -281,19 +297,13 @@ class TransformersEngine:
         path = folder / "manifest.json"
         if not path.exists():
             return
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()[:16]
-        if manifest.get("model_fingerprint", config) != config:
-            raise EngineError(
-                f"adapter {folder.name} was trained for another model ({manifest.get('model')}) than {self.name}",
-                hint="set [model] name back, or doyen finetune again",
-            )
-        trained_with = manifest.get("template_hash")
-        if trained_with and trained_with != self.template_hash():
-            raise EngineError(
-                f"adapter {folder.name} was trained with another chat template ({trained_with}) than {self.name} has now ({self.template_hash()})",
-                hint="doyen finetune again, or put the model's tokenizer back",
-            )
+        try:
+            manifest = {"name": folder.name} | json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise EngineError(f"the manifest in {folder} is broken: {error}", hint="doyen finetune again") from error
+        require_same_base(manifest, self.folder, folder.name, self.name)
+        names = self.tokenizer.convert_ids_to_tokens
+        require_same_tokens(manifest, golden_tokens(self.tokenizer), self.template_hash(), names, self.name)
 
     # ---- the interface
 
