@@ -19,8 +19,8 @@ _FACTOR, _NATS = 1.5, 1.0
 class DivergenceWatch:
     """Stops a run whose loss is no number any more, or has risen far above its beginning.
 
-    The median of the last WINDOW_STEPS losses is compared with the mean of the first BEGIN_STEPS: it may be _FACTOR times
-    as high and _NATS more.
+    The median of the last WINDOW_STEPS losses is compared with the mean of the first BEGIN_STEPS (at most _FACTOR times the
+    first): it may be _FACTOR times as high and _NATS more.
     """
 
     def __init__(self, usual_rate: float, losses: Iterable[float] = ()) -> None:
@@ -47,7 +47,9 @@ class DivergenceWatch:
             raise self._stopped("the gradients are not numbers any more", peak_rate)
         if len(self._losses) < BEGIN_STEPS + WINDOW_STEPS:
             return
-        begin, now = fmean(self._losses[:BEGIN_STEPS]), median(self._losses[-WINDOW_STEPS:])
+        # Where the first steps diverge already, the first loss alone tells where the run began.
+        begin = min(fmean(self._losses[:BEGIN_STEPS]), _FACTOR * self._losses[0])
+        now = median(self._losses[-WINDOW_STEPS:])
         if now > _FACTOR * begin + _NATS:
             raise self._stopped(f"the loss has risen from {begin:.2f} to {now:.2f}", peak_rate)
 

@@ -115,7 +115,10 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} holds no usable tokenizer: {error}") from error
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer in {folder} has no chat template", hint="use an instruct model (doyen models)")
+        raise ModelError(
+            f"the tokenizer in {folder} has no chat template: this is a base model, which knows no turns",
+            hint="use its instruct version (doyen models lists some), or put that one's chat_template.jinja into the folder",
+        )
     return tokenizer
 
 
