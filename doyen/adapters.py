@@ -43,6 +43,7 @@ class AdapterManifest:
     refusal_threshold: float | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
