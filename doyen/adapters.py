@@ -44,6 +44,7 @@ class AdapterManifest:
     refusal_threshold: float | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     weights_fingerprint: str = ""
     golden_tokens: list[int] = field(default_factory=list)
