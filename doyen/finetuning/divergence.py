@@ -28,11 +28,11 @@ class DivergenceWatch:
         self._losses = list(losses)
 
     @classmethod
-    def of_run(cls, work: Path, usual_rate: float) -> DivergenceWatch:
-        """Begin with the losses that a resumed run has in its `history.jsonl`."""
+    def of_run(cls, work: Path, usual_rate: float, steps: int) -> DivergenceWatch:
+        """Begin with the losses of the `steps` steps that a resumed run has in its `history.jsonl`."""
         path = work / "history.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return cls(usual_rate, (json.loads(line)["loss"] for line in lines))
+        return cls(usual_rate, (json.loads(line)["loss"] for line in lines[:steps]))
 
     def see(self, loss: float, norm: float, peak_rate: float) -> None:
         """Take in a step's loss and the norm of its gradients, before its update: no weight becomes other than a number.

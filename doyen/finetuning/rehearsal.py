@@ -16,8 +16,6 @@ from doyen.errors import GateError
 from doyen.finetuning.checkpoint import RunState, save_checkpoint
 from doyen.finetuning.data import TokenisedExample, micro_batches
 
-FOLDER = "rehearsal"
-
 
 def rehearse(
     model: Any,
@@ -26,7 +24,7 @@ def rehearse(
     evaluate: Callable[[Sequence[TokenisedExample]], Any],
     held_out: Sequence[TokenisedExample],
     micro_batch_tokens: int,
-    work: Path,
+    save: Callable[[], Any],
 ) -> None:
     """Hold all that a run holds at once: the optimiser's state, the largest micro-batch's gradients, an evaluation, a save.
 
@@ -37,7 +35,7 @@ def rehearse(
         evaluate: computes the loss of a held-out batch.
         held_out: validation examples; the largest batch of them is tried.
         micro_batch_tokens: padded tokens of a batch.
-        work: the run's folder; the file written there is removed.
+        save: writes a checkpoint, and removes it.
 
     Raises:
         GateError: memory runs out, and in what.
@@ -58,12 +56,19 @@ def rehearse(
             evaluate([held_out[i] for i in largest])
             model.train()
     with _memory("saving a checkpoint", "lower [finetune] rank; --method lora instead of full"):
-        try:
-            save_checkpoint(work / FOLDER, RunState(""), model, optimiser, random)
-        finally:
-            shutil.rmtree(work / FOLDER, ignore_errors=True)
+        save()
     _forget_step(optimiser)
     torch.set_rng_state(random)
+
+
+def try_save(folder: Path, model: Any, optimiser: Any) -> None:
+    """Write a checkpoint into a folder and remove it."""
+    import torch
+
+    try:
+        save_checkpoint(folder, RunState(""), model, optimiser, torch.get_rng_state())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_state(optimiser: Any, trained: Sequence[Any]) -> None:

@@ -27,7 +27,7 @@ from doyen.finetuning.divergence import DivergenceWatch
 from doyen.finetuning.loss import answer_loss, base_of
 from doyen.finetuning.methods import LEARNING_RATE, make_optimiser
 from doyen.finetuning.preparing import Prepared, Say
-from doyen.finetuning.rehearsal import rehearse
+from doyen.finetuning.rehearsal import rehearse, try_save
 from doyen.models.engine import rope_switch, working_dtype
 
 CHECKPOINT_EVERY_S = 60.0
@@ -79,7 +79,7 @@ def train_steps(
     if state.step:
         say(f"going on after step {state.step} of {len(steps)}")
     _trim_history(work, state.step)
-    watch = DivergenceWatch.of_run(work, LEARNING_RATE[settings.method])
+    watch = DivergenceWatch.of_run(work, LEARNING_RATE[settings.method], state.step)
     saved = begun = time.perf_counter()
     earlier, tokens_before = state.seconds, state.tokens
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
@@ -170,7 +170,7 @@ def _dry_run(
         lambda batch: _loss_without_gradients(model, batch),
         prepared.validation,
         settings.micro_batch_tokens,
-        work,
+        lambda: try_save(work / "rehearsal", model, optimiser),
     )
     width = max(len(examples[i].ids) for i in largest)
     peak = peak_memory_gib()

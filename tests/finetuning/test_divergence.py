@@ -58,9 +58,9 @@ def test_a_better_rate():
 
 
 def test_a_resumed_run_remembers_its_beginning(tmp_path):
-    lines = [json.dumps({"loss": 2.0})] * 8
+    lines = [json.dumps({"loss": 2.0})] * 8 + [json.dumps({"loss": 0.1})] * 9  # these will be run again
     (tmp_path / "history.jsonl").write_text("\n".join(lines) + "\n")
-    watch = DivergenceWatch.of_run(tmp_path, 5e-4)
+    watch = DivergenceWatch.of_run(tmp_path, 5e-4, 8)
     with pytest.raises(GateError, match="risen from 2.00"):
         for _ in range(8):
             watch.see(9.0, 1.0, 0.01)

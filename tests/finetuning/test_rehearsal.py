@@ -5,7 +5,7 @@ import torch
 
 from doyen.errors import GateError
 from doyen.finetuning.data import TokenisedExample
-from doyen.finetuning.rehearsal import FOLDER, rehearse
+from doyen.finetuning.rehearsal import rehearse, try_save
 from doyen.finetuning.training import finetune
 
 
@@ -38,18 +38,22 @@ def test_the_training_after_it_is_that_without_it_bit_for_bit(tmp_path):
     before = [p.detach().clone() for p in model.parameters()]
     random = torch.get_rng_state()
     evaluated = []
-    rehearse(model, optimiser, lambda: torch.rand(3), evaluated.append, rows(5, 90, 70, 9), 256, tmp_path / "run")
+
+    def save():
+        try_save(tmp_path / "run", model, optimiser)
+
+    rehearse(model, optimiser, lambda: torch.rand(3), evaluated.append, rows(5, 90, 70, 9), 256, save)
     assert torch.equal(torch.get_rng_state(), random) and model.training
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert [[len(e.ids) for e in batch] for batch in evaluated] == [[90, 70]]
-    assert not (tmp_path / "run" / FOLDER).exists() and optimiser.param_groups[0]["lr"] == 0.1
+    assert not (tmp_path / "run").exists() and optimiser.param_groups[0]["lr"] == 0.1
     assert all(torch.equal(a, b) for a, b in zip(plain, steps_of(model, optimiser), strict=True))
 
 
 def test_the_optimisers_state_is_there_while_the_rest_is_tried(tmp_path):
     model, optimiser = layer_and_optimiser()
     held = []
-    rehearse(model, optimiser, lambda: held.append(len(optimiser.state)), lambda _: None, [], 256, tmp_path)
+    rehearse(model, optimiser, lambda: held.append(len(optimiser.state)), lambda _: None, [], 256, lambda: None)
     assert held == [4]
 
 
@@ -73,8 +77,9 @@ class Unsaveable(torch.optim.AdamW):
 )
 def test_each_part_says_that_it_runs_out_of_memory(optimiser, gradients, evaluate, what, tmp_path):
     model, _ = layer_and_optimiser()
+    made = optimiser(model.parameters())
     with pytest.raises(GateError, match=f"{what} into memory") as caught:
-        rehearse(model, optimiser(model.parameters()), gradients, evaluate, rows(5), 256, tmp_path)
+        rehearse(model, made, gradients, evaluate, rows(5), 256, lambda: try_save(tmp_path / "run", model, made))
     assert "lower [finetune]" in caught.value.hint and not list(tmp_path.iterdir())
 
 
@@ -83,7 +88,7 @@ def test_other_faults_are_not_taken_for_it(tmp_path):
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        rehearse(*layer_and_optimiser(), broken, lambda _: None, [], 256, tmp_path)
+        rehearse(*layer_and_optimiser(), broken, lambda _: None, [], 256, lambda: None)
 
 
 def test_a_run_says_what_it_tried(phi, examples, validation, settings_of, tmp_path):
