@@ -58,8 +58,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             file.replace(path)
         return found
     said = str(broken).strip().splitlines()[0][:200] if broken and str(broken).strip() else type(broken).__name__
-    name = path.parent.name[1:].removesuffix(".training")
+    runs = [p.name[1:].removesuffix(".training") for p in path.parents if p.name.endswith(".training")]
     raise GateError(
         f"the checkpoint {path} is damaged ({said}), and there is no sound one before it",
-        hint=f"doyen finetune --name {name} without --resume starts anew",
+        hint=f"doyen finetune --name {runs[0] if runs else 'NAME'} without --resume starts anew",
     ) from broken

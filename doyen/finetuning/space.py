@@ -77,7 +77,7 @@ def disk_full_said(work: Path, command: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, DoyenError) or not is_disk_full(error):
             raise
-        kept = any(work.glob("checkpoint*.pt"))
+        kept = any(work.rglob("checkpoint*.pt"))
         raise DoyenError(
             f"no space left on the disk of {work.parent}; "
             + ("the last checkpoint is kept" if kept else "there is no checkpoint yet"),
