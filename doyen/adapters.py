@@ -44,6 +44,7 @@ class AdapterManifest:
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    processes: int = 1
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the adapter's folder."""

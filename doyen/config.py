@@ -187,6 +187,11 @@ class FinetuneSettings:
     gradient_checkpointing: bool = setting(
         False, "Keep the layers' inputs only and compute the rest again: a fraction of the memory, a third more time."
     )
+    shard: bool = setting(
+        False,
+        "Of several processes, each holds a part of the weights (FSDP) instead of all; for lora and full, where one device "
+        "is too small.",
+    )
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
         0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from doyen.finetuning.data import TokenisedExample, micro_batches, pad
@@ -21,12 +22,23 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, 
     """
     import torch
 
+    logits, targets = supervised_logits(model, examples)
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
+
+
+def supervised_logits(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, Any]:
+    """Return the logits `(supervised, vocabulary)` that foretell the supervised tokens, row by row, and these tokens."""
     inner = base_of(model)
     device = next(inner.parameters()).device
     ids, mask, positions, targets = pad(examples, device, rope_switch(inner.config))
+    compute = getattr(inner, "sharded_logits", None) or partial(logits_at, inner)
+    return compute(ids, mask, positions), targets
+
+
+def logits_at(inner: Any, ids: Any, mask: Any, positions: Any) -> Any:
+    """Return the logits `(n, vocabulary)` of a causal model at the flat `positions (n,)` of padded rows."""
     hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[positions])
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
+    return inner.get_output_embeddings()(hidden.flatten(0, 1)[positions])
 
 
 def mean_loss(model: Any, examples: Sequence[TokenisedExample], micro_batch_tokens: int) -> float | None:

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,17 @@ from doyen.finetuning.checkpoint import RunState, load_checkpoint, save_checkpoi
 from doyen.finetuning.data import TokenisedExample, plan_steps
 from doyen.finetuning.loss import answer_loss, base_of
 from doyen.finetuning.methods import make_optimiser
+from doyen.finetuning.parallel import Group
 from doyen.finetuning.preparing import Prepared, Say
 from doyen.models.engine import rope_switch, working_dtype
 
 CHECKPOINT_EVERY_S = 60.0
 WARMUP_SHARE = 0.06
 FINAL_RATE = 0.1
+_APART = (
+    "the processes have other examples, settings, models or checkpoints than each other",
+    "the same expert's folder, on a shared disk, and the same model on every machine",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,79 +61,105 @@ def train_steps(
     report: Report | None,
     say: Say,
     checkpoint_every_s: float,
+    group: Group | None = None,
 ) -> RunState:
-    """Run the steps of the optimiser, from the last checkpoint if there is one; Ctrl-C keeps one and raises Interrupted."""
+    """Run the steps of the optimiser, from the last checkpoint if there is one; Ctrl-C keeps one and raises Interrupted.
+
+    Of several processes each computes its share of every step, and all take the same step.
+    """
     import torch
 
+    group = group or Group()
+    switch = rope_switch(base_of(model).config)
     steps = plan_steps(
         prepared.train,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         micro_batch_tokens=settings.micro_batch_tokens,
         seed=settings.seed,
-        switch=rope_switch(base_of(model).config),
+        switch=switch,
     )
+    shares = group.share(prepared.train, steps, settings.micro_batch_tokens, switch)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser(model, settings)
     model.train()
-    _dry_run(model, prepared.train, steps, say)
-    state = load_checkpoint(work, fingerprint, model, optimiser) or RunState(fingerprint)
+    _dry_run(model, prepared.train, shares, say, group)
+    state = load_checkpoint(work, fingerprint, model, optimiser, group) or RunState(fingerprint, processes=group.size)
     if state.step:
         say(f"going on after step {state.step} of {len(steps)}")
-    _trim_history(work, state.step)
+    group.require_same((fingerprint, state.step), *_APART)
+    if group.main:
+        _trim_history(work, state.step)
     saved = begun = time.perf_counter()
     earlier, tokens_before = state.seconds, state.tokens
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
         for number in range(state.step, len(steps)):
             rate = learning_rate(number, len(steps), settings.learning_rate)
-            loss, tokens = _gradients(model, prepared.train, steps[number])
+            loss, tokens = _gradients(model, prepared.train, steps[number], shares[number], group)
+            group.add_gradients(trainable)
             whole = False
             _update(optimiser, trainable, rate)
             now = time.perf_counter()
             state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
             state.seconds = earlier + now - begun
             pace = (state.tokens - tokens_before) / (now - begun)
-            left = (
-                sum(len(prepared.train[i].ids) for step in steps[number + 1 :] for group in step for i in group) / pace
-            )
+            left = sum(len(prepared.train[i].ids) for step in steps[number + 1 :] for part in step for i in part) / pace
             line = TrainingProgress(state.step, len(steps), loss, rate, pace, left)
-            _append(work / "history.jsonl", dataclasses.asdict(line))
+            if group.main:
+                _append(work / "history.jsonl", dataclasses.asdict(line))
             random, whole = torch.get_rng_state(), True
             if report:
                 report(line)
-            if now - saved > checkpoint_every_s:
-                save_checkpoint(work, state, model, optimiser, random)
+            stop, save = group.decide(save=now - saved > checkpoint_every_s)
+            if stop or save:
+                save_checkpoint(work, state, model, optimiser, random, group)
                 saved = time.perf_counter()
+            if stop:
+                raise _interrupted(work, state.step, len(steps), group.size)
     except KeyboardInterrupt:
-        if whole and state.step:
+        if whole and state.step and group.size == 1:
             save_checkpoint(work, state, model, optimiser, random)
-        raise _interrupted(work, state.step, len(steps)) from None
-    save_checkpoint(work, state, model, optimiser, random)
+        raise _interrupted(work, state.step, len(steps), group.size) from None
+    save_checkpoint(work, state, model, optimiser, random, group)
     model.eval()
     return state
 
 
-def _interrupted(work: Path, step: int, steps: int) -> Interrupted:
+def _interrupted(work: Path, step: int, steps: int, processes: int) -> Interrupted:
     command = f"doyen finetune --name {work.name[1:].removesuffix('.training')}"
+    command += f" --processes {processes}" if processes > 1 else ""
     if (work / "checkpoint.pt").exists():
         return Interrupted(f"stopped in step {step + 1} of {steps}; a checkpoint is kept", hint=f"{command} --resume")
     return Interrupted(f"stopped in the first of {steps} steps; there is nothing to keep yet", hint=command)
 
 
-def _gradients(model: Any, examples: Sequence[TokenisedExample], groups: Sequence[Sequence[int]]) -> tuple[float, int]:
-    """Compute one step's gradients; return the mean loss a supervised token and the number of tokens read."""
+def _gradients(
+    model: Any,
+    examples: Sequence[TokenisedExample],
+    step: Sequence[Sequence[int]],
+    share: Sequence[Sequence[int]],
+    group: Group,
+) -> tuple[float, int]:
+    """Compute this process's `share` of a step's gradients.
+
+    Returns the mean loss a supervised token and the number of tokens read, both of the whole step.
+    """
     model.zero_grad(set_to_none=True)
-    count = sum(examples[i].supervised for group in groups for i in group)
-    total = 0.0
-    for group in groups:
+    count = sum(examples[i].supervised for part in step for i in part)
+    own = 0.0
+    for part in share:
+        if not part and not group.sharded:
+            continue
         with _mixed_precision(model):
-            loss, _ = answer_loss(model, [examples[i] for i in group])
-        (loss / count).backward()
-        total += float(loss.detach())
+            loss, _ = answer_loss(model, [examples[i] for i in part or step[0][:1]])
+        # Sharded, every process must compute when one does: an empty part counts nothing.
+        (loss * (group.scale / count if part else 0.0)).backward()
+        own += float(loss.detach()) if part else 0.0
+    total = group.total(own)
     if not math.isfinite(total):
         raise GateError("the loss is not a number any more", hint="lower [finetune] learning_rate")
-    return total / count, sum(len(examples[i].ids) for group in groups for i in group)
+    return total / count, sum(len(examples[i].ids) for part in step for i in part)
 
 
 def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
@@ -142,26 +173,32 @@ def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
 
 
 def _dry_run(
-    model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say
+    model: Any,
+    examples: Sequence[TokenisedExample],
+    steps: Sequence[Sequence[Sequence[int]]],
+    say: Say,
+    group: Group,
 ) -> None:
     """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
     import torch
 
     largest = max(
-        (group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g)
-    )
+        (part for step in steps for part in step),
+        key=lambda part: len(part) * max((len(examples[i].ids) for i in part), default=0),
+    ) or [0]
     state = torch.get_rng_state()
-    try:
-        with _mixed_precision(model):
-            loss, _ = answer_loss(model, [examples[i] for i in largest])
-        loss.backward()
-    except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-            raise
-        raise GateError(
-            f"the largest micro-batch does not fit into memory: {error}",
-            hint="lower [finetune] micro_batch_tokens or max_tokens",
-        ) from error
+    with nullcontext() if group.sharded else group.together():
+        try:
+            with _mixed_precision(model):
+                loss, _ = answer_loss(model, [examples[i] for i in largest])
+            loss.backward()
+        except (RuntimeError, MemoryError) as error:
+            if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+                raise
+            raise GateError(
+                f"the largest micro-batch does not fit into memory: {error}",
+                hint="lower [finetune] micro_batch_tokens or max_tokens",
+            ) from error
     model.zero_grad(set_to_none=True)
     torch.set_rng_state(state)
     width = max(len(examples[i].ids) for i in largest)

@@ -23,6 +23,8 @@ from doyen.finetuning.checkpoint import RunState, discard_checkpoint
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
+from doyen.finetuning.parallel import Group
+from doyen.finetuning.parity import spread
 from doyen.finetuning.preparing import (
     Prepared,
     Say,
@@ -32,6 +34,7 @@ from doyen.finetuning.preparing import (
     require_extra,
     run_fingerprint,
 )
+from doyen.finetuning.sharding import require_shardable, whole_weights
 from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
@@ -55,6 +58,7 @@ def finetune(
     say: Say | None = None,
     begun: Callable[[], None] | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    group: Group | None = None,
 ) -> AdapterManifest:
     """Train an adapter and put it into `adapters/<name>/`.
 
@@ -62,29 +66,43 @@ def finetune(
     ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
     `checkpoint_every_s` and one step before. `begun` is called when the gates before training are passed.
 
+    Of a `group` of several processes all call it with the same arguments; the main one reports, writes, and checks and
+    calibrates the result while the others wait.
+
     Raises:
         GateError: the run would learn nothing, or what was learned is not there where it is served.
         UsageError: the name is taken, or there is nothing to resume.
         ModelError: the model is not here, or the extra is not installed.
+        ProcessError: another process of the group is gone.
     """
-    say = say or (lambda _: None)
+    group = group or Group()
+    say, report = (say or _silent, report) if group.main else (_silent, None)
     final, work = expert / "adapters" / name, expert / "adapters" / f".{name}.training"
     _check_name(name, final, work, resume=resume, replace=replace)
     settings = dataclasses.replace(settings, finetune=resolved(settings.finetune))
     require_extra(settings.finetune.method)
+    require_shardable(settings.finetune.method, settings.finetune.shard, group.size)
     folder = require_model(settings.model.name)
     prepared = prepare(folder, settings, train, validation, say)
     model = trained_model(folder, settings.finetune, prepared, say)
+    spread(model, prepared, settings.finetune, group, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
-    if not resume:
+    if not resume and group.main:
         discard_checkpoint(work)
         if begun:
             begun()
-    state = train_steps(model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s)
+    group.wait()
+    with group.deferring_signals():
+        state = train_steps(
+            model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s, group
+        )
     try:
-        made = _export(model, work, folder, prepared)
+        made = _export(model, work, folder, prepared, group)
         result = _measured(model, prepared, settings)
         del model
+        if not group.main:
+            group.wait()
+            return read_adapter(final)
         engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
         most = most_of_each(_seen(prepared, settings), settings.finetune.false_refusals)
         result |= _as_served(engine, made, settings, train, validation, most, say)
@@ -102,7 +120,12 @@ def finetune(
     shutil.rmtree(final, ignore_errors=True)
     made.replace(final)
     discard_checkpoint(work)
+    group.wait()
     return manifest
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, Any]:
@@ -118,11 +141,14 @@ def _seen(prepared: Prepared, settings: Settings) -> int:
     return math.ceil(len(prepared.train) * min(1.0, settings.finetune.epochs))
 
 
-def _export(model: Any, work: Path, base: Path, prepared: Prepared) -> Path:
+def _export(model: Any, work: Path, base: Path, prepared: Prepared, group: Group) -> Path:
     """Save the adapter (or whole model) and its training curve into a folder of the run."""
     made = work / "adapter"
+    weights = whole_weights(model) if group.sharded else None
+    if not group.main:
+        return made
     shutil.rmtree(made, ignore_errors=True)
-    save_trained(model, made, base, prepared)
+    save_trained(model, made, base, prepared, weights)
     shutil.copyfile(work / "history.jsonl", made / "history.jsonl")
     return made
 
@@ -217,6 +243,7 @@ def _manifest(
         train_loss=round(state.last_loss, 4),
         gates={**prepared.gates, "effect": effect},
         versions=_versions(),
+        processes=state.processes,
         **result,
     )
 
