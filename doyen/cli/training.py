@@ -9,6 +9,8 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.errors import UsageError
+from doyen.finetuning.parallel import is_main
+from doyen.finetuning.parallel import processes as processes_here
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +52,18 @@ def finetune(
     undo: Annotated[
         bool, typer.Option("--undo", help="Go back to the embedder or reranker from before the training.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes on this machine that train together, one a GPU (torchrun -m doyen finetune: on several).",
+            show_default=False,
+        ),
+    ] = None,
+    shard: Annotated[
+        bool | None,
+        typer.Option("--shard/--no-shard", help="Divide the weights among the processes (FSDP).", show_default=False),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an adapter of the same name.")] = False,
     expert: ExpertOption = None,
@@ -57,12 +71,14 @@ def finetune(
 ) -> None:
     """Train an adapter on the examples; or the embedder or a reranker on the documents."""
     folder = expert_folder(expert)
-    settings = {"method": method, "lora_variants": lora_variants, "epochs": epochs, "rank": rank}
-    settings |= {"target_modules": target_modules}
+    if processes_here() > 1 and (target != "model" or recalibrate):
+        raise UsageError("torchrun is for training adapters", hint="the same command without torchrun")
+    settings: dict[str, Any] = {"method": method, "lora_variants": lora_variants, "epochs": epochs, "rank": rank}
+    settings |= {"target_modules": target_modules, "shard": shard}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
         own = {"examples": examples, "false_refusals": false_refusals}
-        own |= {"recalibrate": recalibrate or None, "replace": replace or None}
+        own |= {"recalibrate": recalibrate or None, "replace": replace or None, "processes": processes}
         _refuse(target, [*settings, *(option for option, value in own.items() if value is not None)])
         _retriever(target, folder, name, learning_rate, undo=undo, resume=resume, json_=json_)
     elif undo:
@@ -71,7 +87,8 @@ def finetune(
         _recalibrate(folder, name, false_refusals, json_)
     else:
         settings |= {"learning_rate": learning_rate, "false_refusals": false_refusals}
-        _adapter(folder, json_, name=name, examples=examples, resume=resume, replace=replace, **settings)
+        settings |= {"name": name, "examples": examples, "resume": resume, "replace": replace}
+        _adapter(folder, json_, processes=processes, **settings)
 
 
 def _recalibrate(expert: Path, name: str | None, false_refusals: float | None, json_: bool) -> None:
@@ -82,9 +99,12 @@ def _recalibrate(expert: Path, name: str | None, false_refusals: float | None, j
 
 
 def _adapter(expert: Path, json_: bool, **given: Any) -> None:
-    """Train an adapter; `given` is for `doyen.finetune`."""
+    """Train an adapter; `given` is for `doyen.finetune`. Of several processes, the main one alone prints."""
     import doyen
 
+    if not is_main():
+        doyen.finetune(expert, **given)
+        return
     with Bar("steps") as bar:
 
         def report(p: Any) -> None:

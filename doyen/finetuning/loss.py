@@ -49,7 +49,8 @@ def mean_loss(model: Any, examples: Sequence[TokenisedExample], micro_batch_toke
         return None
     inner = base_of(model)
     total, count = 0.0, 0
-    with torch.inference_mode():
+    # no_grad, not inference_mode: buffers and shards that a forward pass renews are used in training again.
+    with torch.no_grad():
         for group in micro_batches(examples, range(len(examples)), micro_batch_tokens, rope_switch(inner.config)):
             loss, tokens = answer_loss(model, [examples[i] for i in group])
             total, count = total + float(loss), count + tokens

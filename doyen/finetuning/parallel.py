@@ -48,6 +48,11 @@ class Group:
         """What a loss is multiplied by: sharded gradients are averaged over the processes, not added up."""
         return self.size if self.sharded else 1
 
+    @property
+    def option(self) -> str:
+        """What to add to a `doyen finetune` command for as many processes."""
+        return f" --processes {self.size}" if self.size > 1 else ""
+
     def same(self, value: _T) -> _T:
         """Return the main process's value."""
         if self.size == 1:

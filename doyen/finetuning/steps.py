@@ -116,19 +116,18 @@ def train_steps(
                 save_checkpoint(work, state, model, optimiser, random, group)
                 saved = time.perf_counter()
             if stop:
-                raise _interrupted(work, state.step, len(steps), group.size)
+                raise _interrupted(work, state.step, len(steps), group)
     except KeyboardInterrupt:
         if whole and state.step and group.size == 1:
             save_checkpoint(work, state, model, optimiser, random)
-        raise _interrupted(work, state.step, len(steps), group.size) from None
+        raise _interrupted(work, state.step, len(steps), group) from None
     save_checkpoint(work, state, model, optimiser, random, group)
     model.eval()
     return state
 
 
-def _interrupted(work: Path, step: int, steps: int, processes: int) -> Interrupted:
-    command = f"doyen finetune --name {work.name[1:].removesuffix('.training')}"
-    command += f" --processes {processes}" if processes > 1 else ""
+def _interrupted(work: Path, step: int, steps: int, group: Group) -> Interrupted:
+    command = f"doyen finetune --name {work.name[1:].removesuffix('.training')}{group.option}"
     if (work / "checkpoint.pt").exists():
         return Interrupted(f"stopped in step {step + 1} of {steps}; a checkpoint is kept", hint=f"{command} --resume")
     return Interrupted(f"stopped in the first of {steps} steps; there is nothing to keep yet", hint=command)

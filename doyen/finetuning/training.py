@@ -109,10 +109,11 @@ def finetune(
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped while the trained adapter was being checked; its weights are kept",
-            hint=f"doyen finetune --resume --name {name}",
+            hint=f"doyen finetune --resume --name {name}" + group.option,
         ) from None
     except GateError:
-        discard_checkpoint(work)  # there is nothing in it to go on with
+        if group.main:
+            discard_checkpoint(work)  # there is nothing in it to go on with
         raise
     manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
     write_lineage(made, [train[e.number] for e in prepared.train])
