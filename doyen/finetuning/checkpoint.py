@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from doyen.errors import GateError
+from doyen.finetuning.held_out import HeldOutState
 
 
 @dataclass(slots=True)
@@ -20,29 +21,68 @@ class RunState:
     tokens: int = 0
     seconds: float = 0.0
     last_loss: float = 0.0
+    held_out: HeldOutState = field(default_factory=HeldOutState)
 
 
 def save_checkpoint(folder: Path, state: RunState, model: Any, optimiser: Any, random: Any) -> None:
     """Write trainable weights, optimiser state, progress and torch's `random` state to `folder/checkpoint.pt`."""
+    _write(
+        folder / "checkpoint.pt",
+        {
+            "state": asdict(state),
+            "weights": trained_weights(model),
+            "optimiser": optimiser.state_dict(),
+            "random": random,
+        },
+    )
+    for path in folder.glob("kept-*.pt"):  # those that no checkpoint needs any more
+        if path != kept_path(folder, state.held_out.kept_step):
+            path.unlink()
+
+
+def trained_weights(model: Any) -> dict[str, Any]:
+    """Return the weights that are trained, by name, on the CPU (not copied where they are there)."""
+    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def kept_path(folder: Path, step: int) -> Path:
+    """Return the file of the weights after `step`, kept in case the held-out loss rises from there on."""
+    return folder / f"kept-{step}.pt"
+
+
+def keep_weights(folder: Path, step: int, model: Any) -> None:
+    """Write the trained weights beside the checkpoint; the next checkpoint takes away older ones."""
+    _write(kept_path(folder, step), trained_weights(model))
+
+
+def restore_kept(folder: Path, step: int, model: Any) -> None:
+    """Put the weights kept after `step` back into the model."""
     import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".checkpoint.{os.getpid()}.partial"
-    weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+    _put(model, torch.load(kept_path(folder, step), map_location="cpu", weights_only=True))
+
+
+def _put(model: Any, weights: dict[str, Any]) -> None:
+    import torch
+
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+
+
+def _write(path: Path, value: Any) -> None:
+    """Save a value so that the file is there whole or not at all, whenever the process or the machine stops."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as f:
-            torch.save(
-                {
-                    "state": asdict(state),
-                    "weights": weights,
-                    "optimiser": optimiser.state_dict(),
-                    "random": random,
-                },
-                f,
-            )
+            torch.save(value, f)
             f.flush()
             os.fsync(f.fileno())
-        partial.replace(folder / "checkpoint.pt")
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -59,16 +99,13 @@ def load_checkpoint(folder: Path, fingerprint: str, model: Any, optimiser: Any) 
     if not path.exists():
         return None
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    state = RunState(**saved["state"])
+    state = RunState(**saved["state"] | {"held_out": HeldOutState(**saved["state"].get("held_out", {}))})
     if state.fingerprint != fingerprint:
         raise GateError(
             "the checkpoint was made with other examples, settings or model: going on would train something else",
             hint="run doyen finetune without --resume (starts anew), or put the old settings back",
         )
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in saved["weights"].items():
-            parameters[name].copy_(value)
+    _put(model, saved["weights"])
     optimiser.load_state_dict(saved["optimiser"])
     torch.set_rng_state(saved["random"])
     return state
