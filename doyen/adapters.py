@@ -20,7 +20,9 @@ class AdapterManifest:
 
     `refusal_threshold` and the rule in `calibration` are fitted on validation examples (None: too few of them).
     `examples` has, under `questions`, the `question_hash` of all that was trained on. `gates` maps each gate to what it
-    measured. Losses are mean negative log-likelihoods a supervised token, in nats.
+    measured. Losses are mean negative log-likelihoods a supervised token, in nats. `held_out` says what was measured
+    while training and which weights were kept, `forgetting` what general texts cost before and after, `machine` what
+    beside settings, examples and versions decides the weights' bits.
     """
 
     name: str
@@ -43,6 +45,10 @@ class AdapterManifest:
     refusal_threshold: float | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
+    forgetting: dict[str, Any] = field(default_factory=dict)
+    weights_fingerprint: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     processes: int = 1
 

@@ -196,6 +196,27 @@ class FinetuneSettings:
     validation_share: float = setting(
         0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5
     )
+    evaluate_every: int = setting(
+        0,
+        "Steps between measurements of the held-out loss; 0: as often as costs about a twentieth of the training.",
+        low=0,
+    )
+    early_stop: int = setting(
+        3,
+        "Measurements in a row with a held-out loss surely above the lowest after which training stops; what is kept are "
+        "the weights before it surely rose. 0: train to the end and keep the last.",
+        low=0,
+    )
+    replay: float = setting(
+        0.1,
+        "General questions with the base model's own answers among the examples, as a share of these, against forgetting.",
+        low=0.0,
+        high=2.0,
+    )
+    report_to: str = setting(
+        "",
+        "Where the curve goes besides, separated by commas: tensorboard, mlflow, wandb. All of them on this machine.",
+    )
     false_refusals: float = setting(
         0.05,
         "Share of the answerable validation questions that may be refused: bounds the refusal threshold.",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from doyen.errors import GateError
+from doyen.finetuning.held_out import HeldOutState
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.sharding import placed_like, placed_optimiser, whole_optimiser, whole_weights
 
@@ -23,6 +24,7 @@ class RunState:
     seconds: float = 0.0
     last_loss: float = 0.0
     processes: int = 1
+    held_out: HeldOutState = field(default_factory=HeldOutState)
 
 
 def save_checkpoint(
@@ -32,28 +34,62 @@ def save_checkpoint(
 
     Of several processes all must call it: the main one writes, with the random states of all of them.
     """
-    import torch
-
     group = group or Group()
     weights, moments, randoms = whole_weights(model), whole_optimiser(optimiser), group.gather(random)
     if not group.main:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".checkpoint.{os.getpid()}.partial"
+    _write(
+        folder / "checkpoint.pt",
+        {"state": asdict(state), "weights": weights, "optimiser": moments, "random": randoms},
+    )
+    for path in folder.glob("kept-*.pt"):  # those that no checkpoint needs any more
+        if path != kept_path(folder, state.held_out.kept_step):
+            path.unlink()
+
+
+def kept_path(folder: Path, step: int) -> Path:
+    """Return the file of the weights after `step`, kept in case the held-out loss rises from there on."""
+    return folder / f"kept-{step}.pt"
+
+
+def keep_weights(folder: Path, step: int, model: Any, group: Group | None = None) -> None:
+    """Write the trained weights beside the checkpoint; the next checkpoint takes away older ones.
+
+    Of several processes all must call it.
+    """
+    weights = whole_weights(model)
+    if (group or Group()).main:
+        _write(kept_path(folder, step), weights)
+
+
+def restore_kept(folder: Path, step: int, model: Any) -> None:
+    """Put the weights kept after `step` back into the model."""
+    import torch
+
+    _put(model, torch.load(kept_path(folder, step), map_location="cpu", weights_only=True))
+
+
+def _put(model: Any, weights: dict[str, Any]) -> None:
+    import torch
+
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(placed_like(value, parameters[name]))
+
+
+def _write(path: Path, value: Any) -> None:
+    """Save a value so that the file is there whole or not at all, whenever the process or the machine stops."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as f:
-            torch.save(
-                {
-                    "state": asdict(state),
-                    "weights": weights,
-                    "optimiser": moments,
-                    "random": randoms,
-                },
-                f,
-            )
+            torch.save(value, f)
             f.flush()
             os.fsync(f.fileno())
-        partial.replace(folder / "checkpoint.pt")
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -74,7 +110,7 @@ def load_checkpoint(
     if not path.exists():
         return None
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    state = RunState(**saved["state"])
+    state = RunState(**saved["state"] | {"held_out": HeldOutState(**saved["state"].get("held_out", {}))})
     if state.fingerprint != fingerprint:
         raise GateError(
             "the checkpoint was made with other examples, settings or model: going on would train something else",
@@ -85,10 +121,7 @@ def load_checkpoint(
             f"the checkpoint was made by {state.processes} processes, this run has {group.size}",
             hint=f"doyen finetune --resume --processes {state.processes}, or run without --resume (starts anew)",
         )
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in saved["weights"].items():
-            parameters[name].copy_(placed_like(value, parameters[name]))
+    _put(model, saved["weights"])
     optimiser.load_state_dict(placed_optimiser(saved["optimiser"], optimiser))
     torch.set_rng_state(saved["random"][group.rank])
     return state

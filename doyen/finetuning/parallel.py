@@ -10,7 +10,7 @@ import datetime
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -78,6 +78,24 @@ class Group:
     def wait(self) -> None:
         """Wait, for days if it must be, until all processes are here."""
         self.gather(None)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process go through the body before the others: it writes what they read."""
+        if not self.main:
+            self.wait()
+        yield
+        if self.main:
+            self.wait()
+
+    def spread(self, items: Sequence[Any], measure: Callable[[Sequence[Any]], list[float]]) -> list[float]:
+        """Return `measure(items)`, each process measuring a part of the items, where each holds all the weights."""
+        if self.size == 1 or self.sharded:
+            return self.same(measure(items))
+        found = [0.0] * len(items)
+        for rank, part in enumerate(self.gather(measure(items[self.rank :: self.size]))):
+            found[rank :: self.size] = part
+        return found
 
     def share(
         self,

@@ -79,6 +79,7 @@ def prepare(
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
     summary = {
         "sha256": examples_hash(train),
+        "validation_sha256": examples_hash(validation),
         "questions": sorted({question_hash(question_of(e.messages)) for e in train}),
         "train": len(tokenised),
         "validation": len(held_out),
@@ -107,7 +108,7 @@ def file_hash(path: Path) -> str:
 
 def run_fingerprint(settings: FinetuneSettings, prepared: Prepared, folder: Path) -> str:
     """Return a hash of all that a checkpoint must agree with to be resumed."""
-    weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k != "false_refusals"}
+    weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("false_refusals", "report_to")}
     return _hash(
         json.dumps(
             [

@@ -1,4 +1,4 @@
-"""Adapted model + tokenised examples → trained weights: dry run, steps of the optimiser, checkpoints, the training curve.
+"""Adapted model + tokenised examples → trained weights: dry run, steps of the optimiser, held-out loss, checkpoints, curve.
 
 Knows no base model's name and no adapter folder but the run's own work folder.
 """
@@ -20,9 +20,10 @@ from typing import Any
 
 from doyen.config import FinetuneSettings
 from doyen.errors import GateError, Interrupted
-from doyen.finetuning.checkpoint import RunState, load_checkpoint, save_checkpoint
+from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, save_checkpoint
 from doyen.finetuning.data import TokenisedExample, plan_steps
-from doyen.finetuning.loss import answer_loss, base_of
+from doyen.finetuning.held_out import HeldOutPlan, plan_held_out
+from doyen.finetuning.loss import answer_loss, base_of, example_losses
 from doyen.finetuning.methods import make_optimiser
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.preparing import Prepared, Say
@@ -39,7 +40,10 @@ _APART = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """One line of the training curve. `loss` is the mean a supervised token of this step, in nats."""
+    """One line of the training curve. `loss` is the mean a supervised token of this step, in nats.
+
+    `held_out_loss` is the same of validation examples after the step, None where it was not measured.
+    """
 
     step: int
     steps: int
@@ -47,6 +51,7 @@ class TrainingProgress:
     learning_rate: float
     tokens_per_s: float
     seconds_left: float
+    held_out_loss: float | None = None
 
 
 Report = Callable[[TrainingProgress], None]
@@ -66,6 +71,7 @@ def train_steps(
     """Run the steps of the optimiser, from the last checkpoint if there is one; Ctrl-C keeps one and raises Interrupted.
 
     Of several processes each computes its share of every step, and all take the same step.
+    Leaves in the model the last weights, or those from before the held-out loss surely rose.
     """
     import torch
 
@@ -80,38 +86,31 @@ def train_steps(
         switch=switch,
     )
     shares = group.share(prepared.train, steps, settings.micro_batch_tokens, switch)
+    held_out = plan_held_out(prepared.validation, prepared.train, steps, settings)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser(model, settings)
     model.train()
     _dry_run(model, prepared.train, shares, say, group)
-    state = load_checkpoint(work, fingerprint, model, optimiser, group) or RunState(fingerprint, processes=group.size)
-    if state.step:
-        say(f"going on after step {state.step} of {len(steps)}")
-    group.require_same((fingerprint, state.step), *_APART)
-    if group.main:
-        _trim_history(work, state.step)
-    saved = begun = time.perf_counter()
-    earlier, tokens_before = state.seconds, state.tokens
+    state = _state(model, optimiser, work, fingerprint, len(steps), say, group)
+    saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
-        for number in range(state.step, len(steps)):
-            rate = learning_rate(number, len(steps), settings.learning_rate)
-            loss, tokens = _gradients(model, prepared.train, steps[number], shares[number], group)
+        while state.step < len(steps) and not state.held_out.stopped:
+            rate = learning_rate(state.step, len(steps), settings.learning_rate)
+            loss, tokens = _gradients(model, prepared.train, steps[state.step], shares[state.step], group)
             group.add_gradients(trainable)
             whole = False
             _update(optimiser, trainable, rate)
-            now = time.perf_counter()
-            state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
-            state.seconds = earlier + now - begun
-            pace = (state.tokens - tokens_before) / (now - begun)
-            left = sum(len(prepared.train[i].ids) for step in steps[number + 1 :] for part in step for i in part) / pace
-            line = TrainingProgress(state.step, len(steps), loss, rate, pace, left)
+            state.step, state.tokens, state.last_loss = state.step + 1, state.tokens + tokens, loss
+            pace, left = clock.after_step(state)
+            measured = _held_out_loss(model, held_out, state, settings, work, group)
+            line = TrainingProgress(state.step, len(steps), loss, rate, pace, left, measured)
             if group.main:
-                _append(work / "history.jsonl", dataclasses.asdict(line))
+                _append(work / "history.jsonl", {k: v for k, v in dataclasses.asdict(line).items() if v is not None})
             random, whole = torch.get_rng_state(), True
             if report:
                 report(line)
-            stop, save = group.decide(save=now - saved > checkpoint_every_s)
+            stop, save = group.decide(save=time.perf_counter() - saved > checkpoint_every_s)
             if stop or save:
                 save_checkpoint(work, state, model, optimiser, random, group)
                 saved = time.perf_counter()
@@ -122,8 +121,61 @@ def train_steps(
             save_checkpoint(work, state, model, optimiser, random)
         raise _interrupted(work, state.step, len(steps), group) from None
     save_checkpoint(work, state, model, optimiser, random, group)
+    if state.held_out.evaluations and state.held_out.kept_step != state.step:
+        say(_rose(state, len(steps)))
+        group.wait()
+        restore_kept(work, state.held_out.kept_step, model)
     model.eval()
     return state
+
+
+def _state(model: Any, optimiser: Any, work: Path, fingerprint: str, steps: int, say: Say, group: Group) -> RunState:
+    """Return where to go on, with model and optimiser as they were there; the start where there is no checkpoint."""
+    state = load_checkpoint(work, fingerprint, model, optimiser, group) or RunState(fingerprint, processes=group.size)
+    if state.step:
+        say(f"going on after step {state.step} of {steps}")
+    group.require_same((fingerprint, state.step), *_APART)
+    if group.main:
+        _trim_history(work, state.step)
+    return state
+
+
+class _Clock:
+    """Seconds, tokens a second and seconds left of a run that may have been interrupted before."""
+
+    def __init__(
+        self, state: RunState, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]]
+    ) -> None:
+        self._begun, self._seconds, self._tokens = time.perf_counter(), state.seconds, state.tokens
+        self._all = sum(len(examples[i].ids) for step in steps for group in step for i in group)
+
+    def after_step(self, state: RunState) -> tuple[float, float]:
+        """Set the state's seconds; return tokens a second since the start or resume, and the seconds left at that pace."""
+        passed = time.perf_counter() - self._begun
+        state.seconds = self._seconds + passed
+        pace = (state.tokens - self._tokens) / passed
+        return pace, (self._all - state.tokens) / pace
+
+
+def _held_out_loss(
+    model: Any, plan: HeldOutPlan, state: RunState, settings: FinetuneSettings, work: Path, group: Group
+) -> float | None:
+    """Measure the held-out loss if it is due, judge it, and keep the weights while it does not surely rise."""
+    if not plan.due(state.step):
+        return None
+    model.eval()
+    with _mixed_precision(model):
+        losses = group.spread(plan.examples, lambda part: example_losses(model, part, settings.micro_batch_tokens))
+    model.train()
+    mean = plan.judge(state.held_out, state.step, losses)
+    if plan.patience and state.held_out.kept_step == state.step < plan.steps:
+        keep_weights(work, state.step, model, group)
+    return mean
+
+
+def _rose(state: RunState, steps: int) -> str:
+    stopped = f"stopped after step {state.step} of {steps}: " if state.held_out.stopped else ""
+    return f"{stopped}the held-out loss rose after step {state.held_out.kept_step}, whose weights are kept"
 
 
 def _interrupted(work: Path, step: int, steps: int, group: Group) -> Interrupted:

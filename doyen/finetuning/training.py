@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
+from doyen.finetuning.forgetting import MOST_RISE, measure_forgetting
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
@@ -34,8 +34,12 @@ from doyen.finetuning.preparing import (
     require_extra,
     run_fingerprint,
 )
+from doyen.finetuning.repeating import machine, versions, weights_fingerprint
+from doyen.finetuning.replay import REPLAY_FILE, add_replay, without_replay
 from doyen.finetuning.sharding import require_shardable, whole_weights
-from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, peak_memory_gib, train_steps
+from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, TrainingProgress, peak_memory_gib, train_steps
+from doyen.finetuning.tracking import Trackers, trackers_of
+from doyen.finetuning.training_page import TrainingPage, write_page
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import TransformersEngine
@@ -82,42 +86,48 @@ def finetune(
     settings = dataclasses.replace(settings, finetune=resolved(settings.finetune))
     require_extra(settings.finetune.method)
     require_shardable(settings.finetune.method, settings.finetune.shard, group.size)
+    trackers = trackers_of(settings.finetune.report_to)
     folder = require_model(settings.model.name)
     prepared = prepare(folder, settings, train, validation, say)
     model = trained_model(folder, settings.finetune, prepared, say)
-    spread(model, prepared, settings.finetune, group, say)
-    fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     if not resume and group.main:
         discard_checkpoint(work)
         if begun:
             begun()
-    group.wait()
-    with group.deferring_signals():
-        state = train_steps(
-            model, prepared, settings.finetune, work, fingerprint, report, say, checkpoint_every_s, group
-        )
+    with group.main_first():
+        add_replay(model, folder, settings.finetune, prepared, work, len(train), say)
+    spread(model, prepared, settings.finetune, group, say)
+    fingerprint = run_fingerprint(settings.finetune, prepared, folder)
+    watch = _Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
+    try:
+        with group.deferring_signals():
+            state = train_steps(
+                model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
+            )
+    except KeyboardInterrupt:
+        raise _stopped(name, group) from None
     try:
         made = _export(model, work, folder, prepared, group)
-        result = _measured(model, prepared, settings)
+        result = _measured(model, prepared, settings) | {"held_out": _held_out(state)}
         del model
         if not group.main:
             group.wait()
             return read_adapter(final)
         engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
-        most = most_of_each(_seen(prepared, settings), settings.finetune.false_refusals)
+        most = most_of_each(_seen(prepared, settings, len(train)), settings.finetune.false_refusals)
         result |= _as_served(engine, made, settings, train, validation, most, say)
     except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped while the trained adapter was being checked; its weights are kept",
-            hint=f"doyen finetune --resume --name {name}" + group.option,
-        ) from None
+        raise _stopped(name, group) from None
     except GateError:
         if group.main:
             discard_checkpoint(work)  # there is nothing in it to go on with
         raise
     manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
-    write_lineage(made, [train[e.number] for e in prepared.train])
+    write_lineage(made, [train[e.number] for e in without_replay(prepared.train, len(train))])
     manifest.write(made)
+    write_page(made, dataclasses.asdict(manifest))
+    if watch:
+        watch.end(manifest)
     shutil.rmtree(final, ignore_errors=True)
     made.replace(final)
     discard_checkpoint(work)
@@ -125,8 +135,66 @@ def finetune(
     return manifest
 
 
+def _stopped(name: str, group: Group) -> Interrupted:
+    return Interrupted(
+        "stopped while the trained adapter was being checked; its weights are kept",
+        hint=f"doyen finetune --resume --name {name}{group.option}",
+    )
+
+
 def _silent(_: str) -> None:
     """Say nothing."""
+
+
+class _Watch:
+    """Hands each line of the curve to the page, the trackers and the caller."""
+
+    def __init__(
+        self,
+        trackers: list[str],
+        expert: Path,
+        name: str,
+        work: Path,
+        settings: Settings,
+        prepared: Prepared,
+        report: Report | None,
+        say: Say,
+    ) -> None:
+        used = dataclasses.asdict(settings.finetune)
+        facts: dict[str, Any] = {
+            "name": name,
+            "model": find_entry(settings.model.name).name,
+            "method": settings.finetune.method,
+        }
+        facts |= {"settings": used, "gates": prepared.gates, "examples": prepared.summary, "machine": machine()}
+        self._page = TrainingPage(work, facts | {"versions": versions()})
+        self._trackers = Trackers(trackers, expert, name, work, used, say)
+        self._report = report
+        say(f"the curve while it trains: {self._page.path}")
+
+    def __call__(self, line: TrainingProgress) -> None:
+        self._page.update()
+        self._trackers.log(line)
+        if self._report:
+            self._report(line)
+
+    def end(self, manifest: AdapterManifest) -> None:
+        found = {"validation_loss": manifest.validation_loss, "forgetting": manifest.forgetting["rise"]}
+        self._trackers.end({key: value for key, value in found.items() if value is not None})
+
+
+def _held_out(state: RunState) -> dict[str, Any]:
+    """Return the manifest's entries about the held-out loss while training; empty if it was not measured."""
+    found = state.held_out
+    if not found.evaluations:
+        return {}
+    return {
+        "examples": len(found.lowest),
+        "measurements": found.evaluations,
+        "lowest_at_step": found.lowest_step,
+        "kept_step": found.kept_step,
+        "stopped_early": found.stopped,
+    }
 
 
 def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, Any]:
@@ -137,9 +205,9 @@ def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, A
     return {"trained_parameters": trained, "validation_loss": None if loss is None else round(loss, 4)}
 
 
-def _seen(prepared: Prepared, settings: Settings) -> int:
-    """Return how many different examples the training goes through: less than one pass leaves some out."""
-    return math.ceil(len(prepared.train) * min(1.0, settings.finetune.epochs))
+def _seen(prepared: Prepared, settings: Settings, own: int) -> int:
+    """Return how many of the `own` examples the training goes through: less than one pass leaves some out."""
+    return math.ceil(len(without_replay(prepared.train, own)) * min(1.0, settings.finetune.epochs))
 
 
 def _export(model: Any, work: Path, base: Path, prepared: Prepared, group: Group) -> Path:
@@ -150,7 +218,9 @@ def _export(model: Any, work: Path, base: Path, prepared: Prepared, group: Group
         return made
     shutil.rmtree(made, ignore_errors=True)
     save_trained(model, made, base, prepared, weights)
-    shutil.copyfile(work / "history.jsonl", made / "history.jsonl")
+    for name in ("history.jsonl", REPLAY_FILE):
+        if (work / name).exists():
+            shutil.copyfile(work / name, made / name)
     return made
 
 
@@ -167,7 +237,27 @@ def _as_served(
     say("gate: the saved adapter changes the serving engine's logits")
     probe = list(train[0].messages[:-1])
     effect = require_effect(engine.next_token_logits(probe), engine.next_token_logits(probe, adapter=made))
-    return {"effect": effect, **calibrated(engine, made, settings, validation, say, most=most)}
+    forgetting = _forgotten(engine, made, say)
+    return {
+        "effect": effect,
+        "forgetting": forgetting,
+        **calibrated(engine, made, settings, validation, say, most=most),
+    }
+
+
+def _forgotten(engine: TransformersEngine, made: Path, say: Say) -> dict[str, Any]:
+    """Measure what the training cost on general texts, say it, and return it for the manifest."""
+    found = measure_forgetting(engine, made)
+    say(
+        f"forgetting: {found.bits_per_byte_before:.3f} bits a byte of general text before, "
+        f"{found.bits_per_byte_after:.3f} after ({found.rise:+.1%}); answers to general questions {found.answers_rise:+.1%}"
+    )
+    if found.too_much:
+        say(
+            f"warning: general texts cost more than {MOST_RISE:.0%} more bits than before: a larger [finetune] replay, "
+            "fewer epochs or a lower learning_rate keep more of what the model could do"
+        )
+    return dataclasses.asdict(found)
 
 
 def calibrated(
@@ -243,7 +333,9 @@ def _manifest(
         peak_memory_gib=round(peak_memory_gib(), 2),
         train_loss=round(state.last_loss, 4),
         gates={**prepared.gates, "effect": effect},
-        versions=_versions(),
+        weights_fingerprint=weights_fingerprint(folder),
+        machine=machine(),
+        versions=versions(),
         processes=state.processes,
         **result,
     )
@@ -261,14 +353,3 @@ def _check_name(name: str, final: Path, work: Path, *, resume: bool, replace: bo
 def _sources(examples: Sequence[Example]) -> list[dict[str, str]]:
     pairs = sorted({(s.document, s.sha256) for e in examples for s in e.source})
     return [{"document": document, "sha256": sha256} for document, sha256 in pairs]
-
-
-def _versions() -> dict[str, str]:
-    names = ("doyen", "torch", "transformers", "peft", "bitsandbytes")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
