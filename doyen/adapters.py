@@ -51,6 +51,7 @@ class AdapterManifest:
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     processes: int = 1
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the adapter's folder."""
@@ -98,6 +99,16 @@ def _age(folder: Path) -> tuple[str, int, str]:
 def question_hash(question: str) -> str:
     """Return a hash of a question's words, kept in manifests to know what an adapter was trained on."""
     return hashlib.sha256(" ".join(words(question)).encode()).hexdigest()[:12]
+
+
+def interrupted_runs(expert: Path) -> list[str]:
+    """Return the names of the runs that have a checkpoint to go on from, the latest last."""
+    found: dict[str, int] = {}
+    for pattern in (".*.training/checkpoint.pt", ".*.training/documents/checkpoint.pt"):
+        for path in (expert / "adapters").glob(pattern):
+            run = path.relative_to(expert / "adapters").parts[0][1:].removesuffix(".training")
+            found[run] = max(found.get(run, 0), path.stat().st_mtime_ns)
+    return sorted(found, key=lambda run: (found[run], run))
 
 
 def adapter_folder(expert: Path, name: str) -> Path:

@@ -182,6 +182,12 @@ class FinetuneSettings:
         0.0, "Peak learning rate (linear warm-up, cosine decay); 0: 5e-4, with method full 5e-5.", low=0.0, high=1.0
     )
     epochs: float = setting(2.0, "Passes over the examples.", low=0.001, high=1000)
+    documents_epochs: float = setting(
+        0.0,
+        "Passes over the documents' own text in a stage before the examples, for the domain's words; 0: no such stage.",
+        low=0.0,
+        high=100,
+    )
     batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
     micro_batch_tokens: int = setting(1024, "Padded tokens computed at once: bounds the memory.", low=64)
     gradient_checkpointing: bool = setting(

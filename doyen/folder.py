@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import list_adapters, read_adapter
+from doyen.adapters import interrupted_runs, list_adapters, read_adapter
 from doyen.config import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -97,10 +97,7 @@ def status(folder: Path | str) -> dict[str, Any]:
         "warnings": warnings,
         "examples": _examples(expert / "examples", index, known),
         "adapters": [_adapter(path, index, known) for path in list_adapters(expert)],
-        "interrupted_runs": [
-            p.parent.name[1:].removesuffix(".training")
-            for p in sorted((expert / "adapters").glob(".*.training/checkpoint.pt"))
-        ],
+        "interrupted_runs": sorted(interrupted_runs(expert)),
         "comparison": {"folder": report["folder"], "advice": report["advice"]} if report else None,
     }
 

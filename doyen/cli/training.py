@@ -37,6 +37,10 @@ def finetune(
         Path | None, typer.Option(help="An examples file instead of the built mix.", show_default=False)
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the examples.", show_default=False)] = None,
+    documents_epochs: Annotated[
+        float | None,
+        typer.Option(help="Passes over the documents' text before the examples (default: none).", show_default=False),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default=False)] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.", show_default=False)] = None,
     target_modules: Annotated[
@@ -74,7 +78,7 @@ def finetune(
     if processes_here() > 1 and (target != "model" or recalibrate):
         raise UsageError("torchrun is for training adapters", hint="the same command without torchrun")
     settings: dict[str, Any] = {"method": method, "lora_variants": lora_variants, "epochs": epochs, "rank": rank}
-    settings |= {"target_modules": target_modules, "shard": shard}
+    settings |= {"target_modules": target_modules, "shard": shard, "documents_epochs": documents_epochs}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
         own = {"examples": examples, "false_refusals": false_refusals}
@@ -109,11 +113,12 @@ def _adapter(expert: Path, json_: bool, **given: Any) -> None:
 
         def report(p: Any) -> None:
             remark = f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left"
-            bar("training", p.step, p.steps, remark)
+            bar(p.stage or "training", p.step, p.steps, remark)
 
         made = doyen.finetune(expert, report=report, say=note, **given)
     lines = [
         f"adapter {made.name}: {made.steps} steps, {made.tokens:,} tokens in {made.seconds:.0f} s",
+        *map(_stage, made.stages),
         f"loss {made.train_loss} at the last step, {made.validation_loss} on validation examples",
         f"peak memory {made.peak_memory_gib} GiB",
         _refusing(made),
@@ -167,6 +172,13 @@ def _outcome(made: Any) -> list[str]:
         return [*lines, f"no sure gain: the expert searches as before, and {made.name} is not kept"]
     done = f"{made.reembedded} passages embedded anew" if made.target == "embedder" else "it orders what search finds"
     return [*lines, f"in use now; {done}", f"back: doyen finetune --target {made.target} --undo"]
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    """Say what a stage before the examples brought."""
+    before, after = stage["bits_per_byte_before"], stage["bits_per_byte_after"]
+    measured = f"; {before} bits a byte of documents kept back before, {after} after" if before is not None else ""
+    return f"before: {stage['documents']} documents, {stage['steps']} steps, {stage['tokens']:,} tokens{measured}"
 
 
 def _refusing(made: Any) -> str:

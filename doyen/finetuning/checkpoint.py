@@ -13,6 +13,8 @@ from doyen.finetuning.held_out import HeldOutState
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.sharding import placed_like, placed_optimiser, whole_optimiser, whole_weights
 
+SUFFIX = ".training"
+
 
 @dataclass(slots=True)
 class RunState:
@@ -125,6 +127,12 @@ def load_checkpoint(
     optimiser.load_state_dict(placed_optimiser(saved["optimiser"], optimiser))
     torch.set_rng_state(saved["random"][group.rank])
     return state
+
+
+def run_name(work: Path) -> str:
+    """Return the name of the adapter that a run's work folder, or a stage's folder in it, is for."""
+    run = work if work.name.endswith(SUFFIX) else work.parent
+    return run.name[1:].removesuffix(SUFFIX)
 
 
 def discard_checkpoint(folder: Path) -> None:

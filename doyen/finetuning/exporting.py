@@ -20,7 +20,14 @@ from doyen.finetuning.preparing import file_hash, require_extra
 from doyen.models.engine import is_whole_model, load_causal_model, quiet_peft, quiet_transformers
 from doyen.models.fetching import require_model
 
-_OWN_FILES = ("manifest.json", "lineage.jsonl", "history.jsonl", "replay.jsonl", "training.html")
+_OWN_FILES = (
+    "manifest.json",
+    "lineage.jsonl",
+    "history.jsonl",
+    "documents_history.jsonl",
+    "replay.jsonl",
+    "training.html",
+)
 
 
 def export_adapter(expert: Path | str, out: Path | str, *, name: str = "", form: str = "merged") -> Path:

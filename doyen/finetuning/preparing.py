@@ -94,10 +94,11 @@ def prepare(
 
 def examples_hash(examples: Sequence[Example]) -> str:
     """Return a hash of examples in their order."""
-    return _hash(json.dumps([e.as_dict() for e in examples], sort_keys=True))
+    return text_hash(json.dumps([e.as_dict() for e in examples], sort_keys=True))
 
 
-def _hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -109,7 +110,7 @@ def file_hash(path: Path) -> str:
 def run_fingerprint(settings: FinetuneSettings, prepared: Prepared, folder: Path) -> str:
     """Return a hash of all that a checkpoint must agree with to be resumed."""
     weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("false_refusals", "report_to")}
-    return _hash(
+    return text_hash(
         json.dumps(
             [
                 weighing,

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest
+from doyen.adapters import AdapterManifest, interrupted_runs
 from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
 from doyen.examples.building import load_examples
 from doyen.examples.importing import read_examples
+from doyen.finetuning.domain_text import read_domain
 from doyen.finetuning.launching import launch
 from doyen.finetuning.parallel import Group, joined
 from doyen.finetuning.preparing import Say
@@ -87,6 +88,7 @@ def _finetune(
         report=report,
         say=say,
         group=group,
+        domain=read_domain(folder, settings) if settings.finetune.documents_epochs else None,
         begun=lambda: write_atomic(
             run / OPTIONS_FILE,
             json.dumps(
@@ -118,10 +120,10 @@ def recalibrate(
 
 
 def _last_interrupted(expert: Path) -> str:
-    runs = sorted((expert / "adapters").glob(".*.training/checkpoint.pt"), key=lambda p: p.stat().st_mtime_ns)
+    runs = interrupted_runs(expert)
     if not runs:
         raise UsageError("there is no interrupted run to resume", hint="doyen finetune")
-    return runs[-1].parent.name[1:].removesuffix(".training")
+    return runs[-1]
 
 
 def _kept_options(expert: Path, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from doyen.config import FinetuneSettings
 from doyen.errors import GateError, Interrupted
-from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, save_checkpoint
+from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, run_name, save_checkpoint
 from doyen.finetuning.data import TokenisedExample, plan_steps
 from doyen.finetuning.held_out import HeldOutPlan, plan_held_out
 from doyen.finetuning.loss import answer_loss, base_of, example_losses
@@ -42,7 +42,8 @@ _APART = (
 class TrainingProgress:
     """One line of the training curve. `loss` is the mean a supervised token of this step, in nats.
 
-    `held_out_loss` is the same of validation examples after the step, None where it was not measured.
+    `held_out_loss` is the same of validation examples after the step, None where it was not measured. `stage` names a
+    stage before that of the examples.
     """
 
     step: int
@@ -52,6 +53,7 @@ class TrainingProgress:
     tokens_per_s: float
     seconds_left: float
     held_out_loss: float | None = None
+    stage: str | None = None
 
 
 Report = Callable[[TrainingProgress], None]
@@ -179,7 +181,7 @@ def _rose(state: RunState, steps: int) -> str:
 
 
 def _interrupted(work: Path, step: int, steps: int, group: Group) -> Interrupted:
-    command = f"doyen finetune --name {work.name[1:].removesuffix('.training')}{group.option}"
+    command = f"doyen finetune --name {run_name(work)}{group.option}"
     if (work / "checkpoint.pt").exists():
         return Interrupted(f"stopped in step {step + 1} of {steps}; a checkpoint is kept", hint=f"{command} --resume")
     return Interrupted(f"stopped in the first of {steps} steps; there is nothing to keep yet", hint=command)

@@ -19,6 +19,8 @@ from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
+from doyen.finetuning.documents_stage import FOLDER, DocumentsStage, learn_documents
+from doyen.finetuning.domain_text import Domain, lineage_of
 from doyen.finetuning.forgetting import MOST_RISE, measure_forgetting
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
@@ -63,12 +65,15 @@ def finetune(
     begun: Callable[[], None] | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     group: Group | None = None,
+    domain: Domain | None = None,
 ) -> AdapterManifest:
     """Train an adapter and put it into `adapters/<name>/`.
 
     Interrupted (Ctrl-C), it writes a checkpoint and raises Interrupted; `resume` goes on from the last checkpoint and
     ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
     `checkpoint_every_s` and one step before. `begun` is called when the gates before training are passed.
+
+    With a `domain`, the model reads its texts first, `[finetune] documents_epochs` times.
 
     Of a `group` of several processes all call it with the same arguments; the main one reports, writes, and checks and
     calibrates the result while the others wait.
@@ -99,8 +104,26 @@ def finetune(
     spread(model, prepared, settings.finetune, group, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     watch = _Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
+    stages: list[DocumentsStage] = []
     try:
         with group.deferring_signals():
+            if domain and settings.finetune.documents_epochs:
+                replay = prepared.train[len(without_replay(prepared.train, len(train))) :]
+                stages.append(
+                    learn_documents(
+                        model,
+                        folder,
+                        domain,
+                        settings.finetune,
+                        replay,
+                        work,
+                        fingerprint,
+                        report,
+                        say,
+                        checkpoint_every_s,
+                        group,
+                    )
+                )
             state = train_steps(
                 model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
             )
@@ -122,8 +145,11 @@ def finetune(
         if group.main:
             discard_checkpoint(work)  # there is nothing in it to go on with
         raise
-    manifest = _manifest(name, settings, folder, prepared, state, _sources(train), result)
-    write_lineage(made, [train[e.number] for e in without_replay(prepared.train, len(train))])
+    read = stages[0].read if stages else []
+    used = [train[e.number] for e in without_replay(prepared.train, len(train))] + lineage_of(read)
+    result["stages"] = [stage.as_dict() for stage in stages]
+    manifest = _manifest(name, settings, folder, prepared, state, _sources([*train, *used]), result)
+    write_lineage(made, used)
     manifest.write(made)
     write_page(made, dataclasses.asdict(manifest))
     if watch:
@@ -218,9 +244,9 @@ def _export(model: Any, work: Path, base: Path, prepared: Prepared, group: Group
         return made
     shutil.rmtree(made, ignore_errors=True)
     save_trained(model, made, base, prepared, weights)
-    for name in ("history.jsonl", REPLAY_FILE):
+    for name in ("history.jsonl", REPLAY_FILE, f"{FOLDER}/history.jsonl"):
         if (work / name).exists():
-            shutil.copyfile(work / name, made / name)
+            shutil.copyfile(work / name, made / name.replace("/", "_"))
     return made
 
 
@@ -346,7 +372,7 @@ def _check_name(name: str, final: Path, work: Path, *, resume: bool, replace: bo
         raise UsageError(f"'{name}' is not a name for an adapter", hint="use letters, digits, '-' and '_'")
     if final.exists() and not replace:
         raise UsageError(f"there is an adapter '{name}' already", hint="--name another one, or --replace")
-    if resume and not (work / "checkpoint.pt").exists():
+    if resume and not any((work / where / "checkpoint.pt").exists() for where in ("", FOLDER)):
         raise UsageError(f"there is no interrupted run '{name}' to resume", hint=f"doyen finetune --name {name}")
 
 
