@@ -45,7 +45,22 @@ def launch(
     """
     if processes_here() > 1:
         raise UsageError("--processes inside of processes that torchrun started", hint="leave --processes out")
-    run = _Run(processes, json.dumps({"expert": str(expert), "given": given}, default=str))
+    run = Run(processes, [sys.executable, "-m", "doyen.finetuning.process", call_of(expert, given)])
+    follow(run, report, say)
+    return AdapterManifest(**run.made)
+
+
+def call_of(expert: Path, given: dict[str, Any]) -> str:
+    """Write a call down for a process: JSON."""
+    return json.dumps({"expert": str(expert), "given": given}, default=str)
+
+
+def follow(run: Run, report: Report | None, say: Say | None) -> None:
+    """Hand on what the processes of a run say, to their end.
+
+    Raises:
+        DoyenError: what stopped them.
+    """
     try:
         while not run.over():
             _tell(run.next_message(), report, say)
@@ -58,7 +73,6 @@ def launch(
     finally:
         run.end()
     run.raise_fault()
-    return AdapterManifest(**run.made)
 
 
 def _tell(message: dict[str, Any], report: Report | None, say: Say | None) -> None:
@@ -69,10 +83,11 @@ def _tell(message: dict[str, Any], report: Report | None, say: Say | None) -> No
         report(TrainingProgress(**{key: value for key, value in message["progress"].items() if key in known}))
 
 
-class _Run:
+class Run:
     """The started processes, what they say, and how they ended."""
 
-    def __init__(self, count: int, call: str) -> None:
+    def __init__(self, count: int, command: list[str]) -> None:
+        """Start `count` processes of a command, each told its rank as `torchrun` tells it."""
         self.made: dict[str, Any] = {}
         self._faults: dict[int, dict[str, Any]] = {}
         self._tails: list[list[str]] = [[] for _ in range(count)]
@@ -84,7 +99,7 @@ class _Run:
         for rank in range(count):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             process = subprocess.Popen(  # in a session of its own, so that Ctrl-C comes once, from here
-                [sys.executable, "-m", "doyen.finetuning.process", call],
+                command,
                 env=os.environ | shared | place,
                 stdin=subprocess.PIPE,  # held open: its end tells the process that this one is gone
                 stdout=subprocess.PIPE,

@@ -191,6 +191,7 @@ class Group:
         def wish(*_: Any) -> None:
             self.stop_wanted = True
 
+        self.stop_wanted = False
         before = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

@@ -22,17 +22,26 @@ _LIMIT = 0.02
 """Largest difference of a logit, as a share of the largest logit: what the order of 16-bit sums may leave."""
 
 
-def spread(model: Any, prepared: Prepared, settings: FinetuneSettings, group: Group, say: Say) -> None:
+_APART = (
+    "the processes have other examples, settings or models than each other",
+    "the same expert's folder, on a shared disk, and the same model on every machine",
+)
+
+
+def spread(
+    model: Any, prepared: Prepared, settings: FinetuneSettings, fingerprint: str, group: Group, say: Say
+) -> None:
     """Make one model of the processes' copies, or of parts; `prepared.gates` gets what the parity gate measured.
 
     The main process computes the logits of a golden batch alone, before. Afterwards every process computes them with
     the model that will be trained, and all stop where one of them differs.
 
     Raises:
-        GateError: the logits differ.
+        GateError: the logits differ, or the `fingerprint` of what the processes were given does.
     """
     if group.size == 1:
         return
+    group.require_same(fingerprint, *_APART)
     expected = golden_logits(model, prepared.train) if group.main else None
     group.copy_from_main([p for p in model.parameters() if p.requires_grad])
     if settings.shard:

@@ -43,7 +43,7 @@ def main(call: str) -> int:
 
 def _stop_when_orphaned() -> None:
     """Press Ctrl-C here when the process that started this one is gone, so that a checkpoint is kept."""
-    sys.stdin.buffer.read()
+    os.read(0, 1)
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -33,8 +33,8 @@ CHECKPOINT_EVERY_S = 60.0
 WARMUP_SHARE = 0.06
 FINAL_RATE = 0.1
 _APART = (
-    "the processes have other examples, settings, models or checkpoints than each other",
-    "the same expert's folder, on a shared disk, and the same model on every machine",
+    "the processes have other checkpoints than each other",
+    "the same expert's folder, on a shared disk, on every machine",
 )
 
 

@@ -101,8 +101,8 @@ def finetune(
             begun()
     with group.main_first():
         add_replay(model, folder, settings.finetune, prepared, work, len(train), say)
-    spread(model, prepared, settings.finetune, group, say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
+    spread(model, prepared, settings.finetune, fingerprint, group, say)
     watch = _Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
     stages: list[DocumentsStage] = []
     try:
