@@ -71,10 +71,14 @@ def windows(text: str, tokenizer: Any, most: int, number: int = 0, *, whole: boo
     """Return a text as rows of at most `most` tokens, of which every token of the text is supervised once.
 
     A row begins with the token before it, or with the token that stands between texts; with `whole`, this one is
-    supervised after the last token too.
+    supervised after the last token too. What looks like a special token in the text is read as letters.
     """
     mark = text_mark(tokenizer)
-    ids = [mark, *tokenizer.encode(text, add_special_tokens=False), *([mark] if whole else [])]
+    ids = [
+        mark,
+        *tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True),
+        *([mark] if whole else []),
+    ]
     return [TokenisedExample(tuple(ids[start : start + most]), 1, number) for start in range(0, len(ids) - 1, most - 1)]
 
 

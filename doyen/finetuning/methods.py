@@ -109,8 +109,20 @@ def _base_model(folder: Path, method: str, device: str | None = None) -> Any:
     if method != "qlora":
         return model.to(device)
     if device == "cpu":
+        _keep_packing(model)
         _release_file(model)
     return model
+
+
+def _keep_packing(model: Any) -> None:
+    """Forbid bitsandbytes to repack 4-bit weights at the first pass without gradients.
+
+    On processors with AVX-512 bf16 it does so for good, in a form with scales of 16 bits that backward passes do not
+    know, and fails where a layer's width is no multiple of 64. Training measures itself in such passes.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _release_file(model: Any) -> None:
