@@ -209,7 +209,8 @@ class FinetuneSettings:
         high=2.0,
     )
     report_to: str = setting(
-        "", "Where the curve goes besides, separated by commas: tensorboard, mlflow, wandb. All of them on this machine."
+        "",
+        "Where the curve goes besides, separated by commas: tensorboard, mlflow, wandb. All of them on this machine.",
     )
     false_refusals: float = setting(
         0.05,

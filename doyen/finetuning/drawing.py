@@ -64,7 +64,9 @@ def chart(curves: Sequence[Curve], label: str, *, height: int = 200, mark: float
     parts = [_grid(ticks, y, height), _steps(last, height)]
     inner = [_line(c, x, y) for c in curves]
     if mark is not None:
-        inner.append(f'<line class="kept" vector-effect="non-scaling-stroke" x1="{x(mark):.2f}" x2="{x(mark):.2f}" y1="0" y2="100"/>')
+        inner.append(
+            f'<line class="kept" vector-effect="non-scaling-stroke" x1="{x(mark):.2f}" x2="{x(mark):.2f}" y1="0" y2="100"/>'
+        )
     parts.append(
         f'<svg x="{_LEFT}%" width="{100 - _LEFT}%" height="{height}" viewBox="0 0 100 100" preserveAspectRatio="none">'
         f"{''.join(inner)}</svg>"

@@ -43,7 +43,8 @@ def trackers_of(report_to: str) -> list[str]:
     missing = [PACKAGES[name] for name in names if importlib.util.find_spec(PACKAGES[name]) is None]
     if missing:
         raise ModelError(
-            f"[finetune] report_to needs {', '.join(missing)}, not installed here", hint=f"pip install {' '.join(missing)}"
+            f"[finetune] report_to needs {', '.join(missing)}, not installed here",
+            hint=f"pip install {' '.join(missing)}",
         )
     return names
 
@@ -123,7 +124,9 @@ class Trackers:
             self._state.global_step = step
             values = {key: dict(value) for key, value in given.items()}
             call = getattr(callback, event)
-            self._try(name, lambda call=call, values=values: call(self._arguments, self._state, self._control, **values))
+            self._try(
+                name, lambda call=call, values=values: call(self._arguments, self._state, self._control, **values)
+            )
 
     def _try(self, name: str, action: Callable[[], Any]) -> None:
         """Run an action of one tracker; a fault in it, of whatever kind, ends this tracker and not the training."""
@@ -150,7 +153,7 @@ def _run_ids(work: Path) -> dict[str, str]:
 def _local(folder: Path, run: dict[str, str | None]) -> Iterator[None]:
     """Keep what a tracker does within `folder`; what the user's environment sets goes before."""
     defaults = {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_TRACKING_URI": f"file://{folder}",
         "MLFLOW_EXPERIMENT_NAME": "doyen",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "WANDB_MODE": "offline",
@@ -173,7 +176,7 @@ def _local(folder: Path, run: dict[str, str | None]) -> Iterator[None]:
 def _how_to_see(name: str, folder: Path) -> str:
     commands = {
         "tensorboard": f"tensorboard --logdir {folder}",
-        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
+        "mlflow": f"mlflow ui --backend-store-uri file://{folder}",
         "wandb": f"wandb sync {folder}/wandb/offline-run-*  (sends it to your account)",
     }
     return commands[name]

@@ -313,4 +313,3 @@ def _check_name(name: str, final: Path, work: Path, *, resume: bool, replace: bo
 def _sources(examples: Sequence[Example]) -> list[dict[str, str]]:
     pairs = sorted({(s.document, s.sha256) for e in examples for s in e.source})
     return [{"document": document, "sha256": sha256} for document, sha256 in pairs]
-

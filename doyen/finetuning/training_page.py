@@ -138,7 +138,9 @@ def _tables(facts: Mapping[str, Any]) -> str:
     ):
         rows = {k: v for k, v in (facts.get(key) or {}).items() if k != "questions"}
         if rows:
-            cells = "".join(f"<tr><th>{escape(_name(k))}</th><td>{escape(_value(v))}</td></tr>" for k, v in rows.items())
+            cells = "".join(
+                f"<tr><th>{escape(_name(k))}</th><td>{escape(_value(v))}</td></tr>" for k, v in rows.items()
+            )
             parts.append(f'<h2>{escape(title)}</h2><div class="scroll"><table>{cells}</table></div>')
     return "".join(parts)
 

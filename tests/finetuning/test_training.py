@@ -41,21 +41,9 @@ def stop_after(steps):
 
 
 @pytest.fixture(scope="module")
-def trained(phi, examples, validation, tmp_path_factory):
+def trained(phi, examples, validation, settings_of, tmp_path_factory):
     """One undisturbed run with dropout, so that the random state matters: (expert, settings, manifest)."""
-    from doyen.config import FinetuneSettings, ModelSettings, Settings
-
-    tuned = FinetuneSettings(
-        rank=4,
-        alpha=8,
-        learning_rate=0.02,
-        epochs=6.0,
-        batch_size=4,
-        micro_batch_tokens=256,
-        max_tokens=512,
-        dropout=0.1,
-    )
-    settings = Settings(model=ModelSettings(name=str(phi)), finetune=tuned)
+    settings = settings_of(phi, epochs=6.0, dropout=0.1)
     expert = tmp_path_factory.mktemp("expert")
     return expert, settings, finetune(expert, settings, examples, validation, name="whole")
 
@@ -77,6 +65,7 @@ def test_the_adapter_folder_says_what_it_is_made_of(trained, phi, examples):
         "history.jsonl",
         "lineage.jsonl",
         "manifest.json",
+        "training.html",
     }
     assert len(read_lineage(folder / "lineage.jsonl")) == manifest.examples["train"]
     assert read_adapter(folder) == dataclasses.replace(manifest)
@@ -137,7 +126,7 @@ def test_stopped_and_resumed_is_the_undisturbed_run_bit_for_bit(stops, trained, 
     assert not (tmp_path / "adapters" / ".parts.training").exists()
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(trained, examples, tmp_path):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(trained, examples, validation, tmp_path):
     expert, settings, _ = trained
 
     class Killed(BaseException):
@@ -148,9 +137,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(trained, examples, tmp_pa
             raise Killed
 
     with pytest.raises(Killed):
-        finetune(tmp_path, settings, examples, [], name="killed", report=kill, checkpoint_every_s=0.0)
+        finetune(tmp_path, settings, examples, validation, name="killed", report=kill, checkpoint_every_s=0.0)
     steps = []
-    finetune(tmp_path, settings, examples, [], name="killed", resume=True, report=lambda p: steps.append(p.step))
+    finetune(
+        tmp_path, settings, examples, validation, name="killed", resume=True, report=lambda p: steps.append(p.step)
+    )
     assert steps == list(range(7, 13))  # the checkpoint of step 6 was written before step 7's report
     whole, parts = weights(expert, "whole"), weights(tmp_path, "killed")
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
