@@ -153,7 +153,7 @@ def _run_ids(work: Path) -> dict[str, str]:
 def _local(folder: Path, run: dict[str, str | None]) -> Iterator[None]:
     """Keep what a tracker does within `folder`; what the user's environment sets goes before."""
     defaults = {
-        "MLFLOW_TRACKING_URI": f"file://{folder}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "MLFLOW_EXPERIMENT_NAME": "doyen",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "WANDB_MODE": "offline",
@@ -176,7 +176,7 @@ def _local(folder: Path, run: dict[str, str | None]) -> Iterator[None]:
 def _how_to_see(name: str, folder: Path) -> str:
     commands = {
         "tensorboard": f"tensorboard --logdir {folder}",
-        "mlflow": f"mlflow ui --backend-store-uri file://{folder}",
+        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
         "wandb": f"wandb sync {folder}/wandb/offline-run-*  (sends it to your account)",
     }
     return commands[name]

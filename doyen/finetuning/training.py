@@ -19,7 +19,7 @@ from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
-from doyen.finetuning.forgetting import MOST_RISE, measure_forgetting
+from doyen.finetuning.forgetting import measure_forgetting
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
@@ -209,15 +209,8 @@ def _as_served(
 def _forgotten(engine: TransformersEngine, made: Path, say: Say) -> dict[str, Any]:
     """Measure what the training cost on general texts, say it, and return it for the manifest."""
     found = measure_forgetting(engine, made)
-    say(
-        f"forgetting: {found.bits_per_byte_before:.3f} bits a byte of general text before, "
-        f"{found.bits_per_byte_after:.3f} after ({found.rise:+.1%}); answers to general questions {found.answers_rise:+.1%}"
-    )
-    if found.too_much:
-        say(
-            f"warning: general texts cost more than {MOST_RISE:.0%} more bits than before: a larger [finetune] replay, "
-            "fewer epochs or a lower learning_rate keep more of what the model could do"
-        )
+    for line in found.remarks():
+        say(line)
     return dataclasses.asdict(found)
 
 

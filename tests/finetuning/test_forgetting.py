@@ -2,17 +2,15 @@
 
 import json
 import math
-import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from doyen.adapters import read_adapter
 from doyen.finetuning.forgetting import Forgetting, bits_per_byte, general_rows, measure_forgetting
 from doyen.finetuning.replay import replay_count, tokenise_replay, without_replay
-from doyen.finetuning.training import _forgotten, finetune
+from doyen.finetuning.training import finetune
 from doyen.models.engine import TransformersEngine, stop_token_ids
 
 TEXTS = ["The crane lifts 12 tonnes.", "Der Kran hebt zwölf Tonnen, und die Schleuse öffnet um halb sieben.", "起重机"]
@@ -60,23 +58,14 @@ def test_bits_are_a_byte_and_not_a_character():
     assert bits_per_byte([math.log(2) * 6], ["zwölf"]) == pytest.approx(1.0)
 
 
-def test_the_rise_is_what_the_adapter_costs(trained_far, phi, tmp_path):
+def test_the_rise_is_what_the_adapter_costs(trained_far, phi):
     expert, manifest = trained_far
     engine = TransformersEngine(phi)
     made = expert / "adapters" / "far"
     found = measure_forgetting(engine, made)
     assert found.rise == pytest.approx(found.bits_per_byte_after / found.bits_per_byte_before - 1, abs=2e-4)
-    assert found.bytes > 8000 and not found.too_much  # a random model has nothing to forget
+    assert found.bytes > 8000 and found.rise < 0 and found.answers_rise < 0  # a random model can only learn
     assert manifest.forgetting["rise"] == pytest.approx(found.rise, abs=1e-3)
-    wild = tmp_path / "wild"
-    shutil.copytree(made, wild)
-    weights = load_file(str(wild / "adapter_model.safetensors"))
-    save_file(
-        {k: v * (100 if "lora_B" in k else 1) for k, v in weights.items()}, str(wild / "adapter_model.safetensors")
-    )
-    said = []
-    assert _forgotten(engine, wild, said.append)["rise"] > 0.02
-    assert [line.split(":")[0] for line in said] == ["forgetting", "warning"]
     assert measure_forgetting(engine, made) == found  # the base is the base again
 
 
@@ -123,6 +112,8 @@ def test_the_share_of_replay_is_bounded_by_the_questions():
     assert replay_count(100_000, 1.0) == len(general_rows("prompt"))
 
 
-def test_below_two_percent_is_no_warning():
-    assert not Forgetting(1.0, 1.02, 0.02, 1.0, 1.0, 0.0, 10).too_much
-    assert Forgetting(1.0, 1.021, 0.021, 1.0, 1.0, 0.0, 10).too_much
+@pytest.mark.parametrize(("rise", "kinds"), [(0.02, ["forgetting"]), (0.021, ["forgetting", "warning"])])
+def test_above_two_percent_is_a_warning(rise, kinds):
+    found = Forgetting(1.0, 1.0 + rise, rise, 1.0, 1.0, 0.0, 10)
+    assert [line.split(":")[0] for line in found.remarks()] == kinds
+    assert found.too_much == (len(kinds) == 2) and f"{rise:+.1%}" in found.remarks()[0]

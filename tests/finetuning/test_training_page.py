@@ -106,6 +106,11 @@ def test_a_curve_is_drawn_where_its_numbers_are():
     assert ">4<" in svg and ">0<" in svg and 'aria-label="Loss"' in svg
 
 
+def test_small_numbers_have_short_labels():
+    svg = chart([Curve("rate", [(1, 0.0), (2, 5e-4)])], "Rate")
+    assert ">5e-4<" in svg and ">0<" in svg and "0.000" not in svg
+
+
 def test_long_curves_are_thinned_to_their_ends():
     svg = chart([Curve("loss", [(i, float(i)) for i in range(1, 5001)])], "Loss")
     points = re.search(r'points="([^"]*)"', svg)[1].split()
