@@ -82,8 +82,7 @@ def train_steps(
     model.train()
     _dry_run(model, prepared.train, steps, say)
     state = load_checkpoint(work, fingerprint, model, optimiser) or RunState(fingerprint)
-    if state.step:
-        say(f"going on after step {state.step} of {len(steps)}")
+    _go_on(state, len(steps), say)
     _trim_history(work, state.step)
     saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
@@ -114,6 +113,21 @@ def train_steps(
         restore_kept(work, state.held_out.kept_step, model)
     model.eval()
     return state
+
+
+def _go_on(state: RunState, steps: int, say: Say) -> None:
+    """Say where a resumed run goes on, and what will keep it from ending as an undisturbed one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if state.step:
+        say(f"going on after step {state.step} of {steps}")
+        if state.threads not in (0, threads):
+            say(
+                f"warning: {threads} threads now, {state.threads} before: the adapter will differ in its last digits from "
+                f"that of an undisturbed run (OMP_NUM_THREADS={state.threads} for the same)"
+            )
+    state.threads = threads
 
 
 class _Clock:

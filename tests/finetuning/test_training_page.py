@@ -108,7 +108,7 @@ def test_a_curve_is_drawn_where_its_numbers_are():
 
 def test_small_numbers_have_short_labels():
     svg = chart([Curve("rate", [(1, 0.0), (2, 5e-4)])], "Rate")
-    assert ">5e-4<" in svg and ">0<" in svg and "0.000" not in svg
+    assert ">6e-4<" in svg and ">0<" in svg and "0.000" not in svg
 
 
 def test_long_curves_are_thinned_to_their_ends():
