@@ -29,8 +29,8 @@ def _supervised_logits(model: Any, examples: Sequence[TokenisedExample]) -> tupl
     """Return the logits `(supervised, vocabulary)` float32 that foretell the supervised tokens, row by row, and these."""
     inner = base_of(model)
     device = next(inner.parameters()).device
-    ids, mask, positions, targets = pad(examples, device, rope_switch(inner.config))
-    hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ids, positions, targets = pad(examples, device, rope_switch(inner.config))
+    hidden = inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     return inner.get_output_embeddings()(hidden.flatten(0, 1)[positions]).float(), targets
 
 

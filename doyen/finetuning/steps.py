@@ -21,6 +21,7 @@ from typing import Any
 from doyen.config import FinetuneSettings
 from doyen.errors import GateError, Interrupted
 from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, save_checkpoint
+from doyen.finetuning.compiling import as_written
 from doyen.finetuning.data import TokenisedExample, plan_steps
 from doyen.finetuning.held_out import HeldOutPlan, plan_held_out
 from doyen.finetuning.loss import answer_loss, base_of, example_losses
@@ -84,6 +85,8 @@ def train_steps(
     state = load_checkpoint(work, fingerprint, model, optimiser) or RunState(fingerprint)
     _go_on(state, len(steps), say)
     _trim_history(work, state.step)
+    if held_out.examples and not state.step:
+        held_out.begin(state.held_out, _without_gradients(model, held_out, settings))
     saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
@@ -153,14 +156,19 @@ def _held_out_loss(
     """Measure the held-out loss if it is due, judge it, and keep the weights while it does not surely rise."""
     if not plan.due(state.step):
         return None
-    model.eval()
-    with _mixed_precision(model):
-        losses = example_losses(model, plan.examples, settings.micro_batch_tokens)
-    model.train()
-    mean = plan.judge(state.held_out, state.step, losses)
+    mean = plan.judge(state.held_out, state.step, _without_gradients(model, plan, settings))
     if plan.patience and state.held_out.kept_step == state.step < plan.steps:
         keep_weights(work, state.step, model)
     return mean
+
+
+def _without_gradients(model: Any, plan: HeldOutPlan, settings: FinetuneSettings) -> list[float]:
+    """Return the summed loss of each held-out example; dropout is off, and torch's random state stays as it was."""
+    model.eval()
+    with _mixed_precision(model), as_written(model):
+        losses = example_losses(model, plan.examples, settings.micro_batch_tokens)
+    model.train()
+    return losses
 
 
 def _rose(state: RunState, steps: int) -> str:
@@ -204,16 +212,11 @@ def _dry_run(
     model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say
 ) -> None:
     """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
-    import torch
-
     largest = max(
         (group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g)
     )
-    state = torch.get_rng_state()
     try:
-        with _mixed_precision(model):
-            loss, _ = answer_loss(model, [examples[i] for i in largest])
-        loss.backward()
+        try_gradients(model, *(examples[i] for i in largest))
     except (RuntimeError, MemoryError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
@@ -221,10 +224,20 @@ def _dry_run(
             f"the largest micro-batch does not fit into memory: {error}",
             hint="lower [finetune] micro_batch_tokens or max_tokens",
         ) from error
-    model.zero_grad(set_to_none=True)
-    torch.set_rng_state(state)
     width = max(len(examples[i].ids) for i in largest)
     say(f"dry run of the largest micro-batch ({len(largest)} × {width} tokens): {peak_memory_gib():.1f} GiB at most")
+
+
+def try_gradients(model: Any, *examples: TokenisedExample) -> None:
+    """Compute the gradients of one micro-batch and drop them; torch's random state stays as it was."""
+    import torch
+
+    state = torch.get_rng_state()
+    with _mixed_precision(model):
+        loss, _ = answer_loss(model, examples)
+    loss.backward()
+    model.zero_grad(set_to_none=True)
+    torch.set_rng_state(state)
 
 
 @contextmanager

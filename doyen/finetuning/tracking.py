@@ -115,9 +115,12 @@ class Trackers:
 
     def end(self, summary: dict[str, float]) -> None:
         """Hand the run's last figures on and close it."""
-        if self._callbacks:
+        if not self._callbacks:
+            return
+        if summary:
             self._each("on_log", self._state.global_step, logs=summary)
-            self._each("on_train_end", self._state.global_step)
+        self._each("on_train_end", self._state.global_step)
+        self._callbacks.clear()
 
     def _each(self, event: str, step: int, **given: Any) -> None:
         for name, callback in list(self._callbacks.items()):

@@ -19,6 +19,7 @@ from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
+from doyen.finetuning.compiling import as_written, compile_layers, compiles
 from doyen.finetuning.forgetting import measure_forgetting
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
@@ -34,7 +35,14 @@ from doyen.finetuning.preparing import (
 )
 from doyen.finetuning.repeating import machine, versions, weights_fingerprint
 from doyen.finetuning.replay import REPLAY_FILE, add_replay, without_replay
-from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, TrainingProgress, peak_memory_gib, train_steps
+from doyen.finetuning.steps import (
+    CHECKPOINT_EVERY_S,
+    Report,
+    TrainingProgress,
+    peak_memory_gib,
+    train_steps,
+    try_gradients,
+)
 from doyen.finetuning.tracking import Trackers, trackers_of
 from doyen.finetuning.training_page import TrainingPage, write_page
 from doyen.lineage import write_lineage
@@ -86,8 +94,10 @@ def finetune(
             begun()
     add_replay(model, folder, settings.finetune, prepared, work, len(train), say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
+    _compile(model, prepared, settings, say)
     watch = _Watch(trackers, expert, name, work, settings, prepared, report, say)
-    state = train_steps(model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s)
+    with watch:
+        state = train_steps(model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s)
     try:
         made = _export(model, work, folder, prepared)
         result = _measured(model, prepared, settings) | {"held_out": _held_out(state)}
@@ -112,6 +122,14 @@ def finetune(
     made.replace(final)
     discard_checkpoint(work)
     return manifest
+
+
+def _compile(model: Any, prepared: Prepared, settings: Settings, say: Say) -> None:
+    """Compile the layers where that pays for a run of this length, trying them on the shortest example."""
+    tokens = round(settings.finetune.epochs * sum(len(e.ids) for e in prepared.train))
+    if compiles(settings.finetune, tokens, next(model.parameters()).device.type):
+        model.train()
+        compile_layers(model, lambda: try_gradients(model, min(prepared.train, key=lambda e: len(e.ids))), say)
 
 
 class _Watch:
@@ -142,7 +160,15 @@ class _Watch:
         if self._report:
             self._report(line)
 
+    def __enter__(self) -> None:
+        """A run that stops, for whatever reason, is closed in the trackers too."""
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self._trackers.end({})
+
     def end(self, manifest: AdapterManifest) -> None:
+        """Hand the last figures on."""
         found = {"validation_loss": manifest.validation_loss, "forgetting": manifest.forgetting["rise"]}
         self._trackers.end({key: value for key, value in found.items() if value is not None})
 
@@ -154,6 +180,8 @@ def _held_out(state: RunState) -> dict[str, Any]:
         return {}
     return {
         "examples": len(found.lowest),
+        "before": round(found.before, 4),
+        "after": round(found.kept, 4),
         "measurements": found.evaluations,
         "lowest_at_step": found.lowest_step,
         "kept_step": found.kept_step,
@@ -164,7 +192,8 @@ def _held_out(state: RunState) -> dict[str, Any]:
 def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, Any]:
     """Return the manifest's entries about the trained model itself."""
     shown = prepared.validation[:_VALIDATION_LOSS_EXAMPLES]
-    loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
+    with as_written(model):
+        loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"trained_parameters": trained, "validation_loss": None if loss is None else round(loss, 4)}
 

@@ -120,7 +120,9 @@ def test_it_stops_and_the_kept_weights_are_those_of_the_step(stopped, phi, examp
     assert [r["step"] for r in rows if "held_out_loss" in r] == list(range(2, manifest.steps + 1, 2))
     at = {r["step"]: r["held_out_loss"] for r in rows if "held_out_loss" in r}
     assert at[manifest.steps] > at[found["lowest_at_step"]]
-    assert manifest.validation_loss == pytest.approx(at[found["kept_step"]], abs=0.02)
+    assert found["after"] == pytest.approx(at[found["kept_step"]], abs=1e-3)
+    assert manifest.validation_loss == pytest.approx(found["after"], abs=0.02)
+    assert found["before"] != found["after"] and found["examples"] == len(examples)
 
 
 @pytest.mark.parametrize("stop", ["before the rise", "within the rise"])
