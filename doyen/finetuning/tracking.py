@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,7 @@ class Trackers:
             self._state.global_step = step
             values = {key: dict(value) for key, value in given.items()}
             call = getattr(callback, event)
-            self._try(
-                name, lambda call=call, values=values: call(self._arguments, self._state, self._control, **values)
-            )
+            self._try(name, partial(call, self._arguments, self._state, self._control, **values))
 
     def _try(self, name: str, action: Callable[[], Any]) -> None:
         """Run an action of one tracker; a fault in it, of whatever kind, ends this tracker and not the training."""

@@ -147,8 +147,14 @@ class _Watch:
         say: Say,
     ) -> None:
         used = dataclasses.asdict(settings.finetune)
-        facts = {"name": name, "model": find_entry(settings.model.name).name, "method": settings.finetune.method}
-        facts |= {"settings": used, "gates": prepared.gates, "examples": prepared.summary, "machine": machine()}
+        facts: dict[str, Any] = {"name": name, "method": settings.finetune.method}
+        facts |= {
+            "model": find_entry(settings.model.name).name,
+            "settings": used,
+            "gates": prepared.gates,
+            "examples": prepared.summary,
+            "machine": machine(),
+        }
         self._page = TrainingPage(work, facts | {"versions": versions()})
         self._trackers = Trackers(trackers, expert, name, work, used, say)
         self._report = report
