@@ -28,7 +28,7 @@ def test_measuring_costs_about_a_twentieth(lengths):
     train, held = tokenised(trained_tokens, count=400), tokenised(held_tokens, count=100)
     plan = plan_held_out(held, train, steps_of(400, 2), FinetuneSettings())
     measured = sum(plan.due(step) for step in range(1, 801)) * len(plan.examples) * held_tokens
-    assert 0 < 0.4 * measured <= 0.065 * 800 * trained_tokens  # the last step is measured beyond the rhythm
+    assert 0 < 0.5 * measured <= 0.065 * 800 * trained_tokens  # the last step is measured beyond the rhythm
     assert plan.due(800) and 8 <= len(plan.examples) <= 64
 
 
