@@ -198,6 +198,11 @@ class FinetuneSettings:
         "Of several processes, each holds a part of the weights (FSDP) instead of all; for lora and full, where one device "
         "is too small.",
     )
+    compile: str = setting(
+        "auto",
+        "Compile the layers (torch.compile; needs a C++ compiler): on, off, or auto, where a long run on the CPU gains by it.",
+        one_of=("auto", "on", "off"),
+    )
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
         0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5

@@ -50,6 +50,17 @@ def finetune(
         float | None,
         typer.Option(help="Share of answerable questions that may be refused.", show_default=False),
     ] = None,
+    replay: Annotated[
+        float | None,
+        typer.Option(help="General questions among the examples, as a share of these.", show_default=False),
+    ] = None,
+    early_stop: Annotated[
+        int | None,
+        typer.Option(help="Measurements of a risen held-out loss after which it stops; 0: never.", show_default=False),
+    ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="tensorboard, mlflow, wandb, separated by commas.", show_default=False)
+    ] = None,
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Only fit an adapter's refusal rule again; train nothing.")
     ] = False,
@@ -79,6 +90,7 @@ def finetune(
         raise UsageError("torchrun is for training adapters", hint="the same command without torchrun")
     settings: dict[str, Any] = {"method": method, "lora_variants": lora_variants, "epochs": epochs, "rank": rank}
     settings |= {"target_modules": target_modules, "shard": shard, "documents_epochs": documents_epochs}
+    settings |= {"replay": replay, "early_stop": early_stop, "report_to": report_to}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
         own = {"examples": examples, "false_refusals": false_refusals}
@@ -110,21 +122,51 @@ def _adapter(expert: Path, json_: bool, **given: Any) -> None:
         doyen.finetune(expert, **given)
         return
     with Bar("steps") as bar:
-
-        def report(p: Any) -> None:
-            remark = f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left"
-            bar(p.stage or "training", p.step, p.steps, remark)
-
-        made = doyen.finetune(expert, report=report, say=note, **given)
+        curve = Curve(drawn=bar.live and not json_)
+        made = doyen.finetune(
+            expert,
+            report=lambda p: bar(p.stage or "training", p.step, p.steps, curve.remark(p)),
+            say=note,
+            **given,
+        )
     lines = [
         f"adapter {made.name}: {made.steps} steps, {made.tokens:,} tokens in {made.seconds:.0f} s",
         *map(_stage, made.stages),
         f"loss {made.train_loss} at the last step, {made.validation_loss} on validation examples",
+        *_stopping(made),
+        f"general texts: {made.forgetting['rise']:+.1%} bits a byte against the base model",
         f"peak memory {made.peak_memory_gib} GiB",
         _refusing(made),
         "next: doyen ask --arm rag+finetuned QUESTION, or doyen compare",
     ]
     show(_row(made), "\n".join(lines), json_)
+
+
+class Curve:
+    """What stands beside the bar: the losses, the pace, and on a terminal the loss so far as a line of blocks."""
+
+    def __init__(self, *, drawn: bool) -> None:
+        self._drawn = drawn
+        self._losses: list[float] = []
+        self._held_out = ""
+
+    def remark(self, p: Any) -> str:
+        """Return the remark for one `TrainingProgress`."""
+        from doyen.finetuning.drawing import sparkline
+
+        self._losses.append(p.loss)
+        if p.held_out_loss is not None:
+            self._held_out = f" held-out {p.held_out_loss:.3f}"
+        line = f"{sparkline(self._losses)} " if self._drawn else ""
+        return f"{line}loss {p.loss:.3f}{self._held_out} {p.tokens_per_s:.0f} tokens/s {p.seconds_left:.0f} s left"
+
+
+def _stopping(made: Any) -> list[str]:
+    """Say which step's weights were kept, where it is not the last."""
+    found = made.held_out
+    if not found or found["kept_step"] == made.steps:
+        return []
+    return [f"the held-out loss rose after step {found['kept_step']}: its weights are the adapter's"]
 
 
 def _refuse(target: str, options: list[str]) -> None:

@@ -18,7 +18,10 @@ SUFFIX = ".training"
 
 @dataclass(slots=True)
 class RunState:
-    """How far a run is. `fingerprint` is of everything that must not change between start and resume."""
+    """How far a run is. `fingerprint` is of everything that must not change between start and resume.
+
+    `threads` is what it computed with last: another number changes the last digits.
+    """
 
     fingerprint: str
     step: int = 0
@@ -26,6 +29,7 @@ class RunState:
     seconds: float = 0.0
     last_loss: float = 0.0
     processes: int = 1
+    threads: int = 0
     held_out: HeldOutState = field(default_factory=HeldOutState)
 
 

@@ -119,20 +119,18 @@ def padded_width(examples: Sequence[TokenisedExample], switch: int | None = None
     return width if switch is None or longest > switch else min(width, switch)
 
 
-def pad(examples: Sequence[TokenisedExample], device: Any, switch: int | None = None) -> tuple[Any, Any, Any, Any]:
-    """Return `(ids, mask, positions, targets)`: right-padded `(rows, width)` int64 ids and mask, then the flat
-    positions `(supervised,)` whose next token is supervised, and those next tokens.
+def pad(examples: Sequence[TokenisedExample], device: Any, switch: int | None = None) -> tuple[Any, Any, Any]:
+    """Return `(ids, positions, targets)`: right-padded `(rows, width)` int64 ids, the flat positions `(supervised,)`
+    whose next token is supervised, and those next tokens. No mask is needed: a causal model's tokens see nothing on their right.
     """  # noqa: D205
     import torch
 
     width = padded_width(examples, switch)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
-    mask = torch.zeros(len(examples), width, dtype=torch.long)
     positions: list[int] = []
     targets: list[int] = []
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        mask[row, : len(example.ids)] = 1
         positions += [row * width + i - 1 for i in range(example.answer_start, len(example.ids))]
         targets += example.ids[example.answer_start :]
-    return ids.to(device), mask.to(device), torch.tensor(positions, device=device), torch.tensor(targets, device=device)
+    return ids.to(device), torch.tensor(positions, device=device), torch.tensor(targets, device=device)

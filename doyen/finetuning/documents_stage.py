@@ -19,17 +19,16 @@ from doyen.config import FinetuneSettings, write_atomic
 from doyen.errors import UsageError
 from doyen.finetuning.data import TokenisedExample, plan_steps
 from doyen.finetuning.domain_text import HELD_CHARACTERS, Domain, DomainText, domain_hash, windows
-from doyen.finetuning.loss import base_of, example_losses
+from doyen.finetuning.loss import base_of
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.preparing import Prepared, Say, text_hash
-from doyen.finetuning.steps import Report, TrainingProgress, train_steps
+from doyen.finetuning.steps import Report, TrainingProgress, train_steps, without_gradients
 from doyen.models.engine import load_tokenizer, rope_switch
 
 FOLDER = "documents"
 """Where the stage keeps its checkpoint, curve and result, in the run's work folder."""
 WINDOW_TOKENS = 512
 _MOST_REPLAYS = 4
-_RESULT = "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +57,27 @@ class DocumentsStage:
         return {"stage": FOLDER} | own
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentsRun:
+    """The run that the stage is a part of: its work folder, what must not change on resuming, and who is told."""
+
+    work: Path
+    fingerprint: str
+    report: Report | None
+    say: Say
+    checkpoint_every_s: float
+    group: Group
+
+
 def learn_documents(
     model: Any,
     folder: Path,
     domain: Domain,
     settings: FinetuneSettings,
     replay: Sequence[TokenisedExample],
-    work: Path,
-    fingerprint: str,
-    report: Report | None,
-    say: Say,
-    checkpoint_every_s: float,
-    group: Group,
+    run: DocumentsRun,
 ) -> DocumentsStage:
-    """Train the model on the texts of the domain; go on, or do nothing, where `work` says that this was done before.
+    """Train the model on the texts of the domain; go on, or do nothing, where `run.work` says that this was done before.
 
     Each row holds a part of one document, so that no document is read as the beginning of another, and no mask is
     needed. All tokens are supervised.
@@ -80,25 +86,27 @@ def learn_documents(
         UsageError: there is no text.
         GateError, Interrupted: see `doyen.finetuning.steps.train_steps`.
     """
-    stage, tokenizer = work / FOLDER, load_tokenizer(folder)
+    stage, tokenizer = run.work / FOLDER, load_tokenizer(folder)
     rows = domain_rows(domain, tokenizer, settings)
     if not rows:
         raise UsageError("there is no document to learn from", hint="doyen ingest, or --documents-epochs 0")
     mixed = rows + repeated(replay, settings.replay * _tokens(rows), settings.seed)
     held = held_rows(domain, tokenizer, settings)
     once = dataclasses.replace(settings, epochs=settings.documents_epochs)
-    say(
+    run.say(
         f"stage 1 of 2, documents: {len(domain.learned)} with {_tokens(rows):,} tokens, {_tokens(mixed[len(rows) :]):,} of "
         f"general replay; {len(domain.held_out)} kept back to measure"
     )
-    own = text_hash(json.dumps([fingerprint, domain_hash(domain), [e.ids for e in mixed[len(rows) :]]]))
-    before = _once(stage / "before.json", group, lambda: _bits(model, domain, held, settings, group))
+    own = text_hash(json.dumps([run.fingerprint, domain_hash(domain), [e.ids for e in mixed[len(rows) :]]]))
+    before = _once(stage / "before.json", run.group, lambda: _bits(model, domain, held, settings, run.group))
     prepared = Prepared(mixed, held, "", {}, {}, [])
-    state = train_steps(model, prepared, once, stage, own, _named(report), say, checkpoint_every_s, group)
-    after = _once(stage / _RESULT, group, lambda: _bits(model, domain, held, settings, group))
+    state = train_steps(
+        model, prepared, once, stage, own, _named(run.report), run.say, run.checkpoint_every_s, run.group
+    )
+    after = _once(stage / "after.json", run.group, lambda: _bits(model, domain, held, settings, run.group))
     if before is not None and after is not None:
-        say(f"documents kept back: {before:.4f} bits a byte before, {after:.4f} after ({after / before - 1:+.1%})")
-    say("stage 2 of 2, examples")
+        run.say(f"documents kept back: {before:.4f} bits a byte before, {after:.4f} after ({after / before - 1:+.1%})")
+    run.say("stage 2 of 2, examples")
     read = learned_texts(domain, mixed, once, rope_switch(base_of(model).config))
     return DocumentsStage(
         documents=len(read),
@@ -166,10 +174,7 @@ def _bits(
     """Return the bits that each byte of the beginnings of the texts kept back costs the model; None without any."""
     if not held:
         return None
-    training = model.training
-    model.eval()
-    losses = group.spread(held, lambda part: example_losses(model, part, settings.micro_batch_tokens))
-    model.train(training)
+    losses = without_gradients(model, held, settings, group)
     size = sum(len(text.text[:HELD_CHARACTERS].encode("utf-8", "surrogatepass")) for text in domain.held_out)
     return round(sum(losses) / math.log(2) / size, 4)
 

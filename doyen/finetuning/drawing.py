@@ -93,8 +93,16 @@ def _grid(ticks: Sequence[float], y: Scale, height: int) -> str:
     for tick in ticks:
         at = y(tick) * height / 100
         rows.append(f'<line class="grid" x1="{_LEFT}%" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>')
-        rows.append(f'<text x="{_LEFT - 1.2}%" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        rows.append(f'<text x="{_LEFT - 1.2}%" y="{at + 4:.1f}" text-anchor="end">{_label(tick)}</text>')
     return "".join(rows)
+
+
+def _label(tick: float) -> str:
+    """Write a number in five characters or so: 5e-4, not 0.0005."""
+    if 0 < abs(tick) < 0.01:
+        number, power = f"{tick:.1e}".split("e")
+        return f"{number.removesuffix('.0')}e{int(power)}"
+    return f"{tick:g}"
 
 
 def _steps(last: float, height: int) -> str:

@@ -41,6 +41,18 @@ class Forgetting:
         """Whether the rise on texts is above MOST_RISE."""
         return self.rise > MOST_RISE
 
+    def remarks(self) -> list[str]:
+        """Return what is said of it: the figures, and a warning where they are bad."""
+        figures = (
+            f"forgetting: {self.bits_per_byte_before:.3f} bits a byte of general text before, "
+            f"{self.bits_per_byte_after:.3f} after ({self.rise:+.1%}); answers to general questions {self.answers_rise:+.1%}"
+        )
+        warning = (
+            f"warning: general texts take over {MOST_RISE:.0%} more bits than before: a larger [finetune] replay, "
+            "fewer epochs or a lower learning_rate keep more of what the model could do"
+        )
+        return [figures, warning] if self.too_much else [figures]
+
 
 @cache
 def general_rows(kind: str) -> tuple[dict[str, Any], ...]:

@@ -30,14 +30,14 @@ def supervised_logits(model: Any, examples: Sequence[TokenisedExample]) -> tuple
     """Return the logits `(supervised, vocabulary)` float32 that foretell the supervised tokens, row by row, and these tokens."""
     inner = base_of(model)
     device = next(inner.parameters()).device
-    ids, mask, positions, targets = pad(examples, device, rope_switch(inner.config))
+    ids, positions, targets = pad(examples, device, rope_switch(inner.config))
     compute = getattr(inner, "sharded_logits", None) or partial(logits_at, inner)
-    return compute(ids, mask, positions).float(), targets
+    return compute(ids, positions).float(), targets
 
 
-def logits_at(inner: Any, ids: Any, mask: Any, positions: Any) -> Any:
+def logits_at(inner: Any, ids: Any, positions: Any) -> Any:
     """Return the logits `(n, vocabulary)` of a causal model at the flat `positions (n,)` of padded rows."""
-    hidden = inner.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    hidden = inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     return inner.get_output_embeddings()(hidden.flatten(0, 1)[positions])
 
 

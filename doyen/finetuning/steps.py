@@ -21,6 +21,7 @@ from typing import Any
 from doyen.config import FinetuneSettings
 from doyen.errors import GateError, Interrupted
 from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, run_name, save_checkpoint
+from doyen.finetuning.compiling import as_written
 from doyen.finetuning.data import TokenisedExample, plan_steps
 from doyen.finetuning.held_out import HeldOutPlan, plan_held_out
 from doyen.finetuning.loss import answer_loss, base_of, example_losses
@@ -94,6 +95,8 @@ def train_steps(
     model.train()
     _dry_run(model, prepared.train, shares, say, group)
     state = _state(model, optimiser, work, fingerprint, len(steps), say, group)
+    if held_out.examples and not state.step:
+        held_out.begin(state.held_out, without_gradients(model, held_out.examples, settings, group))
     saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
@@ -134,12 +137,26 @@ def train_steps(
 def _state(model: Any, optimiser: Any, work: Path, fingerprint: str, steps: int, say: Say, group: Group) -> RunState:
     """Return where to go on, with model and optimiser as they were there; the start where there is no checkpoint."""
     state = load_checkpoint(work, fingerprint, model, optimiser, group) or RunState(fingerprint, processes=group.size)
-    if state.step:
-        say(f"going on after step {state.step} of {steps}")
+    _go_on(state, steps, say)
     group.require_same((fingerprint, state.step), *_APART)
     if group.main:
         _trim_history(work, state.step)
     return state
+
+
+def _go_on(state: RunState, steps: int, say: Say) -> None:
+    """Say where a resumed run goes on, and what will keep it from ending as an undisturbed one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if state.step:
+        say(f"going on after step {state.step} of {steps}")
+        if state.threads not in (0, threads):
+            say(
+                f"warning: {threads} threads now, {state.threads} before: the adapter will differ in its last digits from "
+                f"that of an undisturbed run (OMP_NUM_THREADS={state.threads} for the same)"
+            )
+    state.threads = threads
 
 
 class _Clock:
@@ -165,14 +182,21 @@ def _held_out_loss(
     """Measure the held-out loss if it is due, judge it, and keep the weights while it does not surely rise."""
     if not plan.due(state.step):
         return None
-    model.eval()
-    with _mixed_precision(model):
-        losses = group.spread(plan.examples, lambda part: example_losses(model, part, settings.micro_batch_tokens))
-    model.train()
-    mean = plan.judge(state.held_out, state.step, losses)
+    mean = plan.judge(state.held_out, state.step, without_gradients(model, plan.examples, settings, group))
     if plan.patience and state.held_out.kept_step == state.step < plan.steps:
         keep_weights(work, state.step, model, group)
     return mean
+
+
+def without_gradients(
+    model: Any, examples: Sequence[TokenisedExample], settings: FinetuneSettings, group: Group
+) -> list[float]:
+    """Return the summed loss of each example; dropout is off, and torch's random state stays as it was."""
+    model.eval()
+    with _mixed_precision(model), as_written(model):
+        losses = group.spread(examples, lambda part: example_losses(model, part, settings.micro_batch_tokens))
+    model.train()
+    return losses
 
 
 def _rose(state: RunState, steps: int) -> str:
@@ -233,18 +257,13 @@ def _dry_run(
     group: Group,
 ) -> None:
     """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
-    import torch
-
     largest = max(
         (part for step in steps for part in step),
         key=lambda part: len(part) * max((len(examples[i].ids) for i in part), default=0),
     ) or [0]
-    state = torch.get_rng_state()
     with nullcontext() if group.sharded else group.together():
         try:
-            with _mixed_precision(model):
-                loss, _ = answer_loss(model, [examples[i] for i in largest])
-            loss.backward()
+            try_gradients(model, *(examples[i] for i in largest))
         except (RuntimeError, MemoryError) as error:
             if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                 raise
@@ -252,10 +271,20 @@ def _dry_run(
                 f"the largest micro-batch does not fit into memory: {error}",
                 hint="lower [finetune] micro_batch_tokens or max_tokens",
             ) from error
-    model.zero_grad(set_to_none=True)
-    torch.set_rng_state(state)
     width = max(len(examples[i].ids) for i in largest)
     say(f"dry run of the largest micro-batch ({len(largest)} × {width} tokens): {peak_memory_gib():.1f} GiB at most")
+
+
+def try_gradients(model: Any, *examples: TokenisedExample) -> None:
+    """Compute the gradients of one micro-batch and drop them; torch's random state stays as it was."""
+    import torch
+
+    state = torch.get_rng_state()
+    with _mixed_precision(model):
+        loss, _ = answer_loss(model, examples)
+    loss.backward()
+    model.zero_grad(set_to_none=True)
+    torch.set_rng_state(state)
 
 
 @contextmanager

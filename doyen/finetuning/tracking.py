@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +116,19 @@ class Trackers:
 
     def end(self, summary: dict[str, float]) -> None:
         """Hand the run's last figures on and close it."""
-        if self._callbacks:
+        if not self._callbacks:
+            return
+        if summary:
             self._each("on_log", self._state.global_step, logs=summary)
-            self._each("on_train_end", self._state.global_step)
+        self._each("on_train_end", self._state.global_step)
+        self._callbacks.clear()
 
     def _each(self, event: str, step: int, **given: Any) -> None:
         for name, callback in list(self._callbacks.items()):
             self._state.global_step = step
             values = {key: dict(value) for key, value in given.items()}
             call = getattr(callback, event)
-            self._try(
-                name, lambda call=call, values=values: call(self._arguments, self._state, self._control, **values)
-            )
+            self._try(name, partial(call, self._arguments, self._state, self._control, **values))
 
     def _try(self, name: str, action: Callable[[], Any]) -> None:
         """Run an action of one tracker; a fault in it, of whatever kind, ends this tracker and not the training."""

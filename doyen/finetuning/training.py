@@ -11,6 +11,7 @@ import datetime
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
-from doyen.finetuning.documents_stage import FOLDER, DocumentsStage, learn_documents
+from doyen.finetuning.compiling import as_written, compile_layers, compiles
+from doyen.finetuning.documents_stage import FOLDER, DocumentsRun, DocumentsStage, learn_documents
 from doyen.finetuning.domain_text import Domain, lineage_of
-from doyen.finetuning.forgetting import MOST_RISE, measure_forgetting
+from doyen.finetuning.forgetting import measure_forgetting
 from doyen.finetuning.gates import require_effect
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
@@ -39,7 +41,14 @@ from doyen.finetuning.preparing import (
 from doyen.finetuning.repeating import machine, versions, weights_fingerprint
 from doyen.finetuning.replay import REPLAY_FILE, add_replay, without_replay
 from doyen.finetuning.sharding import require_shardable, whole_weights
-from doyen.finetuning.steps import CHECKPOINT_EVERY_S, Report, TrainingProgress, peak_memory_gib, train_steps
+from doyen.finetuning.steps import (
+    CHECKPOINT_EVERY_S,
+    Report,
+    TrainingProgress,
+    peak_memory_gib,
+    train_steps,
+    try_gradients,
+)
 from doyen.finetuning.tracking import Trackers, trackers_of
 from doyen.finetuning.training_page import TrainingPage, write_page
 from doyen.lineage import write_lineage
@@ -103,27 +112,16 @@ def finetune(
         add_replay(model, folder, settings.finetune, prepared, work, len(train), say)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     spread(model, prepared, settings.finetune, fingerprint, group, say)
+    if not group.sharded:
+        _compile(model, prepared, settings, say)
     watch = _Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
-    stages: list[DocumentsStage] = []
+    stage: DocumentsStage | None = None
     try:
-        with group.deferring_signals():
+        with group.deferring_signals(), watch or nullcontext():
             if domain and settings.finetune.documents_epochs:
                 replay = prepared.train[len(without_replay(prepared.train, len(train))) :]
-                stages.append(
-                    learn_documents(
-                        model,
-                        folder,
-                        domain,
-                        settings.finetune,
-                        replay,
-                        work,
-                        fingerprint,
-                        report,
-                        say,
-                        checkpoint_every_s,
-                        group,
-                    )
-                )
+                kept = DocumentsRun(work, fingerprint, report, say, checkpoint_every_s, group)
+                stage = learn_documents(model, folder, domain, settings.finetune, replay, kept)
             state = train_steps(
                 model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
             )
@@ -145,20 +143,26 @@ def finetune(
         if group.main:
             discard_checkpoint(work)  # there is nothing in it to go on with
         raise
-    read = stages[0].read if stages else []
-    used = [train[e.number] for e in without_replay(prepared.train, len(train))] + lineage_of(read)
-    result["stages"] = [stage.as_dict() for stage in stages]
+    used = [train[e.number] for e in without_replay(prepared.train, len(train))] + lineage_of(
+        stage.read if stage else []
+    )
+    result["stages"] = [stage.as_dict()] if stage else []
     manifest = _manifest(name, settings, folder, prepared, state, _sources([*train, *used]), result)
     write_lineage(made, used)
-    manifest.write(made)
-    write_page(made, dataclasses.asdict(manifest))
+    _keep(made, final, manifest)
     if watch:
         watch.end(manifest)
-    shutil.rmtree(final, ignore_errors=True)
-    made.replace(final)
     discard_checkpoint(work)
     group.wait()
     return manifest
+
+
+def _keep(made: Path, final: Path, manifest: AdapterManifest) -> None:
+    """Write what is told of an adapter into its folder, and put that into its place."""
+    manifest.write(made)
+    write_page(made, dataclasses.asdict(manifest))
+    shutil.rmtree(final, ignore_errors=True)
+    made.replace(final)
 
 
 def _stopped(name: str, group: Group) -> Interrupted:
@@ -170,6 +174,14 @@ def _stopped(name: str, group: Group) -> Interrupted:
 
 def _silent(_: str) -> None:
     """Say nothing."""
+
+
+def _compile(model: Any, prepared: Prepared, settings: Settings, say: Say) -> None:
+    """Compile the layers where that pays for a run of this length, trying them on the shortest example."""
+    tokens = round(settings.finetune.epochs * sum(len(e.ids) for e in prepared.train))
+    if compiles(settings.finetune, tokens, next(model.parameters()).device.type):
+        model.train()
+        compile_layers(model, lambda: try_gradients(model, min(prepared.train, key=lambda e: len(e.ids))), say)
 
 
 class _Watch:
@@ -187,12 +199,14 @@ class _Watch:
         say: Say,
     ) -> None:
         used = dataclasses.asdict(settings.finetune)
-        facts: dict[str, Any] = {
-            "name": name,
+        facts: dict[str, Any] = {"name": name, "method": settings.finetune.method}
+        facts |= {
             "model": find_entry(settings.model.name).name,
-            "method": settings.finetune.method,
+            "settings": used,
+            "gates": prepared.gates,
+            "examples": prepared.summary,
+            "machine": machine(),
         }
-        facts |= {"settings": used, "gates": prepared.gates, "examples": prepared.summary, "machine": machine()}
         self._page = TrainingPage(work, facts | {"versions": versions()})
         self._trackers = Trackers(trackers, expert, name, work, used, say)
         self._report = report
@@ -204,7 +218,15 @@ class _Watch:
         if self._report:
             self._report(line)
 
+    def __enter__(self) -> None:
+        """A run that stops, for whatever reason, is closed in the trackers too."""
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self._trackers.end({})
+
     def end(self, manifest: AdapterManifest) -> None:
+        """Hand the last figures on."""
         found = {"validation_loss": manifest.validation_loss, "forgetting": manifest.forgetting["rise"]}
         self._trackers.end({key: value for key, value in found.items() if value is not None})
 
@@ -216,6 +238,8 @@ def _held_out(state: RunState) -> dict[str, Any]:
         return {}
     return {
         "examples": len(found.lowest),
+        "before": round(found.before, 4),
+        "after": round(found.kept, 4),
         "measurements": found.evaluations,
         "lowest_at_step": found.lowest_step,
         "kept_step": found.kept_step,
@@ -226,7 +250,8 @@ def _held_out(state: RunState) -> dict[str, Any]:
 def _measured(model: Any, prepared: Prepared, settings: Settings) -> dict[str, Any]:
     """Return the manifest's entries about the trained model itself."""
     shown = prepared.validation[:_VALIDATION_LOSS_EXAMPLES]
-    loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
+    with as_written(model):
+        loss = mean_loss(model, shown, settings.finetune.micro_batch_tokens)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"trained_parameters": trained, "validation_loss": None if loss is None else round(loss, 4)}
 
@@ -274,15 +299,8 @@ def _as_served(
 def _forgotten(engine: TransformersEngine, made: Path, say: Say) -> dict[str, Any]:
     """Measure what the training cost on general texts, say it, and return it for the manifest."""
     found = measure_forgetting(engine, made)
-    say(
-        f"forgetting: {found.bits_per_byte_before:.3f} bits a byte of general text before, "
-        f"{found.bits_per_byte_after:.3f} after ({found.rise:+.1%}); answers to general questions {found.answers_rise:+.1%}"
-    )
-    if found.too_much:
-        say(
-            f"warning: general texts cost more than {MOST_RISE:.0%} more bits than before: a larger [finetune] replay, "
-            "fewer epochs or a lower learning_rate keep more of what the model could do"
-        )
+    for line in found.remarks():
+        say(line)
     return dataclasses.asdict(found)
 
 

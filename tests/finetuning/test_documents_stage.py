@@ -17,6 +17,7 @@ from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.data import TokenisedExample
 from doyen.finetuning.documents_stage import (
     WINDOW_TOKENS,
+    DocumentsRun,
     domain_rows,
     held_rows,
     learn_documents,
@@ -241,7 +242,7 @@ def test_resuming_after_the_documents_changed_is_refused(whole, examples, tmp_pa
 def test_without_text_there_is_nothing_to_learn(tiny, phi, tmp_path):
     with pytest.raises(UsageError, match="no document") as caught:
         learn_documents(
-            None, phi, Domain([], []), tiny().finetune, [], tmp_path, "f", None, lambda _: None, 60.0, Group()
+            None, phi, Domain([], []), tiny().finetune, [], DocumentsRun(tmp_path, "f", None, print, 60.0, Group())
         )
     assert "doyen ingest" in caught.value.hint
 
