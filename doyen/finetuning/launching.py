@@ -95,7 +95,7 @@ class Run:
         self._failed_at = 0.0
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
         shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-        self._processes: list[Any] = []
+        self.processes: list[Any] = []
         for rank in range(count):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             process = subprocess.Popen(  # in a session of its own, so that Ctrl-C comes once, from here
@@ -108,10 +108,10 @@ class Run:
                 errors="replace",
                 start_new_session=True,
             )
-            self._processes.append(process)
+            self.processes.append(process)
         self._readers = [
             threading.Thread(target=self._read, args=(rank, stream), daemon=True)
-            for rank, process in enumerate(self._processes)
+            for rank, process in enumerate(self.processes)
             for stream in (process.stdout, process.stderr)
         ]
         for reader in self._readers:
@@ -138,7 +138,7 @@ class Run:
 
     def over(self) -> bool:
         """Tell whether all have ended and all was read; where one failed, the others are ended after a while."""
-        codes = [process.poll() for process in self._processes]
+        codes = [process.poll() for process in self.processes]
         if any(codes) and not self._failed_at:
             self._failed_at = time.monotonic()
         if self._failed_at and time.monotonic() - self._failed_at > _GRACE_S:
@@ -148,20 +148,20 @@ class Run:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to every process that runs."""
-        for process in self._processes:
+        for process in self.processes:
             if process.poll() is None:
                 process.send_signal(number)
 
     def end(self) -> None:
         """Leave no process behind."""
         self.send(signal.SIGKILL)
-        for process in self._processes:
+        for process in self.processes:
             process.wait()
             process.stdin.close()
 
     def raise_fault(self) -> None:
         """Raise what stopped the run: an error that a process named, or that one ended without a word."""
-        codes = [process.returncode for process in self._processes]
+        codes = [process.returncode for process in self.processes]
         named = [fault for _, fault in sorted(self._faults.items()) if fault["kind"] != "ProcessError"]
         if named:
             raise _error(named[0])

@@ -21,7 +21,7 @@ from doyen.errors import GateError, Interrupted, UsageError
 from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
 from doyen.finetuning.compiling import as_written, compile_layers, compiles
-from doyen.finetuning.documents_stage import FOLDER, DocumentsRun, DocumentsStage, learn_documents
+from doyen.finetuning.documents_stage import FOLDER, DocumentsRun, learn_documents
 from doyen.finetuning.domain_text import Domain, lineage_of
 from doyen.finetuning.forgetting import measure_forgetting
 from doyen.finetuning.gates import require_effect
@@ -82,7 +82,7 @@ def finetune(
     ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
     `checkpoint_every_s` and one step before. `begun` is called when the gates before training are passed.
 
-    With a `domain`, the model reads its texts first, `[finetune] documents_epochs` times.
+    With a `domain`, the model reads its texts first, `[finetune] documents_epochs` times (more than 0).
 
     Of a `group` of several processes all call it with the same arguments; the main one reports, writes, and checks and
     calibrates the result while the others wait.
@@ -115,13 +115,11 @@ def finetune(
     if not group.sharded:
         _compile(model, prepared, settings, say)
     watch = _Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
-    stage: DocumentsStage | None = None
+    run = DocumentsRun(work, fingerprint, report, say, checkpoint_every_s, group)
+    replay = prepared.train[len(without_replay(prepared.train, len(train))) :]
     try:
         with group.deferring_signals(), watch or nullcontext():
-            if domain and settings.finetune.documents_epochs:
-                replay = prepared.train[len(without_replay(prepared.train, len(train))) :]
-                kept = DocumentsRun(work, fingerprint, report, say, checkpoint_every_s, group)
-                stage = learn_documents(model, folder, domain, settings.finetune, replay, kept)
+            stage = learn_documents(model, folder, domain, settings.finetune, replay, run) if domain else None
             state = train_steps(
                 model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
             )
