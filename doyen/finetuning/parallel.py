@@ -160,6 +160,12 @@ class Group:
         if apart:
             raise GateError(f"{message} (process {', '.join(map(str, apart))} against process 0)", hint=hint)
 
+    def require_alike(self, parameters: Sequence[Any]) -> None:
+        """Raise GateError in all processes where copies of the trained weights have drifted apart."""
+        if self.size > 1 and not self.sharded:
+            sums = [float(p.detach().double().sum()) for p in parameters]
+            self.require_same(sums, "the copies of the trained weights differ", "report a bug; one process works")
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Let a DoyenError of one process stop all of them with its message; no collective call may stand inside."""

@@ -44,8 +44,8 @@ def spread(
     group.require_same(fingerprint, *_APART)
     expected = golden_logits(model, prepared.train) if group.main else None
     group.copy_from_main([p for p in model.parameters() if p.requires_grad])
-    if settings.shard:
-        group.sharded = True
+    group.sharded = settings.shard
+    if group.sharded:
         shard_model(model)
     found = golden_logits(model, prepared.train)
     difference = require_parity(found, group.same(expected), group)

@@ -117,14 +117,17 @@ def train_steps(
                 report(line)
             stop, save = group.decide(save=time.perf_counter() - saved > checkpoint_every_s)
             if stop or save:
+                group.require_alike(trainable)
                 save_checkpoint(work, state, model, optimiser, random, group)
                 saved = time.perf_counter()
             if stop:
+                group.wait()  # the checkpoint is written
                 raise _interrupted(work, state.step, len(steps), group)
     except KeyboardInterrupt:
         if whole and state.step and group.size == 1:
             save_checkpoint(work, state, model, optimiser, random)
         raise _interrupted(work, state.step, len(steps), group) from None
+    group.require_alike(trainable)
     save_checkpoint(work, state, model, optimiser, random, group)
     if state.held_out.evaluations and state.held_out.kept_step != state.step:
         say(_rose(state, len(steps)))

@@ -70,8 +70,8 @@ def corrupted(phi, tmp_path_factory):
 RUNS = {
     "lora": {},
     "sharded": {"shard": True},
-    "full": {"method": "full", "learning_rate": 0.002},
-    "full sharded": {"method": "full", "learning_rate": 0.002, "shard": True},
+    "full": {"method": "full", "learning_rate": 2e-4},
+    "full sharded": {"method": "full", "learning_rate": 2e-4, "shard": True},
     "qlora": {"method": "qlora"},
 }
 
@@ -108,10 +108,10 @@ def test_two_processes_train_as_one_does(tiny, examples, tmp_path):
 
 def stopping(group, settings, examples, work):
     whole = trained(group, settings, examples, work / "whole")
-    stopped = [caught(group, settings, examples, work / "parts", stop=(1, 2))]
-    other = caught(group, settings, examples, work / "parts", resume=True, stop=(0, 4))
-    stopped.append(other)
-    return whole, stopped, trained(group, settings, examples, work / "parts", resume=True)
+    work = work / ".parts.training"
+    stopped = [caught(group, settings, examples, work, stop=(1, 2))]
+    stopped.append(caught(group, settings, examples, work, resume=True, stop=(0, 4)))
+    return whole, stopped, trained(group, settings, examples, work, resume=True)
 
 
 @pytest.mark.e2e
@@ -125,7 +125,7 @@ def test_ctrl_c_in_either_process_stops_both_and_resuming_is_bit_exact(shard, ti
             raise rank
         whole, stopped, resumed = rank
         assert [type(error) for error in stopped] == [Interrupted, Interrupted]
-        assert "--processes 2 --resume" in stopped[0].hint
+        assert stopped[0].hint == "doyen finetune --name parts --processes 2 --resume"
         assert resumed[0] == whole[0][4:]
         assert all(np.array_equal(whole[1][key], resumed[1][key]) for key in whole[1])
 
@@ -133,7 +133,11 @@ def test_ctrl_c_in_either_process_stops_both_and_resuming_is_bit_exact(shard, ti
 def wrong(group, settings, examples, work, folders, other):
     off = caught(group, settings, examples, work / "off", folders=folders)
     apart = caught(group, other if group.rank else settings, examples[group.rank :], work / "apart")
-    return off, apart
+    drifted = [torch.nn.Parameter(torch.tensor([1.0, 2.0 + group.rank]))]
+    try:
+        group.require_alike(drifted)
+    except GateError as error:
+        return off, apart, error
 
 
 @pytest.mark.e2e
@@ -144,7 +148,8 @@ def test_corrupted_weights_or_other_examples_in_one_process_stop_both(tiny, phi,
     for rank in found:
         if isinstance(rank, BaseException):
             raise rank
-        off, apart = rank
+        off, apart, drifted = rank
+        assert isinstance(drifted, GateError) and "weights differ" in str(drifted)
         assert isinstance(off, GateError) and "process 1 is off by" in str(off), off
         assert isinstance(apart, GateError) and "other examples" in str(apart), apart
     assert not list(tmp_path.rglob("history.jsonl"))
