@@ -2,7 +2,7 @@
 
     python benchmarks/finetune_kill.py --work DIR
 
-It is what the slow test asserts (tests/finetuning/test_training_killed.py), with its figures kept: a Llama of 2 layers
+It is what the slow test asserts (tests/finetuning/test_training_killed.py), with its figures kept: a Phi-3 of 2 layers
 with random weights, LoRA with dropout, replay, and a held-out loss that rises, so that the weights kept from before the
 rise, the random state and the optimiser's state all have to survive. Each part runs in a process of its own.
 """

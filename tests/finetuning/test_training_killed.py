@@ -30,18 +30,18 @@ def examples_with(answer):
 
 TRAIN = examples_with(lambda i: f"{10 + i} days")
 # Their loss rises, so that the weights kept before the rise are those that count in the end.
-VALIDATION = examples_with(lambda i: "never at night")
+VALIDATION = examples_with(lambda i: "The guild grants leave never at night, " * 4)
 
 
 def settings_for(model):
     tuned = FinetuneSettings(
         rank=4,
         learning_rate=0.02,
-        epochs=STEPS / (1.5 * len(TRAIN)),
-        batch_size=1,
+        epochs=2 * STEPS / (len(TRAIN) + 1),  # with one replay example, two examples a step
+        batch_size=2,
         max_tokens=512,
         dropout=0.1,
-        replay=0.5,
+        replay=0.125,
         early_stop=STEPS,
         evaluate_every=3,
     )
@@ -98,7 +98,7 @@ def check_kills(folder, kills, seed):
     """Kill one training `kills` times at different steps and compare what it ends with; return those steps."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the server that the processes come from
     folder.mkdir(parents=True, exist_ok=True)
-    model = tiny_models.llama_folder(folder, initializer_range=0.05)
+    model = tiny_models.phi_folder(folder, initializer_range=0.05)
     whole, killed, chance = folder / "whole", folder / "killed", random.Random(seed)
     assert run(whole, model) == STEPS
     steps = sorted(chance.sample(range(1, STEPS), kills))
