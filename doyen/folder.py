@@ -25,7 +25,7 @@ from doyen.evaluation.comparison import latest_report
 from doyen.index.lance import LanceIndex
 from doyen.ingesting import index_folder, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
-from doyen.lineage import LINEAGE_FILE, read_lineage, stale_examples
+from doyen.lineage import DOCUMENT_TEXT, LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, find_entry, in_expert
 from doyen.models.fetching import is_fetched
 
@@ -130,7 +130,9 @@ def _adapter(path: Path, index: LanceIndex | None, known: dict[str, str]) -> dic
     row["documents"] = len({s["document"] for s in manifest.sources})
     lineage = read_lineage(path / LINEAGE_FILE)
     if lineage is not None:
-        return row | {"examples": len(lineage)} | _staleness(lineage, index, known)
+        read = sum(line["variant"] == DOCUMENT_TEXT for line in lineage)
+        row |= {"examples": len(lineage) - read, "documents_read": read}
+        return row | _staleness(lineage, index, known)
     changed = sorted({s["document"] for s in manifest.sources if known.get(s["document"]) != s["sha256"]})
     return row | {"examples": None, "stale_documents": changed, "stale_examples": None, "stale_share": None}
 

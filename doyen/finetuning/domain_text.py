@@ -14,10 +14,9 @@ from typing import Any
 from doyen.config import Settings
 from doyen.finetuning.data import TokenisedExample
 from doyen.ingesting import open_index
+from doyen.lineage import DOCUMENT_TEXT
 from doyen.records import Example, SourceSpan
 
-DOCUMENT_TEXT = "document text"
-"""The variant of lineage rows that stand for a whole document."""
 HELD_CHARACTERS = 4000
 _HELD_SHARE = 0.1
 _FEWEST_HELD, _MOST_HELD = 3, 32

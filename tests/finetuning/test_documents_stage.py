@@ -25,7 +25,6 @@ from doyen.finetuning.documents_stage import (
     repeated,
 )
 from doyen.finetuning.domain_text import (
-    DOCUMENT_TEXT,
     Domain,
     DomainText,
     _divided,
@@ -38,7 +37,7 @@ from doyen.finetuning.domain_text import (
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.training import finetune
 from doyen.index.lance import LanceIndex
-from doyen.lineage import read_lineage, stale_examples
+from doyen.lineage import DOCUMENT_TEXT, read_lineage, stale_examples
 from doyen.models.engine import load_tokenizer
 
 TEXTS = [f"The {thing} of the guild lifts {i} tonnes. " * 6 for i, thing in enumerate(("crane", "lock", "barge"))]
