@@ -22,6 +22,8 @@ class AdapterManifest:
     `examples` has, under `questions`, the `question_hash` of all that was trained on. `gates` maps each gate to what it
     measured. `weights_fingerprint` is of samples of the base's weights, `golden_tokens` are those that training made of a
     fixed conversation: serving refuses others. Losses are mean negative log-likelihoods a supervised token, in nats.
+    `held_out` says what was measured while training and which weights were kept, `forgetting` what general texts cost before
+    and after, `machine` what beside settings, examples and versions decides the weights' bits.
     """
 
     name: str
@@ -45,9 +47,13 @@ class AdapterManifest:
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
     held_out: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    forgetting: dict[str, Any] = field(default_factory=dict)
     weights_fingerprint: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     golden_tokens: list[int] = field(default_factory=list)
+    processes: int = 1
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the adapter's folder."""
@@ -95,6 +101,16 @@ def _age(folder: Path) -> tuple[str, int, str]:
 def question_hash(question: str) -> str:
     """Return a hash of a question's words, kept in manifests to know what an adapter was trained on."""
     return hashlib.sha256(" ".join(words(question)).encode()).hexdigest()[:12]
+
+
+def interrupted_runs(expert: Path) -> list[str]:
+    """Return the names of the runs that have a checkpoint to go on from, the latest last."""
+    found: dict[str, int] = {}
+    for pattern in (".*.training/checkpoint.pt", ".*.training/documents/checkpoint.pt"):
+        for path in (expert / "adapters").glob(pattern):
+            run = path.relative_to(expert / "adapters").parts[0][1:].removesuffix(".training")
+            found[run] = max(found.get(run, 0), path.stat().st_mtime_ns)
+    return sorted(found, key=lambda run: (found[run], run))
 
 
 def adapter_folder(expert: Path, name: str) -> Path:

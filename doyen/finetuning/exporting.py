@@ -30,7 +30,14 @@ from doyen.models.engine import (
 from doyen.models.fetching import require_model
 from doyen.models.fitting import fingerprint_of_config, require_same_base, require_same_tokens, require_shapes
 
-_OWN_FILES = ("manifest.json", "lineage.jsonl", "history.jsonl")
+_OWN_FILES = (
+    "manifest.json",
+    "lineage.jsonl",
+    "history.jsonl",
+    "documents_history.jsonl",
+    "replay.jsonl",
+    "training.html",
+)
 
 
 def export_adapter(expert: Path | str, out: Path | str, *, name: str = "", form: str = "merged") -> Path:

@@ -106,6 +106,7 @@ def prepare(
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
     summary = {
         "sha256": examples_hash(train),
+        "validation_sha256": examples_hash(validation),
         "questions": sorted({question_hash(question_of(e.messages)) for e in used}),
         "train": len(tokenised),
         "validation": len(held_out),
@@ -121,10 +122,11 @@ def prepare(
 
 def examples_hash(examples: Sequence[Example]) -> str:
     """Return a hash of examples in their order."""
-    return _hash(json.dumps([e.as_dict() for e in examples], sort_keys=True))
+    return text_hash(json.dumps([e.as_dict() for e in examples], sort_keys=True))
 
 
-def _hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -135,8 +137,8 @@ def file_hash(path: Path) -> str:
 
 def run_fingerprint(settings: FinetuneSettings, prepared: Prepared, folder: Path) -> str:
     """Return a hash of all that a checkpoint must agree with to be resumed."""
-    weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k != "false_refusals"}
-    return _hash(
+    weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("false_refusals", "report_to")}
+    return text_hash(
         json.dumps(
             [
                 weighing,

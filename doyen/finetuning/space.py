@@ -38,13 +38,14 @@ def needed_space(model: Any, generations: Callable[[int], int]) -> Needed:
     """Return the bytes that training a model writes, by its parameters.
 
     `generations` says of a checkpoint's bytes how many such files there are at once. A checkpoint holds each trained weight
-    and Adam's two moments in float32; an adapter is kept in float32, a whole model in 16 bits.
+    and Adam's two moments in float32; beside it stand weights from before a rise of the held-out loss, twice for a moment.
+    An adapter is kept in float32, a whole model in 16 bits.
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.quant_state.shape.numel() if hasattr(p, "quant_state") else p.numel() for p in model.parameters())
     whole = not hasattr(model, "peft_config")
     checkpoint = 12 * trained
-    return Needed(checkpoint * generations(checkpoint), 2 * trained if whole else 4 * trained, 2 * every)
+    return Needed(checkpoint * generations(checkpoint) + 8 * trained, 2 * trained if whole else 4 * trained, 2 * every)
 
 
 def require_space(work: Path, needed: Needed, say: Callable[[str], None]) -> dict[str, float]:

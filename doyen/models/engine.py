@@ -23,6 +23,7 @@ from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
 CERTAINTY_TOKENS = 16
+_LOSS_TOKENS = 512  # of a batch whose every token's logits are computed: 4 bytes × vocabulary each
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,14 @@ class TransformersEngine:
         self._whole: tuple[Path, Any] | None = None  # the last model that was trained whole
         self._stops: list[int] = []
 
+    @classmethod
+    def around(cls, model: Any, folder: Path, **options: Any) -> TransformersEngine:
+        """Return an engine of a model that is loaded already, with the tokenizer of its folder."""
+        engine = cls(folder, **options)
+        engine.tokenizer  # noqa: B018 - loads it, and the stop tokens
+        engine._model = model
+        return engine
+
     # ---- loading
 
     @property
@@ -370,6 +379,42 @@ class TransformersEngine:
         with self._adapter_applied(adapter), torch.inference_mode():
             model = self._model
             return model(input_ids=ids.to(next(model.parameters()).device), logits_to_keep=1).logits[0, -1].float()
+
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt.
+
+        Plain text stands behind the model's beginning-of-text token; of a model that has none, the text's first token
+        is not counted.
+        """
+        tokenizer = self.tokenizer
+        bodies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        heads = [render(tokenizer, prompt) for prompt in prompts] or [begin] * len(texts)
+        rows = [(head + body, max(1, len(head))) for head, body in zip(heads, bodies, strict=True)]
+        found = [0.0] * len(rows)
+        with self._adapter_applied(adapter):
+            switch = rope_switch(self._model.config)
+            for group in _batches([len(ids) for ids, _ in rows], min(self.batch_tokens, _LOSS_TOKENS), switch):
+                for i, loss in zip(group, self._losses([rows[i] for i in group]), strict=True):
+                    found[i] = loss
+        return found
+
+    def _losses(self, rows: Sequence[tuple[list[int], int]]) -> list[float]:
+        """Return the summed loss of each row of `(token ids, first counted)`; right-padded, so that nothing shifts."""
+        import torch
+
+        width = max(len(ids) for ids, _ in rows)
+        tokens = torch.tensor([ids + [self._stops[0]] * (width - len(ids)) for ids, _ in rows])
+        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows])
+        device = next(self._model.parameters()).device
+        with torch.inference_mode():
+            logits = self._model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), tokens[:, 1:].to(device), reduction="none"
+            )
+        return [float(losses[i, start - 1 : len(ids) - 1].sum()) for i, (ids, start) in enumerate(rows)]
 
     @contextmanager
     def _adapter_applied(self, adapter: Path | None) -> Iterator[None]:

@@ -22,7 +22,9 @@ def trained(phi, examples, tmp_path_factory):
 
     folder = shutil.copytree(phi, tmp_path_factory.mktemp("base") / "phi")
     expert = doyen.init(tmp_path_factory.mktemp("fits") / "expert", model=str(folder))
-    tuned = FinetuneSettings(rank=4, alpha=8, learning_rate=0.02, epochs=1.0, batch_size=4, micro_batch_tokens=256)
+    tuned = FinetuneSettings(
+        rank=4, alpha=8, learning_rate=0.02, epochs=1.0, batch_size=4, micro_batch_tokens=256, replay=0.0
+    )
     manifest = finetune(expert, Settings(ModelSettings(name=str(folder)), finetune=tuned), examples, [], name="a")
     return expert, folder, manifest
 

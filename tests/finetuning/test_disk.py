@@ -34,8 +34,8 @@ def test_the_room_needed_follows_the_trained_weights(phi, settings_of):
     lora, qlora, full = needed("lora"), needed("qlora"), needed("full")
     trained = 2 * 4 * ((64 + 128) + (64 + 64) + (64 + 192) + (96 + 64))
     every = sum(t.numel() for t in load_file(str(phi / "model.safetensors")).values())
-    assert (lora.checkpoints, lora.made) == (3 * 12 * trained, 4 * trained) == (qlora.checkpoints, qlora.made)
-    assert (full.checkpoints, full.made, full.export) == (3 * 12 * every, 2 * every, 2 * every)
+    assert (lora.checkpoints, lora.made) == ((3 * 12 + 8) * trained, 4 * trained) == (qlora.checkpoints, qlora.made)
+    assert (full.checkpoints, full.made, full.export) == ((3 * 12 + 8) * every, 2 * every, 2 * every)
     assert lora.export == qlora.export == 2 * (every + trained)
     assert generations(2**31) == 2
 
@@ -79,7 +79,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_goes_on(phi,
     expert = doyen.init(tmp_path / "expert", model=str(phi))
     rows = tmp_path / "examples.jsonl"
     rows.write_text("".join(json.dumps(e.as_dict()) + "\n" for e in examples))
-    options = {"examples": rows, "epochs": 4.0, "rank": 2, "learning_rate": 0.02, "batch_size": 4}
+    options = {"examples": rows, "epochs": 4.0, "rank": 2, "learning_rate": 0.02, "batch_size": 4, "replay": 0.0}
     run = expert / "adapters" / ".x.training"
 
     def fill(progress):  # from step 3 on, what is written for a checkpoint goes to a device that is full
@@ -116,7 +116,7 @@ def stopped(phi, examples, tmp_path_factory):
     from doyen.config import FinetuneSettings, ModelSettings, Settings
 
     tuned = FinetuneSettings(
-        rank=4, alpha=8, learning_rate=0.02, epochs=4.0, batch_size=4, micro_batch_tokens=256, dropout=0.1
+        rank=4, alpha=8, learning_rate=0.02, epochs=4.0, batch_size=4, micro_batch_tokens=256, dropout=0.1, replay=0.0
     )
     settings = Settings(model=ModelSettings(name=str(phi)), finetune=tuned)
     expert = tmp_path_factory.mktemp("stopped")
