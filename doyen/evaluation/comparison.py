@@ -155,6 +155,8 @@ def _manifest(
             "validation_loss",
         )
         manifest["adapter"] = {name: getattr(made, name) for name in names}
+        if made.forgetting:
+            manifest["adapter"]["forgetting"] = made.forgetting
     return manifest
 
 

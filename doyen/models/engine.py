@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from doyen.errors import EngineError, ModelError
+from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens, require_shapes
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
 CERTAINTY_TOKENS = 16
+_LOSS_TOKENS = 512  # of a batch whose every token's logits are computed: 4 bytes × vocabulary each
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,10 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} holds no usable tokenizer: {error}") from error
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer in {folder} has no chat template", hint="use an instruct model (doyen models)")
+        raise ModelError(
+            f"the tokenizer in {folder} has no chat template: this is a base model, which knows no turns",
+            hint="use its instruct version (doyen models lists some), or put that one's chat_template.jinja into the folder",
+        )
     return tokenizer
 
 
@@ -164,6 +169,20 @@ def template_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
+def golden_tokens(tokenizer: Any) -> list[int]:
+    """Return the token ids of a fixed conversation, and of its first turn as a prompt, parted by -1.
+
+    It has passages, numbers, several scripts and white space, so that a changed tokenizer shows, not only a changed template.
+    A template that takes no system message or several turns gets one turn without it.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return [*render(tokenizer, GOLDEN, prompt=False), -1, *render(tokenizer, GOLDEN[:2])]
+    except TemplateError:
+        return [*render(tokenizer, GOLDEN[1:3], prompt=False), -1, *render(tokenizer, GOLDEN[1:2])]
+
+
 def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     """Return every token that ends a turn: the tokenizer's, the generation configuration's and the usual turn marks."""
     ids = {tokenizer.eos_token_id}
@@ -174,6 +193,16 @@ def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[t] for t in ("<|im_end|>", "<|end|>", "<|endoftext|>", "<|eot_id|>") if t in vocabulary}
     return sorted(int(i) for i in ids if i is not None)
+
+
+def context_length(folder: Path) -> int | None:
+    """Return how many tokens a model was made for, by its `config.json`; None where that does not say."""
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for config in (stored, stored.get("text_config") or {}):
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(config.get(key), int):
+                return int(config[key])
+    return None
 
 
 def working_dtype() -> Any:
@@ -213,6 +242,14 @@ class TransformersEngine:
         self._adapters: dict[Path, str] = {}
         self._whole: tuple[Path, Any] | None = None  # the last model that was trained whole
         self._stops: list[int] = []
+
+    @classmethod
+    def around(cls, model: Any, folder: Path, **options: Any) -> TransformersEngine:
+        """Return an engine of a model that is loaded already, with the tokenizer of its folder."""
+        engine = cls(folder, **options)
+        engine.tokenizer  # noqa: B018 - loads it, and the stop tokens
+        engine._model = model
+        return engine
 
     # ---- loading
 
@@ -254,6 +291,7 @@ class TransformersEngine:
             return self._adapters[folder]
         self._check_adapter(folder)
         model = self._load()
+        require_shapes(folder, model.get_base_model() if self._adapters else model)
         from peft import PeftModel
 
         name = f"adapter{len(self._adapters)}"
@@ -271,19 +309,13 @@ class TransformersEngine:
         path = folder / "manifest.json"
         if not path.exists():
             return
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()[:16]
-        if manifest.get("model_fingerprint", config) != config:
-            raise EngineError(
-                f"adapter {folder.name} was trained for another model ({manifest.get('model')}) than {self.name}",
-                hint="set [model] name back, or doyen finetune again",
-            )
-        trained_with = manifest.get("template_hash")
-        if trained_with and trained_with != self.template_hash():
-            raise EngineError(
-                f"adapter {folder.name} was trained with another chat template ({trained_with}) than {self.name} has now ({self.template_hash()})",
-                hint="doyen finetune again, or put the model's tokenizer back",
-            )
+        try:
+            manifest = {"name": folder.name} | json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise EngineError(f"the manifest in {folder} is broken: {error}", hint="doyen finetune again") from error
+        require_same_base(manifest, self.folder, folder.name, self.name)
+        names = self.tokenizer.convert_ids_to_tokens
+        require_same_tokens(manifest, golden_tokens(self.tokenizer), self.template_hash(), names, self.name)
 
     # ---- the interface
 
@@ -347,6 +379,42 @@ class TransformersEngine:
         with self._adapter_applied(adapter), torch.inference_mode():
             model = self._model
             return model(input_ids=ids.to(next(model.parameters()).device), logits_to_keep=1).logits[0, -1].float()
+
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt.
+
+        Plain text stands behind the model's beginning-of-text token; of a model that has none, the text's first token
+        is not counted.
+        """
+        tokenizer = self.tokenizer
+        bodies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        heads = [render(tokenizer, prompt) for prompt in prompts] or [begin] * len(texts)
+        rows = [(head + body, max(1, len(head))) for head, body in zip(heads, bodies, strict=True)]
+        found = [0.0] * len(rows)
+        with self._adapter_applied(adapter):
+            switch = rope_switch(self._model.config)
+            for group in _batches([len(ids) for ids, _ in rows], min(self.batch_tokens, _LOSS_TOKENS), switch):
+                for i, loss in zip(group, self._losses([rows[i] for i in group]), strict=True):
+                    found[i] = loss
+        return found
+
+    def _losses(self, rows: Sequence[tuple[list[int], int]]) -> list[float]:
+        """Return the summed loss of each row of `(token ids, first counted)`; right-padded, so that nothing shifts."""
+        import torch
+
+        width = max(len(ids) for ids, _ in rows)
+        tokens = torch.tensor([ids + [self._stops[0]] * (width - len(ids)) for ids, _ in rows])
+        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows])
+        device = next(self._model.parameters()).device
+        with torch.inference_mode():
+            logits = self._model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), tokens[:, 1:].to(device), reduction="none"
+            )
+        return [float(losses[i, start - 1 : len(ids) - 1].sum()) for i, (ids, start) in enumerate(rows)]
 
     @contextmanager
     def _adapter_applied(self, adapter: Path | None) -> Iterator[None]:
