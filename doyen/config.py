@@ -219,8 +219,8 @@ class FinetuneSettings:
         low=0,
     )
     replay: float = setting(
-        0.1,
-        "General questions with the base model's own answers among the examples, as a share of these, against forgetting.",
+        0.0,
+        "General questions with the base model's own answers among the examples, as a share of these.",
         low=0.0,
         high=2.0,
     )

@@ -107,12 +107,13 @@ def learn_documents(
     if before is not None and after is not None:
         run.say(f"documents kept back: {before:.4f} bits a byte before, {after:.4f} after ({after / before - 1:+.1%})")
     run.say("stage 2 of 2, examples")
-    read = learned_texts(domain, mixed, once, rope_switch(base_of(model).config))
+    switch = rope_switch(base_of(model).config)
+    read = learned_texts(domain, mixed, once, switch)
     return DocumentsStage(
         documents=len(read),
         held_out_documents=len(domain.held_out),
         tokens=state.tokens,
-        replay_tokens=_tokens(mixed[len(rows) :]),
+        replay_tokens=_tokens([row for row in _read(mixed, once, switch) if row.number < 0]),
         steps=state.step,
         seconds=round(state.seconds, 1),
         train_loss=round(state.last_loss, 4),
@@ -156,6 +157,12 @@ def learned_texts(
     domain: Domain, mixed: Sequence[TokenisedExample], settings: FinetuneSettings, switch: int | None = None
 ) -> list[DomainText]:
     """Return the texts that the stage's steps read something of: less than one pass leaves some out."""
+    read = {row.number for row in _read(mixed, settings, switch)}
+    return [text for i, text in enumerate(domain.learned) if i in read]
+
+
+def _read(mixed: Sequence[TokenisedExample], settings: FinetuneSettings, switch: int | None) -> list[TokenisedExample]:
+    """Return the rows that the stage's steps read, in their order."""
     steps = plan_steps(
         mixed,
         epochs=settings.epochs,
@@ -164,8 +171,7 @@ def learned_texts(
         seed=settings.seed,
         switch=switch,
     )
-    read = {mixed[i].number for step in steps for part in step for i in part}
-    return [text for i, text in enumerate(domain.learned) if i in read]
+    return [mixed[i] for step in steps for part in step for i in part]
 
 
 def _bits(

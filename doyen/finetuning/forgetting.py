@@ -48,8 +48,8 @@ class Forgetting:
             f"{self.bits_per_byte_after:.3f} after ({self.rise:+.1%}); answers to general questions {self.answers_rise:+.1%}"
         )
         warning = (
-            f"warning: general texts take over {MOST_RISE:.0%} more bits than before: a larger [finetune] replay, "
-            "fewer epochs or a lower learning_rate keep more of what the model could do"
+            f"warning: general texts take over {MOST_RISE:.0%} more bits than before: fewer epochs "
+            "or a lower learning_rate keep more of what the model could do"
         )
         return [figures, warning] if self.too_much else [figures]
 

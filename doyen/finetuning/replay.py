@@ -1,4 +1,6 @@
-"""General questions with the base model's own answers, trained on among the examples: the adapter stays near the base there.
+"""General questions with the base model's own answers, trained on among the examples, where that is asked for.
+
+Measured so far it does not keep the adapter nearer to the base (LOG.md): greedy answers sharpen what they should keep.
 
 Enters: the model before its first step. Leaves: tokenised examples, numbered behind the user's own. The questions are
 those of general.jsonl, none of which the forgetting check asks.

@@ -188,7 +188,7 @@ def test_the_documents_come_first_and_one_adapter_is_left(whole):
     assert first > 2 and stages == ["documents"] * first + [None] * made.steps
     stage = made.stages[0]
     assert (stage["stage"], stage["documents"], stage["held_out_documents"]) == ("documents", 3, 1)
-    assert stage["steps"] == first and stage["tokens"] > 0 and stage["replay_tokens"] > 0
+    assert stage["steps"] == first and 0 < stage["replay_tokens"] < stage["tokens"]
     assert stage["bits_per_byte_after"] < 0.95 * stage["bits_per_byte_before"]
     assert made == read_adapter(expert / "adapters" / "whole")
     folder = expert / "adapters" / "whole"
