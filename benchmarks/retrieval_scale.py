@@ -2,10 +2,10 @@
 
     python benchmarks/retrieval_scale.py --work DIR --expert EXPERT --chunks 100000 1000000
 
-makes stores of that many synthetic chunks from the real chunks of an expert (benchmarks/synthetic_chunks.py) through
-`LanceIndex.write` and `finish`, and measures `Retriever.search` in a process of its own, query embedding included. Recall
-is against the exact search, for synthetic chunks and for synthetic questions; embedded questions show the distances that
-real ones have. Say in --note what else the machine was doing.
+makes stores of that many synthetic chunks, and a summary a document, from the real chunks of an expert
+(benchmarks/synthetic_chunks.py) through `LanceIndex.write` and `finish`, and measures `Retriever.search` in a process of its
+own, query embedding included. Recall is against the exact search, for synthetic chunks and for synthetic questions; embedded
+questions show the distances that real ones have. Say in --note what else the machine was doing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from doyen.index.scanning import nearest_of_many
 from doyen.index.tables import rows_of
 from doyen.index.vector_matrix import open_matrix
 from doyen.ingesting import index_folder, open_index
-from doyen.records import Chunk, Document
+from doyen.records import Chunk, Document, Summary
 
 SEED = 7
 QUERIES = 200
@@ -85,7 +85,8 @@ def make_store(expert: Path, folder: Path, count: int) -> None:
     started = time.perf_counter()
     for first in range(0, count, _BATCH):
         size = min(_BATCH, count - first)
-        index.write(_documents(first, texts.make(size, rng)), synthesis.make(size, rng))
+        vectors = synthesis.make(size, rng)
+        index.write(_documents(first, texts.make(size, rng)), vectors, summary_vectors=_summary_vectors(vectors))
     written = time.perf_counter()
     index.finish()
     finished = time.perf_counter()
@@ -114,10 +115,18 @@ def _documents(first: int, texts: list[str]) -> list[IndexEntry]:
         for text in texts[start : start + _CHUNKS_A_DOCUMENT]:
             chunks.append(Chunk(name, place, place + len(text), text, sha256=name, language="en"))
             place += len(text) + 1
-        entries.append(
-            IndexEntry(Document(name, "", name, "text/markdown", name, name, "en"), "/", chunks, sketch=bytes(256))
-        )
+        document = Document(name, "", name, "text/markdown", name, name, "en")
+        first_text = chunks[0].text
+        summary = Summary(name, None, 0, len(first_text), first_text, ((0, len(first_text)),), first_text)
+        entries.append(IndexEntry(document, "/", chunks, sketch=bytes(256), summaries=[summary]))
     return entries
+
+
+def _summary_vectors(vectors: Any) -> Any:
+    """Return the unit mean of each document's chunk vectors, as of its summary."""
+    starts = np.arange(0, len(vectors), _CHUNKS_A_DOCUMENT)
+    means = np.add.reduceat(vectors, starts, axis=0)
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
 # ---- what is measured

@@ -20,7 +20,10 @@ class AdapterManifest:
 
     `refusal_threshold` and the rule in `calibration` are fitted on validation examples (None: too few of them).
     `examples` has, under `questions`, the `question_hash` of all that was trained on. `gates` maps each gate to what it
-    measured. Losses are mean negative log-likelihoods a supervised token, in nats.
+    measured. `weights_fingerprint` is of samples of the base's weights, `golden_tokens` are those that training made of a
+    fixed conversation: serving refuses others. Losses are mean negative log-likelihoods a supervised token, in nats.
+    `held_out` says what was measured while training and which weights were kept, `forgetting` what general texts cost before
+    and after, `machine` what beside settings, examples and versions decides the weights' bits.
     """
 
     name: str
@@ -43,7 +46,14 @@ class AdapterManifest:
     refusal_threshold: float | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
+    forgetting: dict[str, Any] = field(default_factory=dict)
+    weights_fingerprint: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    golden_tokens: list[int] = field(default_factory=list)
+    processes: int = 1
+    stages: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the adapter's folder."""
@@ -93,9 +103,25 @@ def question_hash(question: str) -> str:
     return hashlib.sha256(" ".join(words(question)).encode()).hexdigest()[:12]
 
 
+def interrupted_runs(expert: Path) -> list[str]:
+    """Return the names of the runs that have a checkpoint to go on from, the latest last."""
+    found: dict[str, int] = {}
+    for pattern in (".*.training/checkpoint.pt", ".*.training/documents/checkpoint.pt"):
+        for path in (expert / "adapters").glob(pattern):
+            run = path.relative_to(expert / "adapters").parts[0][1:].removesuffix(".training")
+            found[run] = max(found.get(run, 0), path.stat().st_mtime_ns)
+    return sorted(found, key=lambda run: (found[run], run))
+
+
 def adapter_folder(expert: Path, name: str) -> Path:
     """Return the folder of adapter `name`, or of the newest for ''. Raises UsageError if there is none."""
     folders = list_adapters(expert)
+    strange = expert / "adapters" / name
+    if name and (strange / "adapter_config.json").exists() and not (strange / "manifest.json").exists():
+        raise UsageError(
+            f"adapters/{name} was not made by doyen finetune: it has no manifest.json, so nothing says what it fits to",
+            hint=f"doyen finetune --name {name} --replace trains one; a merged model can be used as [model] name",
+        )
     if not folders:
         raise UsageError(
             f"the expert in {expert} has no adapter", hint="doyen examples import FILE, then doyen finetune"

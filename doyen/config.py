@@ -187,14 +187,51 @@ class FinetuneSettings:
         0.0, "Peak learning rate (linear warm-up, cosine decay); 0: 5e-4, with method full 5e-5.", low=0.0, high=1.0
     )
     epochs: float = setting(2.0, "Passes over the examples.", low=0.001, high=1000)
+    documents_epochs: float = setting(
+        0.0,
+        "Passes over the documents' own text in a stage before the examples, for the domain's words; 0: no such stage.",
+        low=0.0,
+        high=100,
+    )
     batch_size: int = setting(8, "Examples a step of the optimiser.", low=1)
     micro_batch_tokens: int = setting(1024, "Padded tokens computed at once: bounds the memory.", low=64)
     gradient_checkpointing: bool = setting(
         False, "Keep the layers' inputs only and compute the rest again: a fraction of the memory, a third more time."
     )
+    shard: bool = setting(
+        False,
+        "Of several processes, each holds a part of the weights (FSDP) instead of all; for lora and full, where one device "
+        "is too small.",
+    )
+    compile: str = setting(
+        "auto",
+        "Compile the layers (torch.compile; needs a C++ compiler): on, off, or auto, where a long run on the CPU gains by it.",
+        one_of=("auto", "on", "off"),
+    )
     max_tokens: int = setting(2048, "Longest example; longer ones are left out and counted.", low=64)
     validation_share: float = setting(
         0.15, "Share of the questions held out for validation, by gold pages.", low=0.0, high=0.5
+    )
+    evaluate_every: int = setting(
+        0,
+        "Steps between measurements of the held-out loss; 0: as often as costs about a twentieth of the training.",
+        low=0,
+    )
+    early_stop: int = setting(
+        3,
+        "Measurements in a row with a held-out loss surely above the lowest after which training stops; what is kept are "
+        "the weights before it surely rose. 0: train to the end and keep the last.",
+        low=0,
+    )
+    replay: float = setting(
+        0.0,
+        "General questions with the base model's own answers among the examples, as a share of these.",
+        low=0.0,
+        high=2.0,
+    )
+    report_to: str = setting(
+        "",
+        "Where the curve goes besides, separated by commas: tensorboard, mlflow, wandb. All of them on this machine.",
     )
     false_refusals: float = setting(
         0.05,

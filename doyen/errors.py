@@ -11,6 +11,7 @@ DoyenError
 ├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
+├── ProcessError        one of several processes that train together is gone
 └── Interrupted         long work was stopped by the user; what was done is kept (exit code 130)
 
 A message says what was received, what was expected, and — in `hint` — the command that mends it.
@@ -69,6 +70,10 @@ class ExamplesError(DoyenError):
 
 class GateError(DoyenError):
     """A fine-tuning gate: the run would finish and be worthless."""
+
+
+class ProcessError(DoyenError):
+    """One of several processes that train together is gone."""
 
 
 class Interrupted(DoyenError):

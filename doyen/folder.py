@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import list_adapters, read_adapter
+from doyen.adapters import interrupted_runs, list_adapters, read_adapter
 from doyen.config import (
     FILE_NAME,
     FORMAT_VERSION,
@@ -25,7 +25,7 @@ from doyen.evaluation.comparison import latest_report
 from doyen.index.lance import LanceIndex
 from doyen.ingesting import index_folder, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
-from doyen.lineage import LINEAGE_FILE, read_lineage, stale_examples
+from doyen.lineage import DOCUMENT_TEXT, LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, find_entry, in_expert
 from doyen.models.fetching import is_fetched
 
@@ -97,10 +97,7 @@ def status(folder: Path | str) -> dict[str, Any]:
         "warnings": warnings,
         "examples": _examples(expert / "examples", index, known),
         "adapters": [_adapter(path, index, known) for path in list_adapters(expert)],
-        "interrupted_runs": [
-            p.parent.name[1:].removesuffix(".training")
-            for p in sorted((expert / "adapters").glob(".*.training/checkpoint.pt"))
-        ],
+        "interrupted_runs": sorted(interrupted_runs(expert)),
         "comparison": {"folder": report["folder"], "advice": report["advice"]} if report else None,
     }
 
@@ -133,7 +130,9 @@ def _adapter(path: Path, index: LanceIndex | None, known: dict[str, str]) -> dic
     row["documents"] = len({s["document"] for s in manifest.sources})
     lineage = read_lineage(path / LINEAGE_FILE)
     if lineage is not None:
-        return row | {"examples": len(lineage)} | _staleness(lineage, index, known)
+        read = sum(line["variant"] == DOCUMENT_TEXT for line in lineage)
+        row |= {"examples": len(lineage) - read, "documents_read": read}
+        return row | _staleness(lineage, index, known)
     changed = sorted({s["document"] for s in manifest.sources if known.get(s["document"]) != s["sha256"]})
     return row | {"examples": None, "stale_documents": changed, "stale_examples": None, "stale_share": None}
 

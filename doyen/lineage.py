@@ -19,6 +19,8 @@ from doyen.index.lance import LanceIndex
 from doyen.records import Example
 
 LINEAGE_FILE = "lineage.jsonl"
+DOCUMENT_TEXT = "document text"
+"""The variant of lineage rows that stand for a document whose whole text was read."""
 
 
 def write_lineage(folder: Path, examples: Iterable[Example]) -> None:

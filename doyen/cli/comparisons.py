@@ -88,10 +88,11 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
 
 
 def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:
-    """Say which arm to use, and why: from the newest comparison, else from the rules."""
+    """Say which arm to use and which way to train, and why: from what was measured here, else from the rules."""
     import doyen
     from doyen.evaluation.advice import advise_without_comparison
     from doyen.evaluation.comparison import latest_report
+    from doyen.evaluation.methods import advise_training
 
     folder = expert_folder(expert)
     report = latest_report(folder)
@@ -105,4 +106,7 @@ def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:
     lines = [f"{advice.arm} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
     if advice.runner_up:
         lines.append(f"runner-up: {advice.runner_up}")
-    show(advice.as_dict(), "\n".join(lines), json_)
+    training = advise_training(folder)
+    basis = "measured" if training["measured"] else "advice, not a measurement"
+    lines += [f"to train: {training['method'] or 'nothing fits'} ({basis})", *[f"  - {r}" for r in training["reasons"]]]
+    show(advice.as_dict() | {"training": training}, "\n".join(lines), json_)

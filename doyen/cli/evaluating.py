@@ -74,11 +74,22 @@ def summary_lines(report: Mapping[str, Any]) -> Iterator[str]:
         for row in report["stages"]:
             if row["against"] is not None:
                 yield _difference(f"{row['name']} − {row['against']}", row["differences"], shown)
+        yield from _shown(report["shown"])
     if "against" in report:
         yield ""
         yield f"{'against the earlier evaluation':<40}" + "".join(f"{name:>26}" for name in shown)
         earlier = report["against"]
         yield _difference(f"{earlier['id']}, {earlier['questions']} questions", earlier["differences"], shown)
+
+
+def _shown(shown: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the passages that a model is shown hold."""
+    names = list(shown["single"])
+    yield ""
+    yield f"{shown['passages']} passages shown".ljust(26) + "".join(f"{name:>26}" for name in names)
+    for name in ("single", "joined"):
+        yield f"{name:<26}" + "".join(f"{_value(shown[name], metric):>26}" for metric in names)
+    yield _difference("joined − single", shown["differences"], tuple(names), width=26)
 
 
 def _table(title: str, rows: Mapping[str, Any], shown: tuple[str, ...]) -> Iterator[str]:
@@ -94,9 +105,9 @@ def _value(figures: Mapping[str, Any], metric: str) -> str:
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
-def _difference(name: str, differences: Mapping[str, Any], shown: tuple[str, ...]) -> str:
+def _difference(name: str, differences: Mapping[str, Any], shown: tuple[str, ...], width: int = 40) -> str:
     cells = []
     for metric in shown:
         d = differences.get(metric)
         cells.append(f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" if d else "-")
-    return f"{name:<40}" + "".join(f"{cell:>26}" for cell in cells)
+    return f"{name:<{width}}" + "".join(f"{cell:>26}" for cell in cells)

@@ -100,7 +100,9 @@ def _stale_lines(row: dict[str, Any], examples: int | None) -> list[str]:
     named = ", ".join(documents[:5]) + (" …" if len(documents) > 5 else "")
     if examples is None:  # an adapter of before lineage was kept
         return [f"  stale    {len(documents)} of its {row['documents']} documents changed since: {named}"]
-    return [f"  stale    {len(row['stale_examples'])} of {examples} examples ({row['stale_share']:.1%}): {named}"]
+    read = row.get("documents_read", 0)
+    of = f"{examples} examples" + (f" and {read} documents read" if read else "")
+    return [f"  stale    {len(row['stale_examples'])} of {of} ({row['stale_share']:.1%}): {named}"]
 
 
 def doctor(expert: ExpertOption = None, json_: JsonOption = False) -> None:

@@ -80,6 +80,11 @@ class Bar:
             self._bar.start()
         return self
 
+    @property
+    def live(self) -> bool:
+        """Whether the bar is drawn on a terminal, and not written line by line into a log."""
+        return self._bar is not None
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

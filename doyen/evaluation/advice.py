@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from doyen.finetuning.forgetting import MOST_RISE
 from doyen.records import ARMS, Arm
 
 FEW_QUESTIONS = 30
@@ -72,6 +73,7 @@ def advise(comparison: Mapping[str, Any]) -> Advice:
     reasons = [_standing(comparison, overall, chosen, best)]
     reasons += _gains(comparison, overall, chosen)
     reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)
+    reasons += _forgetting(comparison, chosen)
     reasons += _what_would_change_it(comparison, overall, chosen, runner_up)
     return Advice(chosen, reasons, runner_up, measured=True)
 
@@ -147,6 +149,17 @@ def _refusals(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
         also = f", and also {refused_wrongly}" if wrong else ""
         return [f"It refuses {_percent(right['value'])} of the {right['n']} questions without an answer{also}."]
     return [f"It refuses {refused_wrongly}; no question without an answer was asked."] if wrong else []
+
+
+def _forgetting(comparison: Mapping[str, Any], chosen: Arm) -> list[str]:
+    """Say what the training of a chosen adapter cost on general texts, where that was measured."""
+    found = ((comparison.get("manifest") or {}).get("adapter") or {}).get("forgetting")
+    if not found or "finetuned" not in chosen:
+        return []
+    said = f"On general texts the trained model takes {found['rise']:+.1%} bits a byte against the base model"
+    if found["rise"] > MOST_RISE:
+        return [f"{said}: more than {MOST_RISE:.0%}, so it has lost some of what the base can do."]
+    return [f"{said}, so little of what the base can do was lost."]
 
 
 def _what_would_change_it(

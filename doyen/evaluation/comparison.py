@@ -20,6 +20,7 @@ from doyen.adapters import adapter_folder, list_adapters, question_hash, read_ad
 from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
+from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.report import build_report, write_report
 from doyen.examples.building import held_out_questions
 from doyen.examples.importing import read_questions
@@ -81,7 +82,8 @@ def compare(
         answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
     manifest |= {"taken_over": taken} if taken else {}
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
-    report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed)
+    methods = trained_methods(folder) if any("finetuned" in arm for arm in chosen) else ()
+    report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods)
     write_report(report, target)
     return report | {"folder": str(target)}
 
@@ -153,6 +155,8 @@ def _manifest(
             "validation_loss",
         )
         manifest["adapter"] = {name: getattr(made, name) for name in names}
+        if made.forgetting:
+            manifest["adapter"]["forgetting"] = made.forgetting
     return manifest
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.evaluation.advice import advise
+from doyen.evaluation.methods import won_back
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import Score, score_answer, summarise_scores
 from doyen.evaluation.statistics import RESAMPLES, paired_difference
@@ -39,6 +40,7 @@ def build_report(
     hits: Sequence[Sequence[Hit]] | None,
     manifest: dict[str, Any],
     seed: int,
+    methods: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Score a comparison. `answers` (each arm's) and `hits` are aligned with `questions`.
 
@@ -51,6 +53,7 @@ def build_report(
             n}} as `scoring.summarise_scores` defines them; by_tag holds the 30 commonest tags
         differences: [{a, b, metrics: {overall | answer_score | token_f1: {value, low, high, n, p}}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
+        methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         advice: {arm, reasons, runner_up, measured}
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
             null, arms: {arm: {answer, answered, outcome, scores, citations, seconds, prompt_tokens,
@@ -78,6 +81,7 @@ def build_report(
         "differences": _differences(scores, seed),
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
+    report["methods"] = [dict(row) for row in methods]
     report["advice"] = advise(report).as_dict()
     report["rows"] = [_row(i, q, answers, scores, hits) for i, q in enumerate(questions)]
     return report
@@ -224,6 +228,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "tags": _groups_table(report, "by_tag", "Answer score by tag"),
         "differences": _differences_table(report),
         "retrieval": _retrieval_table(report),
+        "methods": _methods_table(report.get("methods", ())),
         "manifest": _settings(report),
         "filters": "".join(f'<option value="{escape(arm)}">{escape(arm)}</option>' for arm in report["arms"]),
         "kind_options": "".join(f"<option>{escape(k)}</option>" for k in report["questions"]["kinds"]),
@@ -420,6 +425,21 @@ def _retrieval_table(report: Mapping[str, Any]) -> str:
         for name, found in report["retrieval"].items()
     ]
     return _table("Retrieval: is a known source among the first hits (%)", ["Figure", "All arms with rag", "n"], rows)
+
+
+def _methods_table(methods: Sequence[Mapping[str, Any]]) -> str:
+    """Ways of training on the same examples, and what NF4 costs without training."""
+    rows = []
+    for m in methods:
+        cells = [f"<td>{m['before']:.3f}</td>", f"<td>{m['after']:.3f}</td>", f"<td>{m['seconds'] / 60:.1f}</td>"]
+        cells += [f"<td>{m['peak_memory_gib']:.2f}</td>", f"<td>{m['trained_parameters']:,}</td>"]
+        rows.append(_row_of(escape(f"{m['method']} ({m['adapter']})"), cells))
+    head = ["Method", "Held-out loss before training", "After", "Minutes", "Peak GiB", "Parameters trained"]
+    back = won_back(methods)
+    said = (
+        "" if back is None else f"<p>Training wins back {min(back, 1):.0%} of what NF4 costs the untrained model.</p>"
+    )
+    return _table("Ways of training, on the same examples", head, rows) + said if rows else ""
 
 
 def _settings(report: Mapping[str, Any]) -> str:

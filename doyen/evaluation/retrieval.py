@@ -19,6 +19,7 @@ from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import ExamplesError, UsageError
 from doyen.evaluation.retrieval_ablation import Stage, ablation, differences, stages_of
 from doyen.evaluation.retrieval_scores import Level, gold_grades, has_gold_pages, means, score_hits
+from doyen.evaluation.shown import evidence_shown
 from doyen.examples.building import held_out_questions
 from doyen.examples.importing import documents_of, write_rows
 from doyen.expert import open_retriever
@@ -81,6 +82,7 @@ def evaluate_retrieval(
         "warnings": warnings,
         **_figures(asked, hits, k, seed),
         "stages": ablation(variants, found, seed=seed) if variants else [],
+        "shown": evidence_shown(asked, hits, retriever, settings.answer.passages, seed=seed) if variants else None,
         "rows": [
             {"id": q.id, "language": q.language, "kind": q.kind, "scores": score_hits(q, h, k=k)}
             for q, h in zip(asked, hits, strict=True)

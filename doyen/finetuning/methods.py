@@ -69,7 +69,7 @@ def trained_model(folder: Path, settings: FinetuneSettings, prepared: Prepared, 
     quiet_transformers()
     from transformers import set_seed
 
-    model = _base_model(folder, settings.method)
+    model = _base_model(folder, settings.method, "cpu" if settings.shard else None)
     if settings.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
@@ -91,11 +91,15 @@ def trained_model(folder: Path, settings: FinetuneSettings, prepared: Prepared, 
     return model
 
 
-def _base_model(folder: Path, method: str) -> Any:
-    """Load the weights: float32 to be trained whole, else frozen, in 16 bits or the linear ones in NF4."""
+def _base_model(folder: Path, method: str, device: str | None = None) -> Any:
+    """Load the weights: float32 to be trained whole, else frozen, in 16 bits or the linear ones in NF4.
+
+    Where no device is named it is this process's GPU, if there is one.
+    """
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device is None:
+        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     if method == "full":
         return load_causal_model(folder, dtype=torch.float32).to(device)
     options = {"quantization_config": _nf4(), "device_map": {"": device}} if method == "qlora" else {}
@@ -105,8 +109,20 @@ def _base_model(folder: Path, method: str) -> Any:
     if method != "qlora":
         return model.to(device)
     if device == "cpu":
+        _keep_packing(model)
         _release_file(model)
     return model
+
+
+def _keep_packing(model: Any) -> None:
+    """Forbid bitsandbytes to repack 4-bit weights at the first pass without gradients.
+
+    On processors with AVX-512 bf16 it does so for good, in a form with scales of 16 bits that backward passes do not
+    know, and fails where a layer's width is no multiple of 64. Training measures itself in such passes.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _release_file(model: Any) -> None:
@@ -136,10 +152,18 @@ def _nf4() -> Any:
 
 def with_adapter(model: Any, settings: FinetuneSettings, names: list[str]) -> Any:
     """Add LoRA layers to the linear modules of these names."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
+
+    with quiet_peft():
+        return get_peft_model(model, lora_config(settings, names))
+
+
+def lora_config(settings: FinetuneSettings, names: list[str]) -> Any:
+    """Return PEFT's configuration of an adapter of the modules of these names."""
+    from peft import LoraConfig
 
     variants = lora_variants(settings)
-    config = LoraConfig(
+    return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -149,8 +173,6 @@ def with_adapter(model: Any, settings: FinetuneSettings, names: list[str]) -> An
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with quiet_peft():
-        return get_peft_model(model, config)
 
 
 def _loftq_start(model: Any, folder: Path) -> dict[str, Any]:
@@ -193,12 +215,15 @@ def make_optimiser(model: Any, settings: FinetuneSettings) -> Any:
     return torch.optim.AdamW(trainable, **options)
 
 
-def save_trained(model: Any, made: Path, base: Path, prepared: Prepared) -> None:
-    """Save the adapter, or the whole model (16 bits, with the base's tokenizer), into an empty folder."""
+def save_trained(model: Any, made: Path, base: Path, prepared: Prepared, weights: dict[str, Any] | None = None) -> None:
+    """Save the adapter, or the whole model (16 bits, with the base's tokenizer), into an empty folder.
+
+    `weights` are the trained ones by name where the model holds only parts of them.
+    """
     if not hasattr(model, "peft_config"):
-        _save_whole(model, made, base)
+        _save_whole(model if weights is None else _put_together(base, weights), made, base)
         return
-    model.save_pretrained(str(made), save_embedding_layers=False)
+    model.save_pretrained(str(made), save_embedding_layers=False, state_dict=weights)
     (made / "README.md").unlink(missing_ok=True)
     if prepared.initial:
         _subtract_initial(made, prepared.initial)
@@ -208,6 +233,15 @@ def _save_whole(model: Any, made: Path, base: Path) -> None:
     """Turn a model into the precision that it is served in and save it, with the base's tokenizer."""
     model.to(working_dtype()).save_pretrained(str(made))
     copy_tokenizer(base, made)
+
+
+def _put_together(base: Path, weights: dict[str, Any]) -> Any:
+    """Return the base model, on the processor, with these weights in place of its own."""
+    import torch
+
+    model = load_causal_model(base, dtype=torch.float32)
+    model.load_state_dict(weights, strict=False)
+    return model
 
 
 def copy_tokenizer(base: Path, made: Path) -> None:

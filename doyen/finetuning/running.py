@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest
+from doyen.adapters import AdapterManifest, interrupted_runs
 from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
-from doyen.examples.building import load_examples
+from doyen.examples.building import known_test_questions, load_examples
 from doyen.examples.importing import read_examples
+from doyen.finetuning.domain_text import read_domain
+from doyen.finetuning.launching import launch
+from doyen.finetuning.parallel import Group, joined
 from doyen.finetuning.preparing import Say
+from doyen.finetuning.space import disk_full_said
 from doyen.finetuning.steps import Report
 from doyen.finetuning.training import finetune as train_adapter
 from doyen.finetuning.training import recalibrate as calibrate_again
@@ -27,52 +31,79 @@ def finetune(
     examples: Path | None = None,
     resume: bool = False,
     replace: bool = False,
+    processes: int | None = None,
     report: Report | None = None,
     say: Say | None = None,
     **overrides: Any,
 ) -> AdapterManifest:
     """Fine-tune the expert's model on its examples, or on those in a file.
 
-    `overrides` replace keys of [finetune]: method, epochs, learning_rate, rank …
+    `overrides` replace keys of [finetune]: method, epochs, learning_rate, rank … `processes` starts so many on this
+    machine, one a GPU, that train together. Where `torchrun` has started them, each calls this without it.
 
     Raises:
         ConfigError: an override is unknown or wrong.
+        ProcessError: one of several processes is gone.
         ExamplesError, GateError, ModelError, UsageError, Interrupted: see `doyen.finetuning.training.finetune`.
+        DoyenError: the disk is full; the last checkpoint is kept.
     """
-    folder = Path(expert)
+    given = {"name": name, "examples": examples, "resume": resume, "replace": replace} | overrides
+    if (processes or 1) > 1:
+        return launch(processes or 1, Path(expert), given, report, say)
+    with joined() as group:
+        return _finetune(Path(expert), group, report, say, **given)
+
+
+def _finetune(
+    folder: Path,
+    group: Group,
+    report: Report | None,
+    say: Say | None,
+    *,
+    name: str | None,
+    examples: Path | None,
+    resume: bool,
+    replace: bool,
+    **overrides: Any,
+) -> AdapterManifest:
+    """Fine-tune as one process of a group."""
     settings = load_settings(folder)
     given = {key: value for key, value in overrides.items() if value is not None}
     if resume:
-        name = name or _last_interrupted(folder)
+        name = group.same(name or _last_interrupted(folder))
         kept = _kept_options(folder, name)
         given = kept["overrides"] | given
         examples = examples or (Path(kept["examples"]) if kept["examples"] else None)
         replace = replace or kept["replace"]
     settings = dataclasses.replace(settings, finetune=override(settings.finetune, given, table="finetune"))
     train, validation = load_examples(folder) if examples is None else (read_examples(examples), [])
-    name = name or next_name(folder, settings.finetune.method)
+    name = group.same(name or next_name(folder, settings.finetune.method))
     run = folder / "adapters" / f".{name}.training"
-    return train_adapter(
-        folder,
-        settings,
-        train,
-        validation,
-        name=name,
-        resume=resume,
-        replace=replace,
-        report=report,
-        say=say,
-        begun=lambda: write_atomic(
-            run / OPTIONS_FILE,
-            json.dumps(
-                {
-                    "overrides": given,
-                    "examples": str(examples.resolve()) if examples else None,
-                    "replace": replace,
-                }
+    with disk_full_said(run, f"doyen finetune --name {name}{group.option}"):
+        return train_adapter(
+            folder,
+            settings,
+            train,
+            validation,
+            name=name,
+            test=known_test_questions(folder),
+            resume=resume,
+            replace=replace,
+            report=report,
+            say=say,
+            group=group,
+            domain=read_domain(folder, settings) if settings.finetune.documents_epochs else None,
+            begun=lambda: write_atomic(
+                run / OPTIONS_FILE,
+                json.dumps(
+                    {
+                        "overrides": given,
+                        "examples": str(examples.resolve()) if examples else None,
+                        "replace": replace,
+                    }
+                ),
             ),
-        ),
-    )
+        )
 
 
 def recalibrate(
@@ -93,10 +124,10 @@ def recalibrate(
 
 
 def _last_interrupted(expert: Path) -> str:
-    runs = sorted((expert / "adapters").glob(".*.training/checkpoint.pt"), key=lambda p: p.stat().st_mtime_ns)
+    runs = interrupted_runs(expert)
     if not runs:
         raise UsageError("there is no interrupted run to resume", hint="doyen finetune")
-    return runs[-1].parent.name[1:].removesuffix(".training")
+    return runs[-1]
 
 
 def _kept_options(expert: Path, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Adapted model + tokenised examples → trained weights: dry run, steps of the optimiser, checkpoints, the training curve.
+"""Adapted model + tokenised examples → trained weights: dry run, steps of the optimiser, held-out loss, checkpoints, curve.
 
 Knows no base model's name and no adapter folder but the run's own work folder.
 """
@@ -13,28 +13,41 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doyen.config import FinetuneSettings
-from doyen.errors import GateError, Interrupted
-from doyen.finetuning.checkpoint import RunState, load_checkpoint, save_checkpoint
+from doyen.errors import Interrupted
+from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, run_name, save_checkpoint
+from doyen.finetuning.compiling import as_written
 from doyen.finetuning.data import TokenisedExample, plan_steps
-from doyen.finetuning.loss import answer_loss, base_of
-from doyen.finetuning.methods import make_optimiser
+from doyen.finetuning.divergence import DivergenceWatch
+from doyen.finetuning.held_out import HeldOutPlan, plan_held_out
+from doyen.finetuning.loss import answer_loss, base_of, example_losses
+from doyen.finetuning.methods import LEARNING_RATE, make_optimiser
+from doyen.finetuning.parallel import Group
 from doyen.finetuning.preparing import Prepared, Say
+from doyen.finetuning.rehearsal import rehearse, try_save
 from doyen.models.engine import rope_switch, working_dtype
 
 CHECKPOINT_EVERY_S = 60.0
 WARMUP_SHARE = 0.06
 FINAL_RATE = 0.1
+_APART = (
+    "the processes have other checkpoints than each other",
+    "the same expert's folder, on a shared disk, on every machine",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """One line of the training curve. `loss` is the mean a supervised token of this step, in nats."""
+    """One line of the training curve. `loss` is the mean a supervised token of this step, in nats.
+
+    `held_out_loss` is the same of validation examples after the step, None where it was not measured. `stage` names a
+    stage before that of the examples.
+    """
 
     step: int
     steps: int
@@ -42,6 +55,8 @@ class TrainingProgress:
     learning_rate: float
     tokens_per_s: float
     seconds_left: float
+    held_out_loss: float | None = None
+    stage: str | None = None
 
 
 Report = Callable[[TrainingProgress], None]
@@ -56,116 +71,250 @@ def train_steps(
     report: Report | None,
     say: Say,
     checkpoint_every_s: float,
+    group: Group | None = None,
 ) -> RunState:
-    """Run the steps of the optimiser, from the last checkpoint if there is one; Ctrl-C keeps one and raises Interrupted."""
+    """Run the steps of the optimiser, from the last checkpoint if there is one; Ctrl-C keeps one and raises Interrupted.
+
+    Of several processes each computes its share of every step, and all take the same step.
+    Leaves in the model the last weights, or those from before the held-out loss surely rose.
+    """
     import torch
 
+    group = group or Group()
+    switch = rope_switch(base_of(model).config)
     steps = plan_steps(
         prepared.train,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         micro_batch_tokens=settings.micro_batch_tokens,
         seed=settings.seed,
-        switch=rope_switch(base_of(model).config),
+        switch=switch,
     )
+    shares = group.share(prepared.train, steps, settings.micro_batch_tokens, switch)
+    held_out = plan_held_out(prepared.validation, prepared.train, steps, settings)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser(model, settings)
     model.train()
-    _dry_run(model, prepared.train, steps, say)
-    state = load_checkpoint(work, fingerprint, model, optimiser) or RunState(fingerprint)
-    if state.step:
-        say(f"going on after step {state.step} of {len(steps)}")
-    _trim_history(work, state.step)
-    saved = begun = time.perf_counter()
-    earlier, tokens_before = state.seconds, state.tokens
+    _dry_run(model, optimiser, prepared, shares, settings, work, say, group)
+    state = _state(model, optimiser, work, fingerprint, len(steps), say, group)
+    if held_out.examples and not state.step:
+        held_out.begin(state.held_out, without_gradients(model, held_out.examples, settings, group))
+    watch = DivergenceWatch.of_run(work, LEARNING_RATE[settings.method], state.step)
+    saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
-        for number in range(state.step, len(steps)):
-            rate = learning_rate(number, len(steps), settings.learning_rate)
-            loss, tokens = _gradients(model, prepared.train, steps[number])
+        while state.step < len(steps) and not state.held_out.stopped:
+            rate = learning_rate(state.step, len(steps), settings.learning_rate)
+            loss, tokens = _gradients(model, prepared.train, steps[state.step], shares[state.step], group)
+            group.add_gradients(trainable)
+            watch.see(loss, _clip(trainable), settings.learning_rate)
             whole = False
-            _update(optimiser, trainable, rate)
-            now = time.perf_counter()
-            state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
-            state.seconds = earlier + now - begun
-            pace = (state.tokens - tokens_before) / (now - begun)
-            left = (
-                sum(len(prepared.train[i].ids) for step in steps[number + 1 :] for group in step for i in group) / pace
-            )
-            line = TrainingProgress(state.step, len(steps), loss, rate, pace, left)
-            _append(work / "history.jsonl", dataclasses.asdict(line))
+            _update(optimiser, rate)
+            state.step, state.tokens, state.last_loss = state.step + 1, state.tokens + tokens, loss
+            pace, left = clock.after_step(state)
+            measured = _held_out_loss(model, held_out, state, settings, work, group)
+            line = TrainingProgress(state.step, len(steps), loss, rate, pace, left, measured)
+            if group.main:
+                _append(work / "history.jsonl", {k: v for k, v in dataclasses.asdict(line).items() if v is not None})
             random, whole = torch.get_rng_state(), True
             if report:
                 report(line)
-            if now - saved > checkpoint_every_s:
-                save_checkpoint(work, state, model, optimiser, random)
+            stop, save = group.decide(save=time.perf_counter() - saved > checkpoint_every_s)
+            if stop or save:
+                group.require_alike(trainable)
+                save_checkpoint(work, state, model, optimiser, random, group)
                 saved = time.perf_counter()
+            if stop:
+                group.wait()  # the checkpoint is written
+                raise _interrupted(work, state.step, len(steps), group)
     except KeyboardInterrupt:
-        if whole and state.step:
+        if whole and state.step and group.size == 1:
             save_checkpoint(work, state, model, optimiser, random)
-        raise _interrupted(work, state.step, len(steps)) from None
-    save_checkpoint(work, state, model, optimiser, random)
+        raise _interrupted(work, state.step, len(steps), group) from None
+    group.require_alike(trainable)
+    save_checkpoint(work, state, model, optimiser, random, group)
+    if state.held_out.evaluations and state.held_out.kept_step != state.step:
+        say(_rose(state, len(steps)))
+        group.wait()
+        restore_kept(work, state.held_out.kept_step, model)
     model.eval()
     return state
 
 
-def _interrupted(work: Path, step: int, steps: int) -> Interrupted:
-    command = f"doyen finetune --name {work.name[1:].removesuffix('.training')}"
+def _state(model: Any, optimiser: Any, work: Path, fingerprint: str, steps: int, say: Say, group: Group) -> RunState:
+    """Return where to go on, with model and optimiser as they were there; the start where there is no checkpoint."""
+    state = load_checkpoint(work, fingerprint, model, optimiser, group) or RunState(fingerprint, processes=group.size)
+    _go_on(state, steps, say)
+    group.require_same((fingerprint, state.step), *_APART)
+    if group.main:
+        _trim_history(work, state.step)
+    return state
+
+
+def _go_on(state: RunState, steps: int, say: Say) -> None:
+    """Say where a resumed run goes on, and what will keep it from ending as an undisturbed one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if state.step:
+        say(f"going on after step {state.step} of {steps}")
+        if state.threads not in (0, threads):
+            say(
+                f"warning: {threads} threads now, {state.threads} before: the adapter will differ in its last digits from "
+                f"that of an undisturbed run (OMP_NUM_THREADS={state.threads} for the same)"
+            )
+    state.threads = threads
+
+
+class _Clock:
+    """Seconds, tokens a second and seconds left of a run that may have been interrupted before."""
+
+    def __init__(
+        self, state: RunState, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]]
+    ) -> None:
+        self._begun, self._seconds, self._tokens = time.perf_counter(), state.seconds, state.tokens
+        self._all = sum(len(examples[i].ids) for step in steps for group in step for i in group)
+
+    def after_step(self, state: RunState) -> tuple[float, float]:
+        """Set the state's seconds; return tokens a second since the start or resume, and the seconds left at that pace."""
+        passed = time.perf_counter() - self._begun
+        state.seconds = self._seconds + passed
+        pace = (state.tokens - self._tokens) / passed
+        return pace, (self._all - state.tokens) / pace
+
+
+def _held_out_loss(
+    model: Any, plan: HeldOutPlan, state: RunState, settings: FinetuneSettings, work: Path, group: Group
+) -> float | None:
+    """Measure the held-out loss if it is due, judge it, and keep the weights while it does not surely rise."""
+    if not plan.due(state.step):
+        return None
+    mean = plan.judge(state.held_out, state.step, without_gradients(model, plan.examples, settings, group))
+    if plan.patience and state.held_out.kept_step == state.step < plan.steps:
+        keep_weights(work, state.step, model, group)
+    return mean
+
+
+def without_gradients(
+    model: Any, examples: Sequence[TokenisedExample], settings: FinetuneSettings, group: Group
+) -> list[float]:
+    """Return the summed loss of each example; dropout is off, and torch's random state stays as it was."""
+    model.eval()
+    with _mixed_precision(model), as_written(model):
+        losses = group.spread(examples, lambda part: example_losses(model, part, settings.micro_batch_tokens))
+    model.train()
+    return losses
+
+
+def _rose(state: RunState, steps: int) -> str:
+    stopped = f"stopped after step {state.step} of {steps}: " if state.held_out.stopped else ""
+    return f"{stopped}the held-out loss rose after step {state.held_out.kept_step}, whose weights are kept"
+
+
+def _interrupted(work: Path, step: int, steps: int, group: Group) -> Interrupted:
+    command = f"doyen finetune --name {run_name(work)}{group.option}"
     if (work / "checkpoint.pt").exists():
         return Interrupted(f"stopped in step {step + 1} of {steps}; a checkpoint is kept", hint=f"{command} --resume")
     return Interrupted(f"stopped in the first of {steps} steps; there is nothing to keep yet", hint=command)
 
 
-def _gradients(model: Any, examples: Sequence[TokenisedExample], groups: Sequence[Sequence[int]]) -> tuple[float, int]:
-    """Compute one step's gradients; return the mean loss a supervised token and the number of tokens read."""
+def _gradients(
+    model: Any,
+    examples: Sequence[TokenisedExample],
+    step: Sequence[Sequence[int]],
+    share: Sequence[Sequence[int]],
+    group: Group,
+) -> tuple[float, int]:
+    """Compute this process's `share` of a step's gradients.
+
+    Returns the mean loss a supervised token and the number of tokens read, both of the whole step.
+    """
     model.zero_grad(set_to_none=True)
-    count = sum(examples[i].supervised for group in groups for i in group)
-    total = 0.0
-    for group in groups:
+    count = sum(examples[i].supervised for part in step for i in part)
+    own = 0.0
+    for part in share:
+        if not part and not group.sharded:
+            continue
         with _mixed_precision(model):
-            loss, _ = answer_loss(model, [examples[i] for i in group])
-        (loss / count).backward()
-        total += float(loss.detach())
-    if not math.isfinite(total):
-        raise GateError("the loss is not a number any more", hint="lower [finetune] learning_rate")
-    return total / count, sum(len(examples[i].ids) for group in groups for i in group)
+            loss, _ = answer_loss(model, [examples[i] for i in part or step[0][:1]])
+        # Sharded, every process must compute when one does: an empty part counts nothing.
+        (loss * (group.scale / count if part else 0.0)).backward()
+        own += float(loss.detach()) if part else 0.0
+    total = group.total(own)
+    return total / count, sum(len(examples[i].ids) for part in step for i in part)
 
 
-def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
-    """Let the optimiser take one step with the gradients, clipped to norm 1."""
+def _clip(trainable: list[Any]) -> float:
+    """Clip the gradients to norm 1 and return their norm before."""
     import torch
 
-    torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def _update(optimiser: Any, rate: float) -> None:
+    """Let the optimiser take one step with the gradients."""
     for parameters in optimiser.param_groups:
         parameters["lr"] = rate
     optimiser.step()
 
 
 def _dry_run(
-    model: Any, examples: Sequence[TokenisedExample], steps: Sequence[Sequence[Sequence[int]]], say: Say
+    model: Any,
+    optimiser: Any,
+    prepared: Prepared,
+    steps: Sequence[Sequence[Sequence[int]]],
+    settings: FinetuneSettings,
+    work: Path,
+    say: Say,
+    group: Group,
 ) -> None:
-    """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
+    """Do once what the run will do, with its largest micro-batch, so that memory runs out now or not at all."""
+    examples = prepared.train
+    largest = max(
+        (part for step in steps for part in step),
+        key=lambda part: len(part) * max((len(examples[i].ids) for i in part), default=0),
+    ) or [0]
+
+    def save() -> None:  # not where the processes hold parts: that would need all of them, and they write less
+        if group.main and not group.sharded:
+            try_save(work / "rehearsal", model, optimiser)
+
+    with nullcontext() if group.sharded else group.together():
+        rehearse(
+            model,
+            optimiser,
+            lambda: try_gradients(model, *(examples[i] for i in largest)),
+            lambda batch: _loss_without_gradients(model, batch),
+            prepared.validation,
+            settings.micro_batch_tokens,
+            save,
+        )
+    width = max(len(examples[i].ids) for i in largest)
+    peak = peak_memory_gib()
+    prepared.gates["memory"] = {"rows": len(largest), "width": width, "peak_gib": round(peak, 2)}
+    say(
+        f"dry run of the largest micro-batch ({len(largest)} × {width} tokens), evaluation and save: {peak:.1f} GiB at most"
+    )
+
+
+def _loss_without_gradients(model: Any, examples: Sequence[TokenisedExample]) -> None:
     import torch
 
-    largest = max(
-        (group for step in steps for group in step), key=lambda g: len(g) * max(len(examples[i].ids) for i in g)
-    )
+    with torch.inference_mode(), _mixed_precision(model), as_written(model):
+        answer_loss(model, examples)
+
+
+def try_gradients(model: Any, *examples: TokenisedExample) -> None:
+    """Compute the gradients of one micro-batch and drop them; torch's random state stays as it was."""
+    import torch
+
     state = torch.get_rng_state()
-    try:
-        with _mixed_precision(model):
-            loss, _ = answer_loss(model, [examples[i] for i in largest])
-        loss.backward()
-    except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-            raise
-        raise GateError(
-            f"the largest micro-batch does not fit into memory: {error}",
-            hint="lower [finetune] micro_batch_tokens or max_tokens",
-        ) from error
+    with _mixed_precision(model):
+        loss, _ = answer_loss(model, examples)
+    loss.backward()
     model.zero_grad(set_to_none=True)
     torch.set_rng_state(state)
-    width = max(len(examples[i].ids) for i in largest)
-    say(f"dry run of the largest micro-batch ({len(largest)} × {width} tokens): {peak_memory_gib():.1f} GiB at most")
 
 
 @contextmanager

@@ -45,12 +45,7 @@ class Tables:
         session = lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES)
         database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0), session=session)
         names = database.list_tables().tables
-        found = [
-            database.open_table(name)
-            if name in names
-            else database.create_table(name, schema=schema_of(name, dim), exist_ok=True)
-            for name in TABLES
-        ]
+        found = [database.open_table(name) if name in names else _make(database, name, dim, names) for name in TABLES]
         return cls(folder, dim, *found)
 
     @property
@@ -79,6 +74,18 @@ class Tables:
         """Note documents to be erased, so that a crash forgets none."""
         self.begin()
         write_atomic(self.folder / "erasing.json", json.dumps(sorted({*self.erasing, *documents})))
+
+
+def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
+    """Make an empty table; in memory where the store is there already and cannot be written: an older one on a read-only disk."""
+    import lancedb
+
+    try:
+        return database.create_table(name, schema=schema_of(name, dim), exist_ok=True)
+    except (OSError, RuntimeError):
+        if "documents" not in others:
+            raise
+        return lancedb.connect("memory://").create_table(name, schema=schema_of(name, dim))
 
 
 def rows_of(table: Any, columns: Sequence[str], condition: str | None = None) -> Iterator[Any]:

@@ -66,10 +66,22 @@ class ChatTokenizer:
         return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
 
     @property
+    def bos_token_id(self) -> int | None:
+        """The token that begins a text, None where the configuration names none."""
+        return self._special_id("bos_token")
+
+    @property
     def eos_token_id(self) -> int | None:
         """The token that ends a text, None where the configuration names none."""
-        found = self._tokenizer.token_to_id(self._special["eos_token"]) if "eos_token" in self._special else None
+        return self._special_id("eos_token")
+
+    def _special_id(self, name: str) -> int | None:
+        found = self._tokenizer.token_to_id(self._special[name]) if name in self._special else None
         return None if found is None else int(found)
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        """Return the names of token ids."""
+        return [self._tokenizer.id_to_token(int(i)) for i in ids]
 
     def get_added_vocab(self) -> dict[str, int]:
         """Return the tokens that stand apart from the trained vocabulary, with their ids."""
@@ -115,11 +127,12 @@ class ChatTokenizer:
 
 def _compile(template: str) -> Any:
     """Compile a chat template as transformers does (`utils/chat_template_utils.py`): sandboxed, blocks trimmed."""
+    from jinja2 import TemplateError
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def refuse(message: str) -> None:
-        raise ModelError(f"the model's chat template refuses this conversation: {message}")
+        raise TemplateError(message)
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _to_json

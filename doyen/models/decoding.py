@@ -20,6 +20,7 @@ from doyen.models.rotary import Rotary
 # A step reads at most so many tokens of prompts: an interruption waits no longer, and nothing is gained by more.
 STEP_TOKENS = 1024
 MOST_TEXTS = 64
+LOSS_TOKENS = 256  # a row of logits a token: 50 MiB for a vocabulary of 50,000
 # Guessed tokens of all texts in a step: with the written ones they fill one tile of 16 rows, which takes no longer.
 GUESSES = 12
 _MATCHED = (3, 2)
@@ -133,6 +134,22 @@ class Decoder:
                 return False
             request.read = read = read + 1  # the guess was the token, and is read already
         return False
+
+    def loss(self, tokens: Sequence[int], first: int) -> float:
+        """Return the summed negative log-likelihood (nats) of a text's tokens from number `first` on."""
+        blocks = self._network.pool.take(-(-len(tokens) // BLOCK))
+        assert blocks is not None, "room was not reserved"
+        long, total = self._rotary.is_long(len(tokens)), 0.0
+        try:
+            for start in range(0, len(tokens) - 1, LOSS_TOKENS):
+                ids = tokens[start : min(start + LOSS_TOKENS, len(tokens) - 1)]
+                logits = self._network.step([Piece(ids, start, blocks, long, len(ids))])
+                for row, position in enumerate(range(start + 1, start + 1 + len(ids))):
+                    if position >= first:
+                        total += _log_sum_exp(logits[row]) - float(logits[row, tokens[position]])
+        finally:
+            self._network.pool.release(blocks)
+        return total
 
     def forced(self, prompt: Sequence[int], answer: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits `(1 + len(answer), vocabulary) float32` after a prompt and each token of a given answer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from doyen.errors import ModelError
-from doyen.models.checks import check_adapter, context_of, is_whole_model, require_room
+from doyen.errors import EngineError, ModelError
+from doyen.models.checks import is_whole_model, require_room
+from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens, require_shapes
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
 CERTAINTY_TOKENS = 16
+_LOSS_TOKENS = 512  # of a batch whose every token's logits are computed: 4 bytes × vocabulary each
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,12 @@ class Engine(Protocol):
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
         ...
 
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt."""
+        ...
+
 
 def quiet_transformers() -> None:
     """Keep transformers' own progress bars and advice off stderr: doyen shows its own.
@@ -129,7 +138,10 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} holds no usable tokenizer: {error}") from error
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer in {folder} has no chat template", hint="use an instruct model (doyen models)")
+        raise ModelError(
+            f"the tokenizer in {folder} has no chat template: this is a base model, which knows no turns",
+            hint="use its instruct version (doyen models lists some), or put that one's chat_template.jinja into the folder",
+        )
     return tokenizer
 
 
@@ -174,6 +186,20 @@ def template_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
+def golden_tokens(tokenizer: Any) -> list[int]:
+    """Return the token ids of a fixed conversation, and of its first turn as a prompt, parted by -1.
+
+    It has passages, numbers, several scripts and white space, so that a changed tokenizer shows, not only a changed template.
+    A template that takes no system message or several turns gets one turn without it.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return [*render(tokenizer, GOLDEN, prompt=False), -1, *render(tokenizer, GOLDEN[:2])]
+    except TemplateError:
+        return [*render(tokenizer, GOLDEN[1:3], prompt=False), -1, *render(tokenizer, GOLDEN[1:2])]
+
+
 def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     """Return every token that ends a turn: the tokenizer's, the generation configuration's and the usual turn marks."""
     ids = {tokenizer.eos_token_id}
@@ -191,6 +217,36 @@ def first_tokens(tokenizer: Any, text: str) -> list[int]:
     spellings = (text, f" {text}", text[:1].lower() + text[1:], f" {text[:1].lower()}{text[1:]}")
     found = (tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in spellings)
     return list(dict.fromkeys(int(token) for token in found))
+
+
+def check_adapter(adapter: Path, base: Path, name: str, tokenizer: Any) -> None:
+    """Refuse a folder without an adapter, and an adapter of another model, tokenizer or template than those of `base`.
+
+    Raises:
+        EngineError: says which of them; `name` is what the base is called.
+    """
+    if not ((adapter / "adapter_config.json").exists() or is_whole_model(adapter)):
+        raise EngineError(f"there is no adapter in {adapter}", hint="doyen finetune --name NAME")
+    path = adapter / "manifest.json"
+    if not path.exists():
+        return
+    try:
+        manifest = {"name": adapter.name} | json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EngineError(f"the manifest in {adapter} is broken: {error}", hint="doyen finetune again") from error
+    require_same_base(manifest, base, adapter.name, name)
+    names = tokenizer.convert_ids_to_tokens
+    require_same_tokens(manifest, golden_tokens(tokenizer), template_hash(tokenizer), names, name)
+
+
+def context_length(folder: Path) -> int | None:
+    """Return how many tokens a model was made for, by its `config.json`; None where that does not say."""
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for config in (stored, stored.get("text_config") or {}):
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(config.get(key), int):
+                return int(config[key])
+    return None
 
 
 def working_dtype() -> Any:
@@ -230,6 +286,14 @@ class TransformersEngine:
         self._adapters: dict[Path, str] = {}
         self._whole: tuple[Path, Any] | None = None  # the last model that was trained whole
         self._stops: list[int] = []
+
+    @classmethod
+    def around(cls, model: Any, folder: Path, **options: Any) -> TransformersEngine:
+        """Return an engine of a model that is loaded already, with the tokenizer of its folder."""
+        engine = cls(folder, **options)
+        engine.tokenizer  # noqa: B018 - loads it, and the stop tokens
+        engine._model = model
+        return engine
 
     # ---- loading
 
@@ -271,6 +335,7 @@ class TransformersEngine:
             return self._adapters[folder]
         self._check_adapter(folder)
         model = self._load()
+        require_shapes(folder, model.get_base_model() if self._adapters else model)
         from peft import PeftModel
 
         name = f"adapter{len(self._adapters)}"
@@ -283,14 +348,14 @@ class TransformersEngine:
         return name
 
     def _check_adapter(self, folder: Path) -> None:
-        check_adapter(folder, self.folder, self.name, self.template_hash)
+        check_adapter(folder, self.folder, self.name, self.tokenizer)
 
     # ---- the interface
 
     @property
     def context_tokens(self) -> int:
         """The most tokens that a prompt and its answer have together."""
-        return self._context_tokens or context_of(self.folder)
+        return self._context_tokens or context_length(self.folder) or sys.maxsize
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""
@@ -344,6 +409,42 @@ class TransformersEngine:
         with self._adapter_applied(adapter), torch.inference_mode():
             model = self._model
             return model(input_ids=ids.to(next(model.parameters()).device), logits_to_keep=1).logits[0, -1].float()
+
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt.
+
+        Plain text stands behind the model's beginning-of-text token; of a model that has none, the text's first token
+        is not counted.
+        """
+        tokenizer = self.tokenizer
+        bodies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        heads = [render(tokenizer, prompt) for prompt in prompts] or [begin] * len(texts)
+        rows = [(head + body, max(1, len(head))) for head, body in zip(heads, bodies, strict=True)]
+        found = [0.0] * len(rows)
+        with self._adapter_applied(adapter):
+            switch = rope_switch(self._model.config)
+            for group in _batches([len(ids) for ids, _ in rows], min(self.batch_tokens, _LOSS_TOKENS), switch):
+                for i, loss in zip(group, self._losses([rows[i] for i in group]), strict=True):
+                    found[i] = loss
+        return found
+
+    def _losses(self, rows: Sequence[tuple[list[int], int]]) -> list[float]:
+        """Return the summed loss of each row of `(token ids, first counted)`; right-padded, so that nothing shifts."""
+        import torch
+
+        width = max(len(ids) for ids, _ in rows)
+        tokens = torch.tensor([ids + [self._stops[0]] * (width - len(ids)) for ids, _ in rows])
+        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows])
+        device = next(self._model.parameters()).device
+        with torch.inference_mode():
+            logits = self._model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), tokens[:, 1:].to(device), reduction="none"
+            )
+        return [float(losses[i, start - 1 : len(ids) - 1].sum()) for i, (ids, start) in enumerate(rows)]
 
     @contextmanager
     def _adapter_applied(self, adapter: Path | None) -> Iterator[None]:

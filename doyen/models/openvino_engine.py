@@ -7,6 +7,7 @@ written to disk.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import open_chat_tokenizer
-from doyen.models.checks import check_adapter, context_of, is_whole_model, require_room
+from doyen.models.checks import is_whole_model, require_room
 from doyen.models.decoder_network import build_decoder, decoder_faults, decoder_shape
 from doyen.models.decoding import Decoder, Request
 from doyen.models.engine import (
     CERTAINTY_TOKENS,
     Completion,
     Stream,
+    check_adapter,
+    context_length,
     first_tokens,
     render,
     stop_token_ids,
@@ -82,7 +85,7 @@ class OpenVINOEngine:
             return self._base
         adapter = adapter.resolve()
         if self._tuned is None or self._tuned[0] != adapter:
-            check_adapter(adapter, self.folder, self.name, self.template_hash)
+            check_adapter(adapter, self.folder, self.name, self.tokenizer)
             self._tuned = None  # before the next one is loaded
             whole = is_whole_model(adapter)
             made = _Loaded(
@@ -96,7 +99,7 @@ class OpenVINOEngine:
     @property
     def context_tokens(self) -> int:
         """The most tokens that a prompt and its answer have together."""
-        return self._context_tokens or context_of(self.folder)
+        return self._context_tokens or context_length(self.folder) or sys.maxsize
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""
@@ -163,6 +166,24 @@ class OpenVINOEngine:
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
         logits: NDArray[np.float32] = self.logits_after(render(self.tokenizer, messages), (), adapter=adapter)[0]
         return logits
+
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt.
+
+        Plain text stands behind the model's beginning-of-text token; of a model that has none, the text's first token
+        is not counted.
+        """
+        loaded, tokenizer = self._load(adapter), self.tokenizer
+        begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        heads = [render(tokenizer, prompt) for prompt in prompts] or [begin] * len(texts)
+        found = []
+        for head, text in zip(heads, texts, strict=True):
+            ids = [*head, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+            loaded.network.reserve(len(ids))
+            found.append(Decoder(loaded.network, loaded.rotary, (), lambda _: False).loss(ids, max(1, len(head))))
+        return found
 
     def logits_after(
         self, prompt: Sequence[int], answer: Sequence[int], *, adapter: Path | None = None

@@ -100,6 +100,12 @@ class _Adapter:
         a, b, magnitude = (self._part(module, part) for part in ("lora_A", "lora_B", "lora_magnitude_vector"))
         if a is None or b is None:
             raise EngineError(f"the adapter's weights for {module} are not whole", hint="doyen finetune again")
+        if a.shape[1] != weight.shape[1] or b.shape[0] != weight.shape[0]:
+            raise EngineError(
+                f"the adapter is for another model: for '{module}' it has {a.shape[1]} inputs and {b.shape[0]} outputs, "
+                f"the model {weight.shape[1]} and {weight.shape[0]}",
+                hint="doyen finetune --name NAME trains an adapter for this model",
+            )
         whole = weight + self._scaling(module, a.shape[0]) * (b @ a)
         if magnitude is None:
             return whole
@@ -127,24 +133,46 @@ def open_tensors(folder: Path, stem: str = "model") -> dict[str, Array]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     found: dict[str, Array] = {}
     for name in names:
-        found |= _mapped(folder / name)
+        found |= mapped_tensors(folder / name)
     return found
 
 
-def _mapped(path: Path) -> dict[str, Array]:
+def tensor_names(path: Path) -> list[str]:
+    """Return the names of all tensors of a safetensors file."""
+    return [name for name in _header(path)[0] if name != "__metadata__"]
+
+
+def mapped_tensors(path: Path) -> dict[str, Array]:
+    """Map the tensors of one safetensors file that hold floating-point numbers of 16 or 32 bits.
+
+    Raises:
+        ModelError: the file is missing or broken.
+    """
+    header, start = _header(path)
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
         # "c": copy on write, since OpenVINO refuses a read-only array
-        data = np.memmap(path, dtype=np.uint8, mode="c", offset=8 + size)
+        data = np.memmap(path, dtype=np.uint8, mode="c", offset=start)
         wanted = {name: row for name, row in header.items() if name != "__metadata__" and row["dtype"] in _STORED}
         return {
             name: data[slice(*row["data_offsets"])].view(_STORED[row["dtype"]]).reshape(row["shape"])
             for name, row in wanted.items()
         }
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the weights in {path} cannot be read: {error}", hint="doyen models pull it again") from error
+        raise _unreadable(path, error) from error
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return what a file's header says, and where the data begins."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            return json.loads(file.read(size)), 8 + size
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"the weights in {path} cannot be read: {error}", hint="fetch or train the model again")
 
 
 def as_float32(stored: Array) -> NDArray[np.float32]:

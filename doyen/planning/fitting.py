@@ -113,7 +113,7 @@ def _way(shape: ModelShape, how: Training, machine: Machine, placement: str) -> 
         total_gib=round(total, 2),
         fits=total <= machine.usable_gib * (1 - RESERVE),
         host_gib=round(host, 2),
-        runs_here=placement == "one device",
+        runs_here=placement in ("one device", "DDP") or (placement == "FSDP" and how.method != "qlora"),
     )
 
 
@@ -139,7 +139,10 @@ def advise(plans: Sequence[MethodPlan], machine: Machine) -> list[str]:
     if best.way.host_gib:
         lines.append(f"and {best.way.host_gib:.0f} GiB of the machine's own memory for what is offloaded")
     if not best.way.runs_here:
-        lines.append(f"{best.way.placement} is arithmetic: doyen finetune runs on one device")
+        lines.append(f"{best.way.label} is arithmetic: doyen finetune does not do it")
+    elif machine.count > 1:
+        shard = " --shard" if best.way.placement == "FSDP" else ""
+        lines.append(f"doyen finetune --method {best.way.method} --processes {machine.count}{shard}")
     if not best.check_fits:
         lines.append(
             f"the check after training loads the base in 16 bits, {best.check_gib:.1f} GiB: it does not fit on one device"

@@ -305,6 +305,24 @@ def test_an_onnx_file_needs_no_code(onnx_folder, place, pooling):
     np.testing.assert_allclose(embedder.embed(TEXTS), expected, atol=1e-5)
 
 
+def test_an_onnx_file_gives_vectors_of_tokens_where_it_has_them(onnx_folder):
+    from tiny_encoders import tokenized
+
+    table = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    (onnx_folder / "model.onnx").write_bytes(onnx_of_word_vectors(table))
+    rows = [row.ids[1:-1] for row in tokenized(onnx_folder, TEXTS[:2], 64)]
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    for found, ids in zip(load_embedder(str(onnx_folder), precision="f32").token_states(TEXTS[:2]), rows, strict=True):
+        np.testing.assert_allclose(found, unit[ids], atol=1e-5)
+
+
+def test_an_onnx_file_that_only_pools_has_no_vectors_of_tokens(onnx_folder):
+    pooled = onnx_of_word_vectors(np.ones((40, 4), np.float32), "sentence_embedding")
+    (onnx_folder / "model.onnx").write_bytes(pooled)
+    with pytest.raises(ModelError, match="the outputs sentence_embedding, seen; expected .*last_hidden_state"):
+        load_embedder(str(onnx_folder)).token_states(TEXTS)
+
+
 def test_onnx_files_that_are_none_or_others(onnx_folder):
     (onnx_folder / "model.onnx").write_bytes(b"garbage")
     with pytest.raises(ModelError, match="OpenVINO cannot read"):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import tiny_models
+from jinja2 import TemplateError
 
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import ChatTokenizer, open_chat_tokenizer
@@ -55,7 +56,7 @@ def test_a_template_in_the_configuration_and_one_of_several(phi, tmp_path):
 
 def test_a_template_that_refuses_says_why(tmp_path):
     folder = tiny_models.phi_folder(tmp_path, template="{{ raise_exception('no system turn') }}")
-    with pytest.raises(ModelError, match="no system turn"):
+    with pytest.raises(TemplateError, match="no system turn"):
         open_chat_tokenizer(folder).apply_chat_template(TALK)
 
 

@@ -66,6 +66,13 @@ def test_templates_and_logits_are_those_of_transformers(pair):
     )
 
 
+def test_losses_of_texts_are_those_of_transformers(pair):
+    passages = ["The crane lifts 12 tonnes. " * 15, "27"]
+    prompts = [user("What lifts?"), user("How many days?")]
+    ours, theirs = ([*e.text_losses(passages), *e.text_losses(passages, prompts)] for e in pair)
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
 def test_a_batch_writes_what_each_prompt_alone_writes(phi):
     together = engine_of(phi).generate(PROMPTS, max_tokens=12)
     alone = [engine_of(phi).generate([p], max_tokens=12)[0] for p in PROMPTS]
@@ -200,6 +207,9 @@ def test_a_model_trained_whole_is_served_from_its_own_folder(phi, tmp_path):
 def test_no_adapter_and_a_foreign_one_are_refused(phi, make_adapter, tmp_path):
     with pytest.raises(EngineError, match="no adapter"):
         engine_of(phi).generate(PROMPTS, max_tokens=2, adapter=tmp_path)
+    wider = tiny_models.phi_folder(tmp_path, hidden_size=96)
+    with pytest.raises(EngineError, match="another model"):
+        engine_of(wider).generate(PROMPTS, max_tokens=2, adapter=make_adapter(phi, 1))
     adapter = shutil.copytree(make_adapter(phi, 1), tmp_path / "adapter")
     (adapter / "manifest.json").write_text(json.dumps({"model": "tiny", "model_fingerprint": "0" * 16}))
     with pytest.raises(EngineError, match="another model"):

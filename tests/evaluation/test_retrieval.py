@@ -9,6 +9,7 @@ import doyen
 from doyen.config import RetrievalSettings, Settings, load_settings
 from doyen.errors import ExamplesError, UsageError
 from doyen.evaluation.retrieval_ablation import SWITCHES, ablation, stages_of
+from doyen.expert import open_retriever
 from doyen.records import GoldSource, Question
 
 FILES = {
@@ -74,6 +75,34 @@ def test_the_depth_names_the_figures(expert):
     assert {"hit@2", "recall@2"} <= set(row) and "recall@10" not in row
     with pytest.raises(UsageError, match="1 to 100"):
         evaluated(expert, k=0)
+
+
+# ---- what a model is shown
+
+
+def test_an_answer_over_two_chunks_is_shown_whole_when_neighbours_are_joined(tmp_path):
+    rule = "The deposit is returned " + " ".join(f"within{n} the usual time" for n in range(15))
+    files = {
+        "a.md": f"# Lease\n\n{rule}.",
+        "b.md": "# Yard\n\nBicycles.",
+    }
+    made = doyen.init(tmp_path / "expert", embedder=str(words_bert(tmp_path / "toy", list(files.values()))))
+    settings = (made / "doyen.toml").read_text(encoding="utf-8")
+    (made / "doyen.toml").write_text(settings.replace("# max_tokens = 200", "max_tokens = 45"), encoding="utf-8")
+    doyen.ingest(made, [write_files(tmp_path / "source", files)])
+    first, second, *_ = open_retriever(made, load_settings(made)).index.chunks_of(["a.md"])
+    over_both = " ".join([*first.text.split()[-5:], *second.text.split()[:5]])
+    gold = (GoldSource("a.md"),)
+    asked = [
+        Question("whole", "When is the deposit returned?", (over_both,), gold=gold),
+        Question("absent", "When is the deposit returned?", ("forty days",), gold=gold),
+        Question("yes", "Is the deposit returned?", ("yes",), gold=gold, kind="yesno"),
+    ]
+    shown = evaluated(made, asked)["shown"]
+    assert shown["passages"] == 3 and shown["joined"]["gold"]["value"] == 1
+    assert (shown["single"]["answer"]["value"], shown["joined"]["answer"]["value"]) == (0.0, 0.5)
+    assert shown["joined"]["answer"]["n"] == 2 and shown["differences"]["answer"]["value"] == 0.5
+    assert evaluated(made, asked, stages=False)["shown"] is None
 
 
 # ---- stages

@@ -51,13 +51,21 @@ def validation():
     return [example(f"What of case {i}?", answer, variant) for i in range(8) for answer, variant in rows]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings_of():
-    """Return settings for a tiny run of a model folder."""
+    """Return settings for a tiny run of a model folder: without replay, to the end."""
 
     def settings(folder, **changes):
         tiny = FinetuneSettings(
-            rank=4, alpha=8, learning_rate=0.02, epochs=4.0, batch_size=4, micro_batch_tokens=256, max_tokens=512
+            rank=4,
+            alpha=8,
+            learning_rate=0.02,
+            epochs=4.0,
+            batch_size=4,
+            micro_batch_tokens=256,
+            max_tokens=512,
+            replay=0.0,
+            early_stop=0,
         )
         return Settings(model=ModelSettings(name=str(folder)), finetune=dataclasses.replace(tiny, **changes))
 

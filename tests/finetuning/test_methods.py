@@ -12,7 +12,9 @@ from doyen.adapters import read_adapter
 from doyen.config import FinetuneSettings, ModelSettings, Settings
 from doyen.errors import EngineError, UsageError
 from doyen.finetuning.exporting import export_adapter
-from doyen.finetuning.methods import lora_variants, resolved
+from doyen.finetuning.loss import mean_loss
+from doyen.finetuning.methods import lora_variants, resolved, trained_model
+from doyen.finetuning.preparing import prepare
 from doyen.finetuning.training import finetune
 from doyen.models.engine import TransformersEngine
 from doyen.prompts import closed_book_messages
@@ -291,3 +293,17 @@ def test_gradient_checkpointing_gives_the_same_adapter(phi, examples, settings_o
         finetune(tmp_path, settings_of(phi, **changes), examples, [], name=name)
     plain, kept = (load_file(str(tmp_path / "adapters" / n / "adapter_model.safetensors")) for n in ("plain", "kept"))
     assert all(torch.allclose(plain[k], kept[k], atol=2e-3) for k in plain)
+
+
+def test_a_pass_without_gradients_leaves_4_bit_weights_as_they_are(phi, examples, settings_of):
+    """Also in layers whose width (96 here) is no multiple of bitsandbytes' block of 64."""
+    settings = settings_of(phi, method="qlora")
+    prepared = prepare(phi, settings, examples, [], lambda _: None)
+    model = trained_model(phi, settings.finetune, prepared, lambda _: None)
+    packed = {name: p.detach().clone() for name, p in model.named_parameters() if hasattr(p, "quant_state")}
+    assert len(packed) == 8
+    first = mean_loss(model.eval(), prepared.train, 256)
+    now = dict(model.named_parameters())
+    assert all(torch.equal(value, now[name]) for name, value in packed.items())
+    assert all(now[name].quant_state.nested for name in packed)
+    assert mean_loss(model, prepared.train, 256) == first

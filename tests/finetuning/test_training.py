@@ -20,6 +20,7 @@ from doyen.finetuning.steps import FINAL_RATE, learning_rate
 from doyen.finetuning.training import finetune, recalibrate
 from doyen.lineage import read_lineage
 from doyen.models.engine import TransformersEngine
+from doyen.models.fitting import weights_fingerprint
 
 
 def history(folder):
@@ -41,21 +42,9 @@ def stop_after(steps):
 
 
 @pytest.fixture(scope="module")
-def trained(phi, examples, validation, tmp_path_factory):
+def trained(phi, examples, validation, settings_of, tmp_path_factory):
     """One undisturbed run with dropout, so that the random state matters: (expert, settings, manifest)."""
-    from doyen.config import FinetuneSettings, ModelSettings, Settings
-
-    tuned = FinetuneSettings(
-        rank=4,
-        alpha=8,
-        learning_rate=0.02,
-        epochs=6.0,
-        batch_size=4,
-        micro_batch_tokens=256,
-        max_tokens=512,
-        dropout=0.1,
-    )
-    settings = Settings(model=ModelSettings(name=str(phi)), finetune=tuned)
+    settings = settings_of(phi, epochs=6.0, dropout=0.1)
     expert = tmp_path_factory.mktemp("expert")
     return expert, settings, finetune(expert, settings, examples, validation, name="whole")
 
@@ -77,6 +66,7 @@ def test_the_adapter_folder_says_what_it_is_made_of(trained, phi, examples):
         "history.jsonl",
         "lineage.jsonl",
         "manifest.json",
+        "training.html",
     }
     assert len(read_lineage(folder / "lineage.jsonl")) == manifest.examples["train"]
     assert read_adapter(folder) == dataclasses.replace(manifest)
@@ -89,10 +79,44 @@ def test_the_adapter_folder_says_what_it_is_made_of(trained, phi, examples):
     assert sum(t.numel() for t in weights(expert, "whole").values()) == manifest.trained_parameters
     assert manifest.template_hash == TransformersEngine(phi).template_hash()
     assert manifest.examples["train"] == len(examples) and manifest.examples["variants"] == {"closed-book": 8}
-    assert set(manifest.gates) == {"supervision", "end_of_turn", "targets", "effect"}
+    assert set(manifest.gates) == {
+        *("supervision", "doubles", "held_out", "length", "end_of_turn", "targets"),
+        *("space", "export", "memory", "effect"),
+    }
     assert manifest.calibration["answerable"] == manifest.calibration["unanswerable"] == 8
     assert 0 < manifest.refusal_threshold < 1
     assert manifest.validation_loss > 0 and manifest.versions["peft"]
+    assert manifest.forgetting["bytes"] > 8000 and manifest.held_out["kept_step"] == 12
+
+
+def test_the_manifest_has_what_decides_the_bits(trained, phi):
+    _, settings, manifest = trained
+    assert manifest.settings["seed"] == settings.finetune.seed
+    assert manifest.machine["threads"] == torch.get_num_threads() and manifest.machine["device"] == "cpu"
+    assert manifest.machine["dtype"] in ("bfloat16", "float32") and manifest.machine["processor"]
+    assert {"doyen", "torch", "transformers", "peft", "numpy"} <= set(manifest.versions)
+    assert len(manifest.examples["sha256"]) == len(manifest.examples["validation_sha256"]) == 16
+    assert manifest.weights_fingerprint == weights_fingerprint(phi)
+
+
+def test_other_weights_of_the_same_form_have_another_fingerprint(phi, tmp_path):
+    other = tiny_models.phi_folder(tmp_path, initializer_range=0.05, seed=1)
+    assert (other / "config.json").read_bytes() == (phi / "config.json").read_bytes()
+    assert weights_fingerprint(other) != weights_fingerprint(phi)
+
+
+def test_resuming_with_other_threads_is_said(trained, examples, validation, tmp_path):
+    _, settings, _ = trained
+    said = []
+    with pytest.raises(Interrupted):
+        finetune(tmp_path, settings, examples, validation, name="a", report=stop_after(11))
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        finetune(tmp_path, settings, examples, validation, name="a", resume=True, say=said.append)
+    finally:
+        torch.set_num_threads(before)
+    assert any(f"{before + 1} threads now, {before} before" in line for line in said)
 
 
 def test_the_engine_answers_as_trained(trained, phi, examples):
@@ -111,7 +135,11 @@ def test_the_same_run_gives_the_same_weights_and_another_seed_others(trained, ex
     other = dataclasses.replace(settings, finetune=dataclasses.replace(settings.finetune, seed=8))
     finetune(tmp_path, other, examples, [], name="other")
     whole = weights(expert, "whole")
-    assert all(torch.equal(value, weights(tmp_path, "again")[key]) for key, value in whole.items())
+    files = [
+        folder / "adapters" / name / "adapter_model.safetensors"
+        for folder, name in ((expert, "whole"), (tmp_path, "again"))
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
     assert not all(torch.equal(value, weights(tmp_path, "other")[key]) for key, value in whole.items())
 
 
@@ -137,7 +165,7 @@ def test_stopped_and_resumed_is_the_undisturbed_run_bit_for_bit(stops, trained, 
     assert not (tmp_path / "adapters" / ".parts.training").exists()
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(trained, examples, tmp_path):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(trained, examples, validation, tmp_path):
     expert, settings, _ = trained
 
     class Killed(BaseException):
@@ -148,9 +176,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(trained, examples, tmp_pa
             raise Killed
 
     with pytest.raises(Killed):
-        finetune(tmp_path, settings, examples, [], name="killed", report=kill, checkpoint_every_s=0.0)
+        finetune(tmp_path, settings, examples, validation, name="killed", report=kill, checkpoint_every_s=0.0)
     steps = []
-    finetune(tmp_path, settings, examples, [], name="killed", resume=True, report=lambda p: steps.append(p.step))
+    finetune(
+        tmp_path, settings, examples, validation, name="killed", resume=True, report=lambda p: steps.append(p.step)
+    )
     assert steps == list(range(7, 13))  # the checkpoint of step 6 was written before step 7's report
     whole, parts = weights(expert, "whole"), weights(tmp_path, "killed")
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
@@ -203,7 +233,7 @@ def test_an_adapter_without_validation_has_no_threshold(llama, examples, setting
 
 def test_a_loss_that_is_no_number_stops_the_run(examples, settings_of, tmp_path):
     broken = tiny_models.phi_folder(tmp_path, initializer_range=1e30)
-    with pytest.raises(GateError, match="not a number"):
+    with pytest.raises(GateError, match="not numbers any more, before anything was learned"):
         finetune(tmp_path, settings_of(broken), examples, [], name="a")
     assert list_adapters(tmp_path) == []
 

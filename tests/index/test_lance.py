@@ -260,3 +260,22 @@ def test_after_many_small_ingests_no_table_has_many_files(index, embedder):
         tables = (index.tables.documents, index.tables.chunks)
         assert all(table.stats()["fragment_stats"]["num_fragments"] <= 9 for table in tables)
     assert len(ids(index)) == len(matching(index, "number", 50)) == 24
+
+
+def unindexed(index):
+    chunks = index.tables.chunks
+    return [chunks.index_stats(made.name).num_unindexed_rows for made in chunks.list_indices()]
+
+
+def test_a_few_new_chunks_are_found_beside_the_full_text_index_and_many_are_taken_into_it(filled, embedder):
+    filled.finish()
+    assert unindexed(filled) == [0]
+    write_texts(filled, embedder, {"yard.txt": "Prams stand in the hall, not in the yard."}, sha256="b")
+    filled.finish()
+    assert unindexed(filled) == [1]
+    assert found(matching(filled, "prams hall", 5)) == ["yard.txt"]
+    assert found(matching(filled, "bicycles mill", 5)) == []
+    write_texts(filled, embedder, {f"{n}.txt": f"Prams number {n} stand in a hall." for n in range(70)})
+    filled.finish()
+    assert unindexed(filled) == [0]
+    assert len(matching(filled, "prams", 100)) == 71

@@ -74,6 +74,14 @@ def test_an_index_made_before_there_were_summaries_opens_and_gets_them_by_writin
     assert list(old.summaries_of(list(TEXTS))) == ["lease.txt"]
 
 
+def test_such_an_index_is_read_where_it_cannot_be_written(filled, embedder):
+    shutil.rmtree(filled.folder / "summaries.lance")
+    (filled.folder / "summaries.lance").write_text("in the way, as a read-only disk would be")
+    old = LanceIndex.open(filled.folder)
+    assert (old.chunk_count(), old.summary_count(), old.summaries_of(list(TEXTS))) == (2, 0, {})
+    assert old.nearest_rows(embedder.embed(["deposit"])[0], 1)[0].document in TEXTS
+
+
 def test_a_filter_holds_the_nearest_to_its_documents(filled, embedder):
     where = filled.filter_condition(["title=lease*"])
     question = embedder.embed(["bicycles in the yard"])[0]

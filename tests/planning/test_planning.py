@@ -228,6 +228,19 @@ def test_70b_on_two_cards_of_24_gb_needs_the_machines_own_memory():
     assert qlora.tokens_per_s is None
 
 
+def test_on_several_gpus_the_plan_names_the_command():
+    two, shared, in_parts = (
+        doyen.plan("phi-4-mini", gpu="2x24", method="lora").advice,
+        doyen.plan("llama-70b", gpu="8xh100", method="lora", max_tokens=512, micro_batch_tokens=512).advice,
+        doyen.plan("llama-70b", gpu="2x40", method="qlora", max_tokens=512, micro_batch_tokens=512),
+    )
+    assert "doyen finetune --method lora --processes 2" in two
+    assert "doyen finetune --method lora --processes 8 --shard" in shared
+    assert in_parts.methods[0].way.placement == "FSDP"
+    assert "qlora, FSDP, gradient checkpointing is arithmetic: doyen finetune does not do it" in in_parts.advice
+    assert not [line for line in doyen.plan("phi-4-mini", gpu="24").advice if "--processes" in line]
+
+
 def test_the_lightest_way_that_fits_is_taken():
     roomy, tight = (doyen.plan("phi-4-mini", gpu=g, method="lora").methods[0] for g in ("h100", "16"))
     assert not roomy.way.checkpointing and tight.way.checkpointing and tight.way.fits
