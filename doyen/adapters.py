@@ -20,9 +20,10 @@ class AdapterManifest:
 
     `refusal_threshold` and the rule in `calibration` are fitted on validation examples (None: too few of them).
     `examples` has, under `questions`, the `question_hash` of all that was trained on. `gates` maps each gate to what it
-    measured. Losses are mean negative log-likelihoods a supervised token, in nats. `held_out` says what was measured
-    while training and which weights were kept, `forgetting` what general texts cost before and after, `machine` what
-    beside settings, examples and versions decides the weights' bits.
+    measured. `weights_fingerprint` is of samples of the base's weights, `golden_tokens` are those that training made of a
+    fixed conversation: serving refuses others. Losses are mean negative log-likelihoods a supervised token, in nats.
+    `held_out` says what was measured while training and which weights were kept, `forgetting` what general texts cost before
+    and after, `machine` what beside settings, examples and versions decides the weights' bits.
     """
 
     name: str
@@ -50,6 +51,7 @@ class AdapterManifest:
     weights_fingerprint: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    golden_tokens: list[int] = field(default_factory=list)
     processes: int = 1
     stages: list[dict[str, Any]] = field(default_factory=list)
 
@@ -114,6 +116,12 @@ def interrupted_runs(expert: Path) -> list[str]:
 def adapter_folder(expert: Path, name: str) -> Path:
     """Return the folder of adapter `name`, or of the newest for ''. Raises UsageError if there is none."""
     folders = list_adapters(expert)
+    strange = expert / "adapters" / name
+    if name and (strange / "adapter_config.json").exists() and not (strange / "manifest.json").exists():
+        raise UsageError(
+            f"adapters/{name} was not made by doyen finetune: it has no manifest.json, so nothing says what it fits to",
+            hint=f"doyen finetune --name {name} --replace trains one; a merged model can be used as [model] name",
+        )
     if not folders:
         raise UsageError(
             f"the expert in {expert} has no adapter", hint="doyen examples import FILE, then doyen finetune"

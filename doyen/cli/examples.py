@@ -28,10 +28,12 @@ def register(app: typer.Typer) -> None:
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE")], expert: ExpertOption = None, json_: JsonOption = False
 ) -> None:
-    """Take in a questions file, or a file of chats (messages), after checking every line."""
+    """Take in a questions file, or chats (messages, ShareGPT, Alpaca, prompt and completion), after checking every line."""
     import doyen
 
     made = doyen.import_file(expert_folder(expert), file)
+    for warning in made.warnings:
+        note(f"warning: {warning}")
     if made.own:
         text = f"{made.own} chats"
     else:

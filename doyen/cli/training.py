@@ -34,7 +34,11 @@ def finetune(
         str | None, typer.Option(help="rslora, dora, loftq, separated by commas.", show_default=False)
     ] = None,
     examples: Annotated[
-        Path | None, typer.Option(help="An examples file instead of the built mix.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="An examples file (messages, ShareGPT, Alpaca, prompt and completion) instead of the built mix.",
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the examples.", show_default=False)] = None,
     documents_epochs: Annotated[

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from doyen.config import Settings, load_settings, override, write_atomic
 from doyen.errors import ExamplesError, UsageError
+from doyen.examples.doubles import Asked, near_questions
 from doyen.examples.generating.facts import Generator
 from doyen.examples.generating.review import REVIEW_FILE
 from doyen.examples.generating.rules import RuleGenerator
@@ -30,12 +31,14 @@ from doyen.examples.importing import holds_messages, question_row, read_examples
 from doyen.examples.mix import build_mix
 from doyen.examples.splitting import overlapping, split_by_document
 from doyen.models.engine import Engine
-from doyen.prompts import question_of
 from doyen.records import Example, Question
 from doyen.retrieval.hybrid import Retriever
+from doyen.words import clip
 
 TEST_SHARE = 0.3
 FEW_EXAMPLES = 100
+_SHOWN_PAIRS = 3
+_SHOWN_WORDS = 16
 
 
 @dataclass(slots=True)
@@ -83,10 +86,23 @@ def import_file(expert: Path | str, source: Path | str) -> ExamplesReport:
     if made:
         questions = split_by_document(questions, share=TEST_SHARE, seed=settings.examples.seed)
     write_rows(folder / "questions.jsonl", (question_row(q) for q in questions))
-    test = sum(q.split == "test" for q in questions)
+    test = [q for q in questions if q.split == "test"]
     return ExamplesReport(
-        questions=len(questions), test_questions=test, split_made=made, kinds=dict(Counter(q.kind for q in questions))
+        questions=len(questions),
+        test_questions=len(test),
+        split_made=made,
+        kinds=dict(Counter(q.kind for q in questions)),
+        warnings=_on_both_sides([q for q in questions if q.split != "test"], test),
     )
+
+
+def _on_both_sides(train: Sequence[Question], test: Sequence[Question]) -> list[str]:
+    """Warn of questions to train on that are nearly equal to test questions."""
+    pairs = overlapping(train, test)
+    if not pairs:
+        return []
+    shown = "; ".join(f"'{a.id}' is like '{b.id}' ({clip(a.question, _SHOWN_WORDS)})" for a, b in pairs[:_SHOWN_PAIRS])
+    return [f"{len(pairs)} training questions are nearly equal to a test question and will not be trained on: {shown}"]
 
 
 def build_examples(
@@ -218,14 +234,13 @@ def _mix(
         )
         train, validation = mix.train, mix.validation
         left_out += mix.left_out
-    train = [*train, *(e for e in own if not _asks_a_test_question(e, test))]
+    near = near_questions([Asked.of(e) for e in own], [Asked.of(q) for q in test])
+    if near:
+        left_out["own chats nearly equal to a test question"] = len(near)
+    train = [*train, *(e for i, e in enumerate(own) if i not in near)]
     random.Random(settings.examples.seed).shuffle(train)
     report.left_out = dict(left_out)
     return train, validation
-
-
-def _asks_a_test_question(example: Example, test: Sequence[Question]) -> bool:
-    return bool(overlapping([Question("own", question_of(example.messages))], test))
 
 
 def load_examples(expert: Path) -> tuple[list[Example], list[Example]]:
@@ -243,7 +258,12 @@ def load_examples(expert: Path) -> tuple[list[Example], list[Example]]:
 
 def held_out_questions(expert: Path) -> list[Question]:
     """Return the imported questions of the test split. Raises ExamplesError if there are none."""
-    path = expert / "examples" / "questions.jsonl"
-    if not path.exists():
+    if not (expert / "examples" / "questions.jsonl").exists():
         raise ExamplesError("there are no held-out questions", hint="doyen examples import FILE, or --questions FILE")
-    return [q for q in read_questions(path) if q.split == "test"]
+    return known_test_questions(expert)
+
+
+def known_test_questions(expert: Path) -> list[Question]:
+    """Return the imported questions of the test split, none where nothing was imported."""
+    path = expert / "examples" / "questions.jsonl"
+    return [q for q in read_questions(path) if q.split == "test"] if path.exists() else []

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from doyen.config import write_atomic
 from doyen.errors import ExamplesError
+from doyen.examples.formats import EXPECTED, as_messages, is_chat
 from doyen.records import KINDS, Example, GoldSource, Question, SourceSpan
 
 T = TypeVar("T")
 _MOST_FAULTS = 10
 MOST_GRADE = 100
-_ROLES = ("system", "user", "assistant")
+_JSON = json.JSONDecoder()
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -38,7 +41,7 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Read an examples file: chats in `messages` whose last message is the assistant's.
+    """Read an examples file: chats whose last message is the assistant's, in any form that `formats.py` lists.
 
     Raises:
         ExamplesError: naming file and line of each fault.
@@ -47,10 +50,10 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def holds_messages(path: Path) -> bool:
-    """Whether a file holds chats (`messages`) rather than questions, judged by its first line that is JSON."""
-    for _, row in _lines(path):
+    """Whether a file holds chats (in any form of `formats.py`) rather than questions, judged by its first sound row."""
+    for _, row in _rows(path):
         if isinstance(row, dict):
-            return "messages" in row
+            return is_chat(row)
     return False
 
 
@@ -71,14 +74,17 @@ def question_row(q: Question) -> dict[str, Any]:
     return row | {"split": q.split, "answerable": q.answerable, "tags": list(q.tags), "lang": q.language}
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line number, JSON value or the error) of each line that is not blank."""
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, JSON value or the error) of each line that is not blank, or each entry of one JSON array."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ExamplesError(f"there is no file {path}", hint="check the path") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise ExamplesError(f"{path} is not a UTF-8 text file: {error}") from error
+    if _is_array(text):
+        yield from _entries(text)
+        return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -87,10 +93,37 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, ValueError(f"not JSON ({error.msg} at column {error.colno})")
 
 
+def _is_array(text: str) -> bool:
+    """Whether a text is one JSON array of objects (its first line may hold no more than the bracket), not a line each."""
+    return re.match(r"\s*\[\s*(\{|\]\s*$)", text) is not None
+
+
+def _entries(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) of each entry of a JSON array, or its first fault."""
+    at, line, counted = text.index("[") + 1, 1, 0
+    while True:
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
+        line, counted = line + text.count("\n", counted, at), at
+        if at >= len(text):
+            yield line, ValueError("the JSON array is not closed by ]")
+            return
+        if text[at] == "]":
+            if text[at + 1 :].strip():
+                yield line, ValueError("more text after the JSON array")
+            return
+        try:
+            value, end = _JSON.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            yield error.lineno, ValueError(f"not JSON ({error.msg} at column {error.colno})")
+            return
+        yield line, value
+        at = end
+
+
 def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     found: list[T] = []
     faults: list[str] = []
-    for number, row in _lines(path):
+    for number, row in _rows(path):
         try:
             if isinstance(row, ValueError):
                 raise row
@@ -106,11 +139,17 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
             hint="mend these lines; nothing was imported",
         )
     if not found:
-        raise ExamplesError(f"{path} is empty", hint="one JSON object a line: docs/reference/files.md")
+        raise ExamplesError(
+            f"{path} is empty",
+            hint="one JSON object a line, or a JSON array of them: docs/reference/files.md",
+        )
     return found
 
 
 def _question(row: dict[str, Any]) -> Question:
+    if "id" not in row and "question" not in row:
+        there = ", ".join(map(repr, row)) or "nothing"
+        raise ValueError(f"no 'id' and no 'question'; an example would have {EXPECTED}; there is {there}")
     if not isinstance(row.get("id"), str | int) or isinstance(row.get("id"), bool) or row["id"] == "":
         raise ValueError("no 'id'")
     if not isinstance(row.get("question"), str) or not row["question"].strip():
@@ -165,18 +204,7 @@ def _is_place(value: Any) -> bool:
 
 
 def _example(row: dict[str, Any]) -> Example:
-    messages = row.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2:
-        raise ValueError("'messages' needs at least a user's and an assistant's message")
-    for message in messages:
-        if (
-            not isinstance(message, dict)
-            or message.get("role") not in _ROLES
-            or not isinstance(message.get("content"), str)
-        ):
-            raise ValueError(f"a message needs a role ({', '.join(_ROLES)}) and a text 'content'")
-    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        raise ValueError("the last message must be the assistant's, and not empty")
+    messages = as_messages(row)
     origin = row.get("origin", "human")
     if origin not in ("human", "generated", "feedback"):
         raise ValueError(f"origin '{origin}' is unknown (human, generated, feedback)")
@@ -184,7 +212,7 @@ def _example(row: dict[str, Any]) -> Example:
     if not all(isinstance(s, dict) and isinstance(s.get("document"), str) for s in source):
         raise ValueError("an entry of 'source' has no 'document'")
     return Example(
-        messages=tuple({"role": m["role"], "content": m["content"]} for m in messages),
+        messages=tuple(messages),
         source=tuple(
             SourceSpan(s["document"], s.get("sha256", ""), s.get("page"), s.get("start", 0), s.get("end", 0))
             for s in source

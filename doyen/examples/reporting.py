@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doyen.examples.building import FEW_EXAMPLES, load_examples
+from doyen.examples.building import FEW_EXAMPLES, known_test_questions, load_examples
+from doyen.examples.doubles import Asked, contradictions, find_doubles, near_questions
 from doyen.prompts import ParsedAnswer, parse_answer, question_of
 from doyen.records import Example
 from doyen.words import words
@@ -30,7 +31,7 @@ def examples_report(expert: Path) -> dict[str, Any]:
     Raises:
         ExamplesError: there are no examples.
     """
-    train, _ = load_examples(expert)
+    train, validation = load_examples(expert)
     kept = json.loads((expert / "examples" / "manifest.json").read_text(encoding="utf-8"))
     missing = {"generated": 0, "generated_facts": 0, "made_by": {}, "not_generated": {}, "edited": 0, "not_kept": 0}
     manifest: dict[str, Any] = missing | {"documents_in_index": kept.get("documents", 0), "documents": 0} | kept
@@ -40,10 +41,32 @@ def examples_report(expert: Path) -> dict[str, Any]:
         "questions": _lengths([question_of(e.messages) for e in train]),
         "answers": _lengths([a.text for a in map(taught, train) if not a.refused]),
     }
+    doubles = find_doubles(train)
+    manifest["doubles"] = {"repeated": len(doubles.repeated), "contradictory": doubles.contradicting}
+    manifest["doubles"] |= {"cases": contradictions(train, doubles), "near_held_out": _near(expert, train, validation)}
     manifest["flags"] = flags(train, manifest["documents"], manifest["documents_in_index"])
+    manifest["flags"] += _double_flags(manifest["doubles"])
     manifest["expectation"] = expectation(train, manifest["documents"], manifest["documents_in_index"])
     manifest["samples"] = [e.as_dict() for e in train[:_SAMPLES]]
     return manifest
+
+
+def _near(expert: Path, train: Sequence[Example], validation: Sequence[Example]) -> int:
+    """Return how many examples are nearly equal to a validation or test question."""
+    held = [*(Asked.of(e) for e in validation), *(Asked.of(q) for q in known_test_questions(expert))]
+    return len(near_questions([Asked.of(e) for e in train], held))
+
+
+def _double_flags(doubles: dict[str, Any]) -> list[str]:
+    found = []
+    if doubles["repeated"]:
+        found.append(f"{doubles['repeated']} examples are the same as another: each is trained on once")
+    if doubles["contradictory"]:
+        shown = "; ".join(doubles["cases"])
+        found.append(f"{doubles['contradictory']} examples answer the same prompt in different ways: {shown}")
+    if doubles["near_held_out"]:
+        found.append(f"{doubles['near_held_out']} examples are nearly equal to a held-out question: not trained on")
+    return found
 
 
 def taught(example: Example) -> ParsedAnswer:

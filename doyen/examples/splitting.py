@@ -7,10 +7,10 @@ import random
 import re
 from collections.abc import Sequence
 
+from doyen.examples.doubles import NEAR_DUPLICATE, near_sets
 from doyen.records import GoldSource, Question
 
 _WORD = re.compile(r"\w+", re.UNICODE)
-NEAR_DUPLICATE = 0.85
 SPAN_CHARACTERS = 3000  # of a document without pages: what is taken for a page where the evidence's place is known
 
 
@@ -70,19 +70,10 @@ def overlapping(train: Sequence[Question], test: Sequence[Question]) -> list[tup
 
     Numbers count: "limit of tariff 12" and "limit of tariff 13" are different questions.
     """
-    pairs = []
-    by_word: dict[str, set[int]] = {}
-    sets = [frozenset(_WORD.findall(q.question.casefold())) for q in test]
-    for i, words in enumerate(sets):
-        for word in words:
-            by_word.setdefault(word, set()).add(i)
-    for q in train:
-        words = frozenset(_WORD.findall(q.question.casefold()))
-        numbers = {w for w in words if any(c.isdigit() for c in w)}
-        near = set().union(*(by_word.get(w, set()) for w in words)) if words else set()
-        for i in sorted(near):
-            same = len(words & sets[i]) / len(words | sets[i])
-            if same >= NEAR_DUPLICATE and numbers == {w for w in sets[i] if any(c.isdigit() for c in w)}:
-                pairs.append((q, test[i]))
-                break
-    return pairs
+    sides = [[frozenset(_WORD.findall(q.question.casefold())) for q in side] for side in (train, test)]
+    numbers = [[{w for w in found if any(c.isdigit() for c in w)} for found in side] for side in sides]
+    first: dict[int, int] = {}
+    for i, j in near_sets(sides[0], sides[1], NEAR_DUPLICATE):
+        if numbers[0][i] == numbers[1][j]:
+            first.setdefault(i, j)
+    return [(train[i], test[j]) for i, j in first.items()]

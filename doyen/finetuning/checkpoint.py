@@ -1,4 +1,4 @@
-"""A training run's state on disk, so that it goes on exactly where it stopped. One checkpoint, replaced atomically."""
+"""A training run's state on disk, so that it goes on exactly where it stopped. Replaced atomically."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.errors import GateError
+from doyen.finetuning.generations import keep_before, read_checkpoint
 from doyen.finetuning.held_out import HeldOutState
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.sharding import placed_like, placed_optimiser, whole_optimiser, whole_weights
@@ -95,6 +96,8 @@ def _write(path: Path, value: Any) -> None:
             torch.save(value, f)
             f.flush()
             os.fsync(f.fileno())
+        if path.name == "checkpoint.pt":
+            keep_before(path)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -106,7 +109,8 @@ def load_checkpoint(
     """Put a saved run back into model and optimiser; None if there is none.
 
     Raises:
-        GateError: the examples, settings, model or number of processes differ from those that the run began with.
+        GateError: the examples, settings, model or number of processes differ from those that the run began with, or the
+            file is damaged.
     """
     import torch
 
@@ -115,7 +119,7 @@ def load_checkpoint(
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(path)
     state = RunState(**saved["state"] | {"held_out": HeldOutState(**saved["state"].get("held_out", {}))})
     if state.fingerprint != fingerprint:
         raise GateError(

@@ -7,7 +7,6 @@ that equals the end token hides nothing.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,19 +36,26 @@ class TokenisedExample:
         return len(self.ids) - self.answer_start
 
 
-def tokenise(
-    examples: Sequence[Example], tokenizer: Any, stops: Sequence[int], max_tokens: int
-) -> tuple[list[TokenisedExample], Counter[str]]:
-    """Tokenise examples with the chat template; return them and a count of those left out, by reason.
+def tokenise(examples: Sequence[Example], tokenizer: Any, stops: Sequence[int]) -> list[TokenisedExample]:
+    """Tokenise examples, of whatever length, with the chat template. Of a chat with several turns the last is supervised.
 
     Raises:
-        GateError: the template renders a conversation in such a way that the prompt of serving is not its beginning.
+        GateError: the template refuses a conversation, or renders it in such a way that the prompt of serving is not its
+            beginning.
     """
+    from jinja2 import TemplateError
+
     found: list[TokenisedExample] = []
-    left_out: Counter[str] = Counter()
     for number, example in enumerate(examples):
-        prompt = render(tokenizer, example.messages[:-1])
-        whole = render(tokenizer, example.messages, prompt=False)
+        try:
+            prompt = render(tokenizer, example.messages[:-1])
+            whole = render(tokenizer, example.messages, prompt=False)
+        except TemplateError as error:
+            turns = ", ".join(m["role"] for m in example.messages)
+            raise GateError(
+                f"the model's chat template refuses example {number + 1} ({turns}): {error}",
+                hint="give its turns as the template wants them, or train another model",
+            ) from error
         if whole[: len(prompt)] != prompt:
             raise GateError(
                 "the chat template renders a prompt for training otherwise than for serving",
@@ -57,11 +63,8 @@ def tokenise(
             )
         # Templates put a newline, and Phi's <|endoftext|> too, after the end-of-turn token: the engine stops before them.
         end = next((i + 1 for i in range(len(prompt), len(whole)) if whole[i] in stops), len(whole))
-        if end > max_tokens:
-            left_out[f"longer than {max_tokens} tokens"] += 1
-            continue
         found.append(TokenisedExample(tuple(whole[:end]), len(prompt), number))
-    return found, left_out
+    return found
 
 
 def plan_steps(

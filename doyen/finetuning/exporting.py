@@ -5,6 +5,7 @@ Enters: an expert's adapter. Leaves: a new folder. Trains nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -12,13 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import adapter_folder, read_adapter
+from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
 from doyen.config import load_settings
 from doyen.errors import UsageError
 from doyen.finetuning.methods import copy_tokenizer
-from doyen.finetuning.preparing import file_hash, require_extra
-from doyen.models.engine import is_whole_model, load_causal_model, quiet_peft, quiet_transformers
+from doyen.finetuning.preparing import require_extra
+from doyen.models.engine import (
+    golden_tokens,
+    is_whole_model,
+    load_causal_model,
+    load_tokenizer,
+    quiet_peft,
+    quiet_transformers,
+    template_hash,
+)
 from doyen.models.fetching import require_model
+from doyen.models.fitting import fingerprint_of_config, require_same_base, require_same_tokens, require_shapes
 
 _OWN_FILES = (
     "manifest.json",
@@ -41,6 +51,7 @@ def export_adapter(expert: Path | str, out: Path | str, *, name: str = "", form:
         UsageError: the form is unknown, `out` exists, there is no such adapter, it was trained on another model, or its
             form cannot be had.
         ModelError: the base model or a package is not here.
+        EngineError: the base's weights, tokenizer or template have changed since the training, or the files are broken.
     """
     if form not in FORMS:
         raise UsageError(f"unknown format '{form}'", hint=f"--format {', '.join(FORMS)}")
@@ -50,11 +61,7 @@ def export_adapter(expert: Path | str, out: Path | str, *, name: str = "", form:
     folder = adapter_folder(Path(expert), name)
     manifest = read_adapter(folder)
     base = require_model(load_settings(Path(expert)).model.name)
-    if manifest.model_fingerprint != file_hash(base / "config.json"):
-        raise UsageError(
-            f"adapter {folder.name} was trained on {manifest.model}, which is not the expert's model now",
-            hint="set [model] name back",
-        )
+    _require_fit(manifest, base)
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
@@ -66,6 +73,20 @@ def export_adapter(expert: Path | str, out: Path | str, *, name: str = "", form:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+def _require_fit(manifest: AdapterManifest, base: Path) -> None:
+    """Refuse to export what was trained on another model, or with another tokenizer, than the expert has now."""
+    if manifest.model_fingerprint != fingerprint_of_config(base):
+        raise UsageError(
+            f"adapter {manifest.name} was trained on {manifest.model}, which is not the expert's model now",
+            hint="set [model] name back",
+        )
+    row = dataclasses.asdict(manifest)
+    require_same_base(row, base, manifest.name, base.name)
+    tokenizer = load_tokenizer(base)
+    names = tokenizer.convert_ids_to_tokens
+    require_same_tokens(row, golden_tokens(tokenizer), template_hash(tokenizer), names, base.name)
 
 
 def _merged(base: Path, adapter: Path, made: Path) -> None:
@@ -80,8 +101,10 @@ def _merged(base: Path, adapter: Path, made: Path) -> None:
 
     stored = json.loads((base / "config.json").read_text(encoding="utf-8"))
     half = "float16" in (stored.get("dtype"), stored.get("torch_dtype"))
+    whole = load_causal_model(base, dtype=torch.float32)
+    require_shapes(adapter, whole)
     with quiet_peft():
-        model = PeftModel.from_pretrained(load_causal_model(base, dtype=torch.float32), str(adapter))
+        model = PeftModel.from_pretrained(whole, str(adapter))
         merged: Any = model.merge_and_unload(safe_merge=True)
     merged.to(torch.float16 if half else torch.bfloat16).save_pretrained(str(made))
     copy_tokenizer(base, made)
@@ -99,20 +122,12 @@ def _split(base: Path, adapter: Path, made: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     _as_it_is(base, adapter, made)
-    parts = _fused_parts(json.loads((base / "config.json").read_text(encoding="utf-8")))
+    parts = fused_parts(json.loads((base / "config.json").read_text(encoding="utf-8")))
     weights = load_file(str(made / "adapter_model.safetensors"))
     fused = [name for name in parts if any(f".{name}." in key for key in weights)]
     if not fused:
         raise UsageError(f"{adapter.name} adapts no fused module: there is nothing to split", hint="--format adapter")
-    split: dict[str, Any] = {}
-    for key, value in weights.items():
-        kind = next((name for name in fused if f".{name}." in key), None)
-        if kind is None:
-            split[key] = value
-            continue
-        names, rows = list(parts[kind]), list(parts[kind].values())
-        cut = [value] * len(names) if ".lora_A." in key else value.split(rows, dim=0)
-        split |= {key.replace(f".{kind}.", f".{n}."): v.clone().contiguous() for n, v in zip(names, cut, strict=True)}
+    split = split_weights(weights, {name: parts[name] for name in fused})
     save_file(split, str(made / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = json.loads((made / "adapter_config.json").read_text(encoding="utf-8"))
     targets = [part for name in config["target_modules"] for part in _split_name(name, parts)]
@@ -120,8 +135,24 @@ def _split(base: Path, adapter: Path, made: Path) -> None:
     (made / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def _fused_parts(config: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """Return Phi-3's fused linears: name → parts in order → their output rows."""
+def split_weights(weights: dict[str, Any], parts: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Return an adapter's tensors by name with those of fused modules cut; `parts` as of `fused_parts`."""
+    split: dict[str, Any] = {}
+    for key, value in weights.items():
+        kind = next((name for name in parts if f".{name}." in key), None)
+        if kind is None:
+            split[key] = value
+            continue
+        names, rows = list(parts[kind]), list(parts[kind].values())
+        cut = [value] * len(names) if ".lora_A." in key else value.split(rows, dim=0)
+        split |= {key.replace(f".{kind}.", f".{n}."): v.clone().contiguous() for n, v in zip(names, cut, strict=True)}
+    return split
+
+
+def fused_parts(config: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Return Phi-3's fused linears: name → parts in order → their output rows; none for a configuration unlike Phi's."""
+    if not {"num_attention_heads", "hidden_size", "intermediate_size"} <= config.keys():
+        return {}
     heads = int(config["num_attention_heads"])
     head = int(config.get("head_dim") or config["hidden_size"] // heads)
     keys = int(config.get("num_key_value_heads") or heads) * head

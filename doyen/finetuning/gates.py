@@ -12,6 +12,9 @@ from typing import Any
 
 from doyen.errors import GateError
 
+MOST_TOO_LONG = 0.5
+_LONGEST = 5
+
 
 def require_supervision(supervised: Sequence[int], left_out: Counter[str]) -> dict[str, int]:
     """Gate "nothing supervised": every example must have answer tokens that carry a loss.
@@ -28,6 +31,29 @@ def require_supervision(supervised: Sequence[int], left_out: Counter[str]) -> di
             hint="doyen examples report shows them; a larger [finetune] max_tokens keeps long ones",
         )
     return {"examples": len(supervised), "tokens": sum(supervised), "fewest_in_an_example": min(supervised)}
+
+
+def require_length(lengths: Sequence[int], limit: int) -> dict[str, Any]:
+    """Gate "longer than the context": examples beyond `limit` tokens are left out, never cut; not more than half of them.
+
+    Args:
+        lengths: tokens of each example, the long ones included.
+        limit: what the settings and the model's context allow.
+    """
+    longest = sorted(lengths, reverse=True)[:_LONGEST]
+    beyond = sum(n > limit for n in lengths)
+    if beyond > MOST_TOO_LONG * len(lengths):
+        raise GateError(
+            f"{beyond} of {len(lengths)} examples are longer than {limit:,} tokens and would be left out; "
+            f"the longest: {', '.join(f'{n:,}' for n in longest)}",
+            hint=f"[finetune] max_tokens = {longest[0]} if the model's context allows it; fewer [answer] passages",
+        )
+    return {
+        "limit": limit,
+        "longest": longest,
+        "left_out": beyond,
+        "tokens_left_out": sum(n for n in lengths if n > limit),
+    }
 
 
 def require_end_of_turn(last_tokens: Sequence[int], stops: Sequence[int], names: Sequence[str]) -> dict[str, Any]:

@@ -152,10 +152,18 @@ def _nf4() -> Any:
 
 def with_adapter(model: Any, settings: FinetuneSettings, names: list[str]) -> Any:
     """Add LoRA layers to the linear modules of these names."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
+
+    with quiet_peft():
+        return get_peft_model(model, lora_config(settings, names))
+
+
+def lora_config(settings: FinetuneSettings, names: list[str]) -> Any:
+    """Return PEFT's configuration of an adapter of the modules of these names."""
+    from peft import LoraConfig
 
     variants = lora_variants(settings)
-    config = LoraConfig(
+    return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -165,8 +173,6 @@ def with_adapter(model: Any, settings: FinetuneSettings, names: list[str]) -> An
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with quiet_peft():
-        return get_peft_model(model, config)
 
 
 def _loftq_start(model: Any, folder: Path) -> dict[str, Any]:

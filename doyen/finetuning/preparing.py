@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,18 @@ from doyen.adapters import question_hash
 from doyen.config import FinetuneSettings, Settings
 from doyen.errors import ModelError
 from doyen.finetuning.data import TokenisedExample, tokenise
-from doyen.finetuning.gates import require_end_of_turn, require_supervision
-from doyen.models.engine import FINETUNE_EXTRA, load_tokenizer, stop_token_ids, template_hash
+from doyen.finetuning.gates import require_end_of_turn, require_length, require_supervision
+from doyen.finetuning.screening import screen
+from doyen.models.engine import (
+    FINETUNE_EXTRA,
+    context_length,
+    golden_tokens,
+    load_tokenizer,
+    stop_token_ids,
+    template_hash,
+)
 from doyen.prompts import question_of, shows_summaries
-from doyen.records import Example
+from doyen.records import Example, Question
 
 Say = Callable[[str], None]
 
@@ -40,6 +49,7 @@ class Prepared:
     summary: dict[str, Any]
     targets: list[str]
     initial: dict[str, Any] = field(default_factory=dict)
+    golden_tokens: list[int] = field(default_factory=list)
 
 
 def require_extra(method: str) -> None:
@@ -57,14 +67,27 @@ def require_extra(method: str) -> None:
 
 
 def prepare(
-    folder: Path, settings: Settings, train: Sequence[Example], validation: Sequence[Example], say: Say
+    folder: Path,
+    settings: Settings,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    say: Say,
+    test: Sequence[Question] = (),
 ) -> Prepared:
-    """Tokenise and pass the gates that need no weights."""
+    """Tokenise and pass the gates that need no weights; nothing near to a validation or `test` question is trained on."""
     tokenizer = load_tokenizer(folder)
     stops = stop_token_ids(tokenizer, folder)
-    tokenised, left_out = tokenise(train, tokenizer, stops, settings.finetune.max_tokens)
-    held_out, _ = tokenise(validation, tokenizer, stops, settings.finetune.max_tokens)
+    screened = screen(train, validation, test, say)
+    limit = min(settings.finetune.max_tokens, context_length(folder) or settings.finetune.max_tokens)
+    kept = [i for i in range(len(train)) if i not in screened.left_out]
+    whole = tokenise([train[i] for i in kept], tokenizer, stops)
+    tokenised = [dataclasses.replace(e, number=kept[e.number]) for e in whole if len(e.ids) <= limit]
+    held_out = [e for e in tokenise(validation, tokenizer, stops) if len(e.ids) <= limit]
+    left_out = Counter(screened.left_out.values())
+    if len(whole) > len(tokenised):
+        left_out[f"longer than {limit} tokens"] = len(whole) - len(tokenised)
     gates: dict[str, Any] = {"supervision": require_supervision([e.supervised for e in tokenised], left_out)}
+    gates |= screened.gates | {"length": require_length([len(e.ids) for e in whole], limit)}
     gates["end_of_turn"] = require_end_of_turn(
         [e.ids[-1] for e in tokenised], stops, tokenizer.convert_ids_to_tokens(stops)
     )
@@ -74,13 +97,17 @@ def prepare(
         f"{len(tokenised)} examples, {tokens:,} tokens of which {supervised:,} supervised"
         + "".join(f"; {n} {why}" for why, n in left_out.items())
     )
+    if gates["length"]["left_out"]:
+        longest = ", ".join(f"{n:,}" for n in gates["length"]["longest"])
+        say(f"examples longer than {limit:,} tokens are left out, not cut; the longest have {longest}")
     variants: dict[str, int] = {}
-    for example in train:
+    used = [train[e.number] for e in tokenised]
+    for example in used:
         variants[example.variant or "own"] = variants.get(example.variant or "own", 0) + 1
     summary = {
         "sha256": examples_hash(train),
         "validation_sha256": examples_hash(validation),
-        "questions": sorted({question_hash(question_of(e.messages)) for e in train}),
+        "questions": sorted({question_hash(question_of(e.messages)) for e in used}),
         "train": len(tokenised),
         "validation": len(held_out),
         "tokens": tokens,
@@ -89,7 +116,8 @@ def prepare(
     }
     if any(shows_summaries(e.messages) for e in train):
         summary["document_summaries"] = True
-    return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [])
+    golden = golden_tokens(tokenizer)
+    return Prepared(tokenised, held_out, template_hash(tokenizer), gates, summary, [], golden_tokens=golden)
 
 
 def examples_hash(examples: Sequence[Example]) -> str:

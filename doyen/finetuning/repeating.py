@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -13,7 +12,6 @@ from doyen.models.engine import working_dtype
 _PACKAGES = (
     *("doyen", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "accelerate", "numpy"),
 )
-_ENDS = 1 << 20
 
 
 def machine() -> dict[str, Any]:
@@ -52,16 +50,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def weights_fingerprint(folder: Path) -> str:
-    """Return a hash of a model folder's weights: of each file's name, size, first and last MiB, so that it takes no time."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}:".encode())
-        with path.open("rb") as f:
-            digest.update(f.read(_ENDS))
-            f.seek(max(0, size - _ENDS))
-            digest.update(f.read(_ENDS))
-    return digest.hexdigest()[:16]

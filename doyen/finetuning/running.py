@@ -10,12 +10,13 @@ from typing import Any
 from doyen.adapters import AdapterManifest, interrupted_runs
 from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
-from doyen.examples.building import load_examples
+from doyen.examples.building import known_test_questions, load_examples
 from doyen.examples.importing import read_examples
 from doyen.finetuning.domain_text import read_domain
 from doyen.finetuning.launching import launch
 from doyen.finetuning.parallel import Group, joined
 from doyen.finetuning.preparing import Say
+from doyen.finetuning.space import disk_full_said
 from doyen.finetuning.steps import Report
 from doyen.finetuning.training import finetune as train_adapter
 from doyen.finetuning.training import recalibrate as calibrate_again
@@ -44,6 +45,7 @@ def finetune(
         ConfigError: an override is unknown or wrong.
         ProcessError: one of several processes is gone.
         ExamplesError, GateError, ModelError, UsageError, Interrupted: see `doyen.finetuning.training.finetune`.
+        DoyenError: the disk is full; the last checkpoint is kept.
     """
     given = {"name": name, "examples": examples, "resume": resume, "replace": replace} | overrides
     if (processes or 1) > 1:
@@ -77,29 +79,31 @@ def _finetune(
     train, validation = load_examples(folder) if examples is None else (read_examples(examples), [])
     name = group.same(name or next_name(folder, settings.finetune.method))
     run = folder / "adapters" / f".{name}.training"
-    return train_adapter(
-        folder,
-        settings,
-        train,
-        validation,
-        name=name,
-        resume=resume,
-        replace=replace,
-        report=report,
-        say=say,
-        group=group,
-        domain=read_domain(folder, settings) if settings.finetune.documents_epochs else None,
-        begun=lambda: write_atomic(
-            run / OPTIONS_FILE,
-            json.dumps(
-                {
-                    "overrides": given,
-                    "examples": str(examples.resolve()) if examples else None,
-                    "replace": replace,
-                }
+    with disk_full_said(run, f"doyen finetune --name {name}{group.option}"):
+        return train_adapter(
+            folder,
+            settings,
+            train,
+            validation,
+            name=name,
+            test=known_test_questions(folder),
+            resume=resume,
+            replace=replace,
+            report=report,
+            say=say,
+            group=group,
+            domain=read_domain(folder, settings) if settings.finetune.documents_epochs else None,
+            begun=lambda: write_atomic(
+                run / OPTIONS_FILE,
+                json.dumps(
+                    {
+                        "overrides": given,
+                        "examples": str(examples.resolve()) if examples else None,
+                        "replace": replace,
+                    }
+                ),
             ),
-        ),
-    )
+        )
 
 
 def recalibrate(

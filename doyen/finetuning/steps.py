@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import FinetuneSettings
-from doyen.errors import GateError, Interrupted
+from doyen.errors import Interrupted
 from doyen.finetuning.checkpoint import RunState, keep_weights, load_checkpoint, restore_kept, run_name, save_checkpoint
 from doyen.finetuning.compiling import as_written
 from doyen.finetuning.data import TokenisedExample, plan_steps
+from doyen.finetuning.divergence import DivergenceWatch
 from doyen.finetuning.held_out import HeldOutPlan, plan_held_out
 from doyen.finetuning.loss import answer_loss, base_of, example_losses
-from doyen.finetuning.methods import make_optimiser
+from doyen.finetuning.methods import LEARNING_RATE, make_optimiser
 from doyen.finetuning.parallel import Group
 from doyen.finetuning.preparing import Prepared, Say
+from doyen.finetuning.rehearsal import rehearse, try_save
 from doyen.models.engine import rope_switch, working_dtype
 
 CHECKPOINT_EVERY_S = 60.0
@@ -93,10 +95,11 @@ def train_steps(
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser(model, settings)
     model.train()
-    _dry_run(model, prepared.train, shares, say, group)
+    _dry_run(model, optimiser, prepared, shares, settings, work, say, group)
     state = _state(model, optimiser, work, fingerprint, len(steps), say, group)
     if held_out.examples and not state.step:
         held_out.begin(state.held_out, without_gradients(model, held_out.examples, settings, group))
+    watch = DivergenceWatch.of_run(work, LEARNING_RATE[settings.method], state.step)
     saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
     random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
     try:
@@ -104,8 +107,9 @@ def train_steps(
             rate = learning_rate(state.step, len(steps), settings.learning_rate)
             loss, tokens = _gradients(model, prepared.train, steps[state.step], shares[state.step], group)
             group.add_gradients(trainable)
+            watch.see(loss, _clip(trainable), settings.learning_rate)
             whole = False
-            _update(optimiser, trainable, rate)
+            _update(optimiser, rate)
             state.step, state.tokens, state.last_loss = state.step + 1, state.tokens + tokens, loss
             pace, left = clock.after_step(state)
             measured = _held_out_loss(model, held_out, state, settings, work, group)
@@ -237,16 +241,19 @@ def _gradients(
         (loss * (group.scale / count if part else 0.0)).backward()
         own += float(loss.detach()) if part else 0.0
     total = group.total(own)
-    if not math.isfinite(total):
-        raise GateError("the loss is not a number any more", hint="lower [finetune] learning_rate")
     return total / count, sum(len(examples[i].ids) for part in step for i in part)
 
 
-def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
-    """Let the optimiser take one step with the gradients, clipped to norm 1."""
+def _clip(trainable: list[Any]) -> float:
+    """Clip the gradients to norm 1 and return their norm before."""
     import torch
 
-    torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def _update(optimiser: Any, rate: float) -> None:
+    """Let the optimiser take one step with the gradients."""
     for parameters in optimiser.param_groups:
         parameters["lr"] = rate
     optimiser.step()
@@ -254,28 +261,48 @@ def _update(optimiser: Any, trainable: list[Any], rate: float) -> None:
 
 def _dry_run(
     model: Any,
-    examples: Sequence[TokenisedExample],
+    optimiser: Any,
+    prepared: Prepared,
     steps: Sequence[Sequence[Sequence[int]]],
+    settings: FinetuneSettings,
+    work: Path,
     say: Say,
     group: Group,
 ) -> None:
-    """Run the largest micro-batch once, forward and backward, so that memory runs out now or not at all."""
+    """Do once what the run will do, with its largest micro-batch, so that memory runs out now or not at all."""
+    examples = prepared.train
     largest = max(
         (part for step in steps for part in step),
         key=lambda part: len(part) * max((len(examples[i].ids) for i in part), default=0),
     ) or [0]
+
+    def save() -> None:  # not where the processes hold parts: that would need all of them, and they write less
+        if group.main and not group.sharded:
+            try_save(work / "rehearsal", model, optimiser)
+
     with nullcontext() if group.sharded else group.together():
-        try:
-            try_gradients(model, *(examples[i] for i in largest))
-        except (RuntimeError, MemoryError) as error:
-            if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-                raise
-            raise GateError(
-                f"the largest micro-batch does not fit into memory: {error}",
-                hint="lower [finetune] micro_batch_tokens or max_tokens",
-            ) from error
+        rehearse(
+            model,
+            optimiser,
+            lambda: try_gradients(model, *(examples[i] for i in largest)),
+            lambda batch: _loss_without_gradients(model, batch),
+            prepared.validation,
+            settings.micro_batch_tokens,
+            save,
+        )
     width = max(len(examples[i].ids) for i in largest)
-    say(f"dry run of the largest micro-batch ({len(largest)} × {width} tokens): {peak_memory_gib():.1f} GiB at most")
+    peak = peak_memory_gib()
+    prepared.gates["memory"] = {"rows": len(largest), "width": width, "peak_gib": round(peak, 2)}
+    say(
+        f"dry run of the largest micro-batch ({len(largest)} × {width} tokens), evaluation and save: {peak:.1f} GiB at most"
+    )
+
+
+def _loss_without_gradients(model: Any, examples: Sequence[TokenisedExample]) -> None:
+    import torch
+
+    with torch.inference_mode(), _mixed_precision(model), as_written(model):
+        answer_loss(model, examples)
 
 
 def try_gradients(model: Any, *examples: TokenisedExample) -> None:

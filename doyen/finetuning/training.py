@@ -25,6 +25,7 @@ from doyen.finetuning.documents_stage import FOLDER, DocumentsRun, learn_documen
 from doyen.finetuning.domain_text import Domain, lineage_of
 from doyen.finetuning.forgetting import measure_forgetting
 from doyen.finetuning.gates import require_effect
+from doyen.finetuning.generations import generations
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
 from doyen.finetuning.parallel import Group
@@ -38,9 +39,11 @@ from doyen.finetuning.preparing import (
     require_extra,
     run_fingerprint,
 )
-from doyen.finetuning.repeating import machine, versions, weights_fingerprint
+from doyen.finetuning.repeating import machine, versions
 from doyen.finetuning.replay import REPLAY_FILE, add_replay, without_replay
 from doyen.finetuning.sharding import require_shardable, whole_weights
+from doyen.finetuning.smoke import require_exportable
+from doyen.finetuning.space import needed_space, require_space
 from doyen.finetuning.steps import (
     CHECKPOINT_EVERY_S,
     Report,
@@ -55,7 +58,8 @@ from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import TransformersEngine
 from doyen.models.fetching import require_model
-from doyen.records import Example
+from doyen.models.fitting import weights_fingerprint
+from doyen.records import Example, Question
 
 _VALIDATION_LOSS_EXAMPLES = 64
 
@@ -67,6 +71,7 @@ def finetune(
     validation: Sequence[Example],
     *,
     name: str,
+    test: Sequence[Question] = (),
     resume: bool = False,
     replace: bool = False,
     report: Report | None = None,
@@ -80,7 +85,8 @@ def finetune(
 
     Interrupted (Ctrl-C), it writes a checkpoint and raises Interrupted; `resume` goes on from the last checkpoint and
     ends with the same weights as an undisturbed run. A run that is killed has its checkpoint of at most
-    `checkpoint_every_s` and one step before. `begun` is called when the gates before training are passed.
+    `checkpoint_every_s` and one step before. Nothing nearly equal to a validation example or a `test` question is trained
+    on. `begun` is called when the gates before training are passed.
 
     With a `domain`, the model reads its texts first, `[finetune] documents_epochs` times (more than 0).
 
@@ -102,8 +108,10 @@ def finetune(
     require_shardable(settings.finetune.method, settings.finetune.shard, group.size)
     trackers = trackers_of(settings.finetune.report_to)
     folder = require_model(settings.model.name)
-    prepared = prepare(folder, settings, train, validation, say)
+    prepared = prepare(folder, settings, train, validation, say, test)
     model = trained_model(folder, settings.finetune, prepared, say)
+    prepared.gates["space"] = require_space(work, needed_space(model, generations), say)
+    prepared.gates["export"] = require_exportable(model, folder, settings.finetune, work.parent, say)
     if not resume and group.main:
         discard_checkpoint(work)
         if begun:
@@ -145,7 +153,7 @@ def finetune(
         stage.read if stage else []
     )
     result["stages"] = [stage.as_dict()] if stage else []
-    manifest = _manifest(name, settings, folder, prepared, state, _sources([*train, *used]), result)
+    manifest = _manifest(name, settings, folder, prepared, state, _sources(used), result)
     write_lineage(made, used)
     _keep(made, final, manifest)
     if watch:
@@ -376,6 +384,7 @@ def _manifest(
         train_loss=round(state.last_loss, 4),
         gates={**prepared.gates, "effect": effect},
         weights_fingerprint=weights_fingerprint(folder),
+        golden_tokens=prepared.golden_tokens,
         machine=machine(),
         versions=versions(),
         processes=state.processes,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from doyen.errors import EngineError, ModelError
+from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens, require_shapes
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
@@ -115,7 +116,10 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} holds no usable tokenizer: {error}") from error
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer in {folder} has no chat template", hint="use an instruct model (doyen models)")
+        raise ModelError(
+            f"the tokenizer in {folder} has no chat template: this is a base model, which knows no turns",
+            hint="use its instruct version (doyen models lists some), or put that one's chat_template.jinja into the folder",
+        )
     return tokenizer
 
 
@@ -165,6 +169,20 @@ def template_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
 
 
+def golden_tokens(tokenizer: Any) -> list[int]:
+    """Return the token ids of a fixed conversation, and of its first turn as a prompt, parted by -1.
+
+    It has passages, numbers, several scripts and white space, so that a changed tokenizer shows, not only a changed template.
+    A template that takes no system message or several turns gets one turn without it.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return [*render(tokenizer, GOLDEN, prompt=False), -1, *render(tokenizer, GOLDEN[:2])]
+    except TemplateError:
+        return [*render(tokenizer, GOLDEN[1:3], prompt=False), -1, *render(tokenizer, GOLDEN[1:2])]
+
+
 def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     """Return every token that ends a turn: the tokenizer's, the generation configuration's and the usual turn marks."""
     ids = {tokenizer.eos_token_id}
@@ -175,6 +193,16 @@ def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[t] for t in ("<|im_end|>", "<|end|>", "<|endoftext|>", "<|eot_id|>") if t in vocabulary}
     return sorted(int(i) for i in ids if i is not None)
+
+
+def context_length(folder: Path) -> int | None:
+    """Return how many tokens a model was made for, by its `config.json`; None where that does not say."""
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for config in (stored, stored.get("text_config") or {}):
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(config.get(key), int):
+                return int(config[key])
+    return None
 
 
 def working_dtype() -> Any:
@@ -263,6 +291,7 @@ class TransformersEngine:
             return self._adapters[folder]
         self._check_adapter(folder)
         model = self._load()
+        require_shapes(folder, model.get_base_model() if self._adapters else model)
         from peft import PeftModel
 
         name = f"adapter{len(self._adapters)}"
@@ -280,19 +309,13 @@ class TransformersEngine:
         path = folder / "manifest.json"
         if not path.exists():
             return
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()[:16]
-        if manifest.get("model_fingerprint", config) != config:
-            raise EngineError(
-                f"adapter {folder.name} was trained for another model ({manifest.get('model')}) than {self.name}",
-                hint="set [model] name back, or doyen finetune again",
-            )
-        trained_with = manifest.get("template_hash")
-        if trained_with and trained_with != self.template_hash():
-            raise EngineError(
-                f"adapter {folder.name} was trained with another chat template ({trained_with}) than {self.name} has now ({self.template_hash()})",
-                hint="doyen finetune again, or put the model's tokenizer back",
-            )
+        try:
+            manifest = {"name": folder.name} | json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise EngineError(f"the manifest in {folder} is broken: {error}", hint="doyen finetune again") from error
+        require_same_base(manifest, self.folder, folder.name, self.name)
+        names = self.tokenizer.convert_ids_to_tokens
+        require_same_tokens(manifest, golden_tokens(self.tokenizer), self.template_hash(), names, self.name)
 
     # ---- the interface
 

@@ -133,3 +133,15 @@ def test_the_report_shows_samples_and_lengths(expert, retriever, tmp_path):
     report = examples_report(expert)
     assert len(report["samples"]) == 3 and report["samples"][0]["messages"][-1]["role"] == "assistant"
     assert 0 < report["characters"]["median"] <= report["characters"]["longest"]
+
+
+def test_the_report_names_doubles(expert, retriever, tmp_path):
+    rows = [("Who?", "Ann"), ("Who?", "Bob"), ("Hello there?", "Good day."), ("Hello there?", "Good day.")]
+    rows += [(f"What of quay {i}?", f"{i}") for i in range(9)]
+    chats = [{"prompt": asked, "completion": answer} for asked, answer in rows]
+    build(expert, retriever, chats, tmp_path)
+    row = examples_report(expert)
+    assert row["doubles"]["repeated"] == 1 and row["doubles"]["contradictory"] == 2
+    assert row["doubles"]["near_held_out"] == 0 and row["doubles"]["cases"][0].startswith("'Who?' → ")
+    assert any("2 examples answer the same prompt in different ways: 'Who?'" in flag for flag in row["flags"])
+    assert any("1 examples are the same as another" in flag for flag in row["flags"])

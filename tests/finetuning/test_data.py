@@ -16,16 +16,16 @@ from doyen.records import Example
 lengths = st.lists(st.integers(2, 90), min_size=1, max_size=30)
 
 
-def tokenised(folder, examples, max_tokens=512):
+def tokenised(folder, examples):
     tokenizer = load_tokenizer(folder)
-    return tokenizer, *tokenise(examples, tokenizer, stop_token_ids(tokenizer, folder), max_tokens)
+    return tokenizer, tokenise(examples, tokenizer, stop_token_ids(tokenizer, folder))
 
 
 @pytest.mark.parametrize(("name", "end"), [("phi", "<|end|>"), ("llama", "<|im_end|>")])
 def test_answer_and_turn_mark_are_supervised_and_nothing_else(name, end, request, examples):
     folder = request.getfixturevalue(name)
-    tokenizer, found, left_out = tokenised(folder, examples)
-    assert len(found) == len(examples) and not left_out
+    tokenizer, found = tokenised(folder, examples)
+    assert len(found) == len(examples)
     for example, row in zip(examples, found, strict=True):
         supervised = tokenizer.convert_ids_to_tokens(list(row.ids[row.answer_start :]))
         assert supervised[-1] == end and supervised.count(end) == 1
@@ -37,18 +37,18 @@ def test_answer_and_turn_mark_are_supervised_and_nothing_else(name, end, request
 def test_the_end_is_supervised_although_it_is_the_pad_token(tmp_path, examples):
     template = tiny_models.PHI_TEMPLATE.replace("<|end|>", "<|endoftext|>")
     folder = tiny_models.phi_folder(tmp_path, template=template)
-    tokenizer, found, _ = tokenised(folder, examples)
+    tokenizer, found = tokenised(folder, examples)
     assert tokenizer.pad_token == tokenizer.eos_token == "<|endoftext|>"
     assert all(row.ids[-1] == tokenizer.pad_token_id for row in found)
     *_, targets = pad(found, "cpu")
     assert targets.tolist().count(tokenizer.pad_token_id) == len(found)
 
 
-def test_long_examples_are_left_out_and_counted(phi, examples):
-    _, everything, _ = tokenised(phi, examples)
-    limit = sorted(len(row.ids) for row in everything)[3]
-    _, found, left_out = tokenised(phi, examples, max_tokens=limit)
-    assert len(found) == 4 and left_out == {f"longer than {limit} tokens": 4}
+def test_a_conversation_that_the_template_refuses_is_named(tmp_path, examples):
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+    folder = tiny_models.phi_folder(tmp_path, template=template + tiny_models.PHI_TEMPLATE)
+    with pytest.raises(GateError, match=r"refuses example 1 \(system, user, assistant\): no system here"):
+        tokenised(folder, examples)
 
 
 def test_a_template_whose_prompt_is_no_beginning_is_refused(tmp_path, examples):
@@ -61,7 +61,7 @@ def test_a_template_whose_prompt_is_no_beginning_is_refused(tmp_path, examples):
 def test_chats_of_several_turns_supervise_the_last_answer(phi, examples):
     first, second = examples[0].messages, examples[1].messages
     chat = Example((*first, *second[1:]))
-    tokenizer, (row,), _ = tokenised(phi, [chat])
+    tokenizer, (row,) = tokenised(phi, [chat])
     assert tokenizer.decode(list(row.ids[row.answer_start :])) == second[-1]["content"] + "<|end|>"
 
 

@@ -89,9 +89,13 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def contrary(examples):
     """Validation examples with the answers that training teaches not to give: their loss must rise."""
+    asked = [f"{e.messages[-2]['content']} Say it now, in plain words." for e in examples]  # else they were too near
     return [
-        Example((*e.messages[:-1], {"role": "assistant", "content": "never at night"}), variant="closed-book")
-        for e in examples
+        Example(
+            (e.messages[0], {"role": "user", "content": text}, {"role": "assistant", "content": "never at night"}),
+            variant="closed-book",
+        )
+        for e, text in zip(examples, asked, strict=True)
     ]
 
 

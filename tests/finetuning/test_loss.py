@@ -13,7 +13,7 @@ from doyen.models.engine import load_causal_model, load_tokenizer, stop_token_id
 def case(request, examples):
     folder = request.getfixturevalue(request.param)
     tokenizer = load_tokenizer(folder)
-    rows, _ = tokenise(examples, tokenizer, stop_token_ids(tokenizer, folder), 512)
+    rows = tokenise(examples, tokenizer, stop_token_ids(tokenizer, folder))
     return load_causal_model(folder, dtype=torch.float32).eval(), rows
 
 
@@ -72,7 +72,7 @@ def test_the_mean_does_not_depend_on_the_micro_batches(case):
 
 def test_examples_on_both_sides_of_the_longrope_switch_keep_their_own_loss(examples, tmp_path):
     tokenizer = load_tokenizer(tiny_models.longrope_phi_folder(tmp_path / "probe", switch=64))
-    rows, _ = tokenise(examples, tokenizer, stop_token_ids(tokenizer, tmp_path / "probe"), 512)
+    rows = tokenise(examples, tokenizer, stop_token_ids(tokenizer, tmp_path / "probe"))
     lengths = sorted(len(row.ids) for row in rows)
     switch = lengths[len(lengths) // 2]
     model = load_causal_model(tiny_models.longrope_phi_folder(tmp_path / "phi", switch=switch)).eval()

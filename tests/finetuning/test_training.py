@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 import doyen
 from doyen.adapters import list_adapters, read_adapter
 from doyen.errors import ConfigError, GateError, Interrupted, UsageError
-from doyen.finetuning.repeating import weights_fingerprint
 from doyen.finetuning.running import finetune as finetune_expert
 from doyen.finetuning.running import next_name
 from doyen.finetuning.steps import FINAL_RATE, learning_rate
 from doyen.finetuning.training import finetune, recalibrate
 from doyen.lineage import read_lineage
 from doyen.models.engine import TransformersEngine
+from doyen.models.fitting import weights_fingerprint
 
 
 def history(folder):
@@ -79,7 +79,10 @@ def test_the_adapter_folder_says_what_it_is_made_of(trained, phi, examples):
     assert sum(t.numel() for t in weights(expert, "whole").values()) == manifest.trained_parameters
     assert manifest.template_hash == TransformersEngine(phi).template_hash()
     assert manifest.examples["train"] == len(examples) and manifest.examples["variants"] == {"closed-book": 8}
-    assert set(manifest.gates) == {"supervision", "end_of_turn", "targets", "effect"}
+    assert set(manifest.gates) == {
+        *("supervision", "doubles", "held_out", "length", "end_of_turn", "targets"),
+        *("space", "export", "memory", "effect"),
+    }
     assert manifest.calibration["answerable"] == manifest.calibration["unanswerable"] == 8
     assert 0 < manifest.refusal_threshold < 1
     assert manifest.validation_loss > 0 and manifest.versions["peft"]
@@ -230,7 +233,7 @@ def test_an_adapter_without_validation_has_no_threshold(llama, examples, setting
 
 def test_a_loss_that_is_no_number_stops_the_run(examples, settings_of, tmp_path):
     broken = tiny_models.phi_folder(tmp_path, initializer_range=1e30)
-    with pytest.raises(GateError, match="not a number"):
+    with pytest.raises(GateError, match="not numbers any more, before anything was learned"):
         finetune(tmp_path, settings_of(broken), examples, [], name="a")
     assert list_adapters(tmp_path) == []
 
