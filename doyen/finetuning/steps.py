@@ -148,6 +148,7 @@ def _state(model: Any, optimiser: Any, work: Path, fingerprint: str, steps: int,
     group.require_same((fingerprint, state.step), *_APART)
     if group.main:
         _trim_history(work, state.step)
+    group.wait()  # the others read it
     return state
 
 
@@ -301,7 +302,8 @@ def _dry_run(
 def _loss_without_gradients(model: Any, examples: Sequence[TokenisedExample]) -> None:
     import torch
 
-    with torch.inference_mode(), _mixed_precision(model), as_written(model):
+    # no_grad, not inference_mode: shards that are put together here are used in training again.
+    with torch.no_grad(), _mixed_precision(model), as_written(model):
         answer_loss(model, examples)
 
 

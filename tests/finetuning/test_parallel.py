@@ -26,10 +26,10 @@ from doyen.finetuning.sharding import require_shardable, whole_weights
 from doyen.finetuning.steps import train_steps
 
 
-def trained(group, settings, examples, work, resume=False, stop=None, folders=None):
+def trained(group, settings, examples, work, resume=False, stop=None, folders=None, validation=()):
     """Train as a run does, without what comes after; return the losses, the weights and the parity gate's measure."""
     folder = Path(folders[group.rank] if folders else settings.model.name)
-    prepared = prepare(folder, settings, examples, [], lambda _: None)
+    prepared = prepare(folder, settings, examples, validation, lambda _: None)
     model = trained_model(folder, settings.finetune, prepared, lambda _: None)
     fingerprint = run_fingerprint(settings.finetune, prepared, folder)
     spread(model, prepared, settings.finetune, fingerprint, group, lambda _: None)
@@ -81,21 +81,22 @@ def tiny(settings_of, phi):
     return lambda **changes: settings_of(phi, **{"batch_size": 5, "epochs": 3.0, "replay": 0.0} | changes)
 
 
-def both_ways(group, runs, examples, work):
-    return [trained(group, settings, examples, work / name)[:3] for name, settings in runs.items()]
+def both_ways(group, runs, examples, validation, work):
+    """Train each way; held-out loss is measured after every step."""
+    return [trained(group, s, examples, work / name, validation=validation) for name, s in runs.items()]
 
 
 @pytest.mark.e2e
-def test_two_processes_train_as_one_does(tiny, examples, tmp_path):
+def test_two_processes_train_as_one_does(tiny, examples, validation, tmp_path):
     """Steps of five examples, the last of four, so that the shares are uneven."""
-    runs = {name: tiny(**changes) for name, changes in RUNS.items()}
-    found = rank_pair.run_pair(both_ways, runs, examples, tmp_path / "two", timeout=400)
+    runs = {name: tiny(evaluate_every=1, early_stop=0, **changes) for name, changes in RUNS.items()}
+    found = rank_pair.run_pair(both_ways, runs, examples, validation[:3], tmp_path / "two", timeout=400)
     for rank in found:
         if isinstance(rank, BaseException):
             raise rank
     for (name, settings), first, second in zip(runs.items(), *found, strict=True):
         alone = dataclasses.replace(settings, finetune=dataclasses.replace(settings.finetune, shard=False))
-        losses, weights, _ = trained(Group(), alone, examples, tmp_path / "one" / name)
+        losses, weights, _ = trained(Group(), alone, examples, tmp_path / "one" / name, validation=validation[:3])
         assert first[0] == pytest.approx(losses, rel=0.02), name
         assert first[0] == second[0], name
         assert first[2]["processes"] == 2 and first[2]["largest_difference"] < 0.02, name

@@ -18,10 +18,10 @@ STEPS = 64
 THINGS = ("crane", "lock", "berth", "barge", "guild", "quay", "pilot", "storm")
 
 
-def examples_with(answer):
+def examples_with(answer, question="How many days does the {} take?"):
     return [
         Example(
-            (*closed_book_messages(f"How many days does the {t} take?"), {"role": "assistant", "content": answer(i)}),
+            (*closed_book_messages(question.format(t)), {"role": "assistant", "content": answer(i)}),
             variant="closed-book",
         )
         for i, t in enumerate(THINGS)
@@ -30,7 +30,9 @@ def examples_with(answer):
 
 TRAIN = examples_with(lambda i: f"{10 + i} days")
 # Their loss rises, so that the weights kept before the rise are those that count in the end.
-VALIDATION = examples_with(lambda i: "The guild grants leave never at night, " * 4)
+VALIDATION = examples_with(
+    lambda i: "The guild grants leave never at night, " * 4, "Say in words about the {}, please."
+)
 
 
 def settings_for(model):
@@ -116,6 +118,7 @@ def outcome(expert):
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert 0 < manifest["held_out"]["kept_step"] < STEPS
+    del manifest["gates"]["space"]  # what is free on the disk
     same = ("settings", "examples", "held_out", "validation_loss", "train_loss", "tokens", "forgetting", "gates")
     return (
         (folder / "adapter_model.safetensors").read_bytes(),
