@@ -106,7 +106,8 @@ class _Adapter:
                 f"the model {weight.shape[1]} and {weight.shape[0]}",
                 hint="doyen finetune --name NAME trains an adapter for this model",
             )
-        whole = weight + self._scaling(module, a.shape[0]) * (b @ a)
+        whole = (self._scaling(module, a.shape[0]) * b) @ a
+        whole += weight
         if magnitude is None:
             return whole
         scale = magnitude.reshape(-1) / np.linalg.norm(whole, axis=1)
@@ -185,8 +186,12 @@ def as_float32(stored: Array) -> NDArray[np.float32]:
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return the bits of float32 numbers rounded to bfloat16, ties to even."""
     bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (rounded >> 16).astype(np.uint16)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    return rounded.astype(np.uint16)
 
 
 def write_bfloat16(tensors: Mapping[str, NDArray[np.uint16]], path: Path) -> None:
