@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from doyen.embedding.runtime import load_openvino
 from doyen.models.rotary import Rotary, rotary_fault
+from doyen.models.stored_weights import LowRank
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
 TABLE_INPUTS = ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins", "max_context_len")
@@ -35,6 +36,10 @@ class Weights(Protocol):
 
     def stacked(self, names: Sequence[str]) -> NDArray[Any]:
         """Return tensors behind each other."""
+        ...
+
+    def low_rank(self, module: str) -> LowRank | None:
+        """Return what an adapter adds to a linear, None where it adds nothing."""
         ...
 
 
@@ -167,7 +172,33 @@ class _Graph:
 
     def _linear(self, x: Any, name: str) -> Any:
         """Return x·Wᵀ, + b where there is one."""
-        return self._with_biases(self.ops.matmul(x, self._matrix(f"{name}.weight"), False, True), [name])
+        product = self.ops.matmul(x, self._matrix(f"{name}.weight"), False, True)
+        return self._with_biases(self._adapted(product, x, [name]), [name])
+
+    def _adapted(self, product: Any, x: Any, names: list[str]) -> Any:
+        """Add what an adapter makes of linears behind each other.
+
+        Not merged into the weights: rounding the sum to 16 bits moves every weight, by as much as small adapters do.
+        """
+        parts = [self._weights.low_rank(name) for name in names]
+        found = [part for part in parts if part is not None]
+        if not found:
+            return product
+        ops, rows = self.ops, [self._weights[f"{name}.weight"].shape[0] for name in names]
+        down = np.concatenate([part.a for part in found])
+        up, scale = np.zeros((sum(rows), len(down)), dtype=np.float32), np.ones(sum(rows), dtype=np.float32)
+        row = column = 0
+        for part, count in zip(parts, rows, strict=True):
+            if part is not None:
+                up[row : row + count, column : column + len(part.a)] = part.b
+                scale[row : row + count] = 1.0 if part.scale is None else part.scale
+                column += len(part.a)
+            row += count
+        low = ops.matmul(x, ops.constant(down), False, True)
+        product = ops.add(product, ops.matmul(low, ops.constant(up), False, True))
+        if all(part.scale is None for part in found):
+            return product
+        return ops.multiply(product, ops.constant(scale.reshape(1, 1, -1)))
 
     def _with_biases(self, product: Any, names: list[str]) -> Any:
         if f"{names[0]}.bias" not in self._weights:
@@ -184,7 +215,8 @@ class _Graph:
         if len(names) > 1 and sum(w.nbytes for w in weights) > _LARGEST_STACK:
             return [self._linear(x, name) for name in names]
         whole = self._weights.stacked([f"{name}.weight" for name in names]) if len(names) > 1 else weights[0]
-        product = self._with_biases(ops.matmul(x, self._constant(whole), False, True), names)
+        product = self._adapted(ops.matmul(x, self._constant(whole), False, True), x, names)
+        product = self._with_biases(product, names)
         parts = ops.variadic_split(product, ops.constant(np.int64(-1)), self._integers(*sizes))
         return [parts.output(i) for i in range(len(sizes))]
 

@@ -1,7 +1,6 @@
 """The CPU's engine: a decoder on OpenVINO, without torch. Texts are read together, equal beginnings once.
 
-Enters: messages. Leaves: completions. An adapter is merged into the 16-bit weights as they are loaded; nothing is
-written to disk.
+Enters: messages. Leaves: completions. An adapter is computed beside the 16-bit weights; nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class OpenVINOEngine:
         return self._opened
 
     def _load(self, adapter: Path | None) -> _Loaded:
-        """Return the base model, the base with an adapter merged into it, or a model that was trained whole."""
+        """Return the base model, the base with an adapter on it, or a model that was trained whole."""
         self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
         if adapter is None:
             if self._base is None:

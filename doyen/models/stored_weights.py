@@ -1,4 +1,4 @@
-"""A model folder's safetensors → tensors by name, without torch; an adapter merged into them.
+"""A model folder's safetensors → tensors by name, without torch; and what an adapter adds to them.
 
 Enters: model.safetensors or its shards, and perhaps a PEFT adapter's folder. Leaves: arrays that are read when asked
 for, 16-bit ones as they are stored. Knows no architecture but the names of Phi's fused modules.
@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,17 @@ _ADAPTED = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_A\.weight$")
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """What an adapter makes of a linear: `scale ∘ (W·x + b·(a·x))`; `a (rank, in)`, `b (out, rank)`, `scale (out,)`."""
+
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    scale: NDArray[np.float32] | None = None
+
+
 class StoredWeights:
-    """The tensors of a model folder, mapped; with `adapter`, its LoRA or DoRA weights are added to what they adapt.
+    """The tensors of a model folder, mapped, and what a LoRA or DoRA adapter adds to them.
 
     It owns the memory of what it returns: a network that is built on it must not outlive it.
     """
@@ -38,7 +48,7 @@ class StoredWeights:
         """
         self._tensors = open_tensors(folder)
         self._adapter = _Adapter(adapter) if adapter is not None else None
-        self._merged: dict[str, Array] = {}
+        self._stacks: dict[str, Array] = {}
         if self._adapter:
             missing = [m for m in self._adapter.modules if f"{m}.weight" not in self._tensors]
             if missing:
@@ -51,24 +61,21 @@ class StoredWeights:
         return name in self._tensors
 
     def __getitem__(self, name: str) -> Array:
-        """Return one tensor: float32, float16, or uint16 that holds bfloat16's bits."""
-        stored = self._tensors[name]
-        module = name.removesuffix(".weight")
+        """Return one tensor of the base: float32, float16, or uint16 that holds bfloat16's bits."""
+        return self._tensors[name]
+
+    def low_rank(self, module: str) -> LowRank | None:
+        """Return what the adapter adds to a linear, None where it adds nothing."""
         if self._adapter is None or module not in self._adapter.modules:
-            return stored
-        if name not in self._merged:
-            merged = self._adapter.merged(module, as_float32(stored))
-            self._merged[name] = to_bfloat16(merged) if stored.dtype == np.uint16 else merged.astype(stored.dtype)
-        return self._merged[name]
+            return None
+        return self._adapter.low_rank(module, self._tensors[f"{module}.weight"])
 
     def stacked(self, names: Sequence[str]) -> Array:
         """Return tensors of one type behind each other, by their first dimension."""
         key = "+".join(names)
-        if key not in self._merged:
-            self._merged[key] = np.concatenate([self[name] for name in names])
-            for name in names:
-                self._merged.pop(name, None)
-        return self._merged[key]
+        if key not in self._stacks:
+            self._stacks[key] = np.concatenate([self[name] for name in names])
+        return self._stacks[key]
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
@@ -91,28 +98,26 @@ class _Adapter:
         unknown += [f"peft_type = {config.get('peft_type')}"] if config.get("peft_type", "LORA") != "LORA" else []
         if unknown:
             raise EngineError(
-                f"adapter {folder.name} has what the OpenVINO engine does not merge: {', '.join(unknown)}",
+                f"adapter {folder.name} has what the OpenVINO engine does not know: {', '.join(unknown)}",
                 hint='set [model] engine = "transformers"',
             )
 
-    def merged(self, module: str, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a weight with the adapter added, in float32 (LoRA: arXiv 2106.09685; DoRA: 2402.09353)."""
+    def low_rank(self, module: str, stored: Array) -> LowRank:
+        """Return a module's part, with the scaling in it (LoRA: arXiv 2106.09685; DoRA: 2402.09353)."""
         a, b, magnitude = (self._part(module, part) for part in ("lora_A", "lora_B", "lora_magnitude_vector"))
         if a is None or b is None:
             raise EngineError(f"the adapter's weights for {module} are not whole", hint="doyen finetune again")
-        if a.shape[1] != weight.shape[1] or b.shape[0] != weight.shape[0]:
+        if a.shape[1] != stored.shape[1] or b.shape[0] != stored.shape[0]:
             raise EngineError(
                 f"the adapter is for another model: for '{module}' it has {a.shape[1]} inputs and {b.shape[0]} outputs, "
-                f"the model {weight.shape[1]} and {weight.shape[0]}",
+                f"the model {stored.shape[1]} and {stored.shape[0]}",
                 hint="doyen finetune --name NAME trains an adapter for this model",
             )
-        whole = (self._scaling(module, a.shape[0]) * b) @ a
-        whole += weight
+        b = np.asarray(self._scaling(module, a.shape[0]) * b, dtype=np.float32)
         if magnitude is None:
-            return whole
-        scale = magnitude.reshape(-1) / np.linalg.norm(whole, axis=1)
-        scaled: NDArray[np.float32] = (scale[:, None] * whole).astype(np.float32)
-        return scaled
+            return LowRank(a, b)
+        norms = np.linalg.norm(as_float32(stored) + b @ a, axis=1)
+        return LowRank(a, b, np.asarray(magnitude.reshape(-1) / norms, dtype=np.float32))
 
     def _scaling(self, module: str, rank: int) -> np.float32:
         patterns: Mapping[str, float] = self._config.get("alpha_pattern") or {}

@@ -180,7 +180,7 @@ def test_an_answer_that_crosses_the_longrope_switch_is_computed_anew(tmp_path):
 # ---- adapters
 
 
-def test_adapters_are_merged_swapped_and_taken_off(phi, make_adapter):
+def test_adapters_are_swapped_and_taken_off(phi, make_adapter):
     ours, theirs = engine_of(phi), TransformersEngine(phi, dtype=torch.float32)
     adapters = (None, make_adapter(phi, 1), make_adapter(phi, 2), None)
     found = [texts(ours.generate(PROMPTS, max_tokens=6, adapter=a)) for a in adapters]
@@ -242,3 +242,22 @@ def test_answers_need_neither_torch_nor_transformers(phi):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "4"
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
+def test_dora_and_adapters_of_some_modules_are_served(targets, llama, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from doyen.models.engine import load_causal_model, quiet_peft
+
+    with torch.random.fork_rng(), quiet_peft():
+        torch.manual_seed(5)
+        options = {"r": 4, "target_modules": targets, "use_dora": True, "init_lora_weights": False}
+        model = get_peft_model(
+            load_causal_model(llama, dtype=torch.float32), LoraConfig(task_type="CAUSAL_LM", **options)
+        )
+        model.save_pretrained(str(tmp_path))
+    ours, theirs = engine_of(llama), TransformersEngine(llama, dtype=torch.float32)
+    mine, other = (e.next_token_logits(PROMPTS[1], adapter=tmp_path) for e in (ours, theirs))
+    np.testing.assert_allclose(mine, other.numpy(), atol=1e-3)
+    assert np.abs(mine - ours.next_token_logits(PROMPTS[1])).max() > 0.1
