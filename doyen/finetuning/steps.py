@@ -78,67 +78,117 @@ def train_steps(
     Of several processes each computes its share of every step, and all take the same step.
     Leaves in the model the last weights, or those from before the held-out loss surely rose.
     """
-    import torch
-
     group = group or Group()
-    switch = rope_switch(base_of(model).config)
-    steps = plan_steps(
-        prepared.train,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        micro_batch_tokens=settings.micro_batch_tokens,
-        seed=settings.seed,
-        switch=switch,
-    )
-    shares = group.share(prepared.train, steps, settings.micro_batch_tokens, switch)
-    held_out = plan_held_out(prepared.validation, prepared.train, steps, settings)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    optimiser = make_optimiser(model, settings)
-    model.train()
-    _dry_run(model, optimiser, prepared, shares, settings, work, say, group)
-    state = _state(model, optimiser, work, fingerprint, len(steps), say, group)
-    if held_out.examples and not state.step:
-        held_out.begin(state.held_out, without_gradients(model, held_out.examples, settings, group))
-    watch = DivergenceWatch.of_run(work, LEARNING_RATE[settings.method], state.step)
-    saved, clock = time.perf_counter(), _Clock(state, prepared.train, steps)
-    random, whole = torch.get_rng_state(), True  # whole: the weights are those of `state.step` whole steps
+    loop = _Loop(model, prepared, settings, work, group)
+    loop.begin(fingerprint, say)
+    saved = time.perf_counter()
     try:
-        while state.step < len(steps) and not state.held_out.stopped:
-            rate = learning_rate(state.step, len(steps), settings.learning_rate)
-            loss, tokens = _gradients(model, prepared.train, steps[state.step], shares[state.step], group)
-            group.add_gradients(trainable)
-            watch.see(loss, _clip(trainable), settings.learning_rate)
-            whole = False
-            _update(optimiser, rate)
-            state.step, state.tokens, state.last_loss = state.step + 1, state.tokens + tokens, loss
-            pace, left = clock.after_step(state)
-            measured = _held_out_loss(model, held_out, state, settings, work, group)
-            line = TrainingProgress(state.step, len(steps), loss, rate, pace, left, measured)
-            if group.main:
-                _append(work / "history.jsonl", {k: v for k, v in dataclasses.asdict(line).items() if v is not None})
-            random, whole = torch.get_rng_state(), True
+        while not loop.ended:
+            line = loop.take_step()
             if report:
                 report(line)
             stop, save = group.decide(save=time.perf_counter() - saved > checkpoint_every_s)
             if stop or save:
-                group.require_alike(trainable)
-                save_checkpoint(work, state, model, optimiser, random, group)
+                loop.save()
                 saved = time.perf_counter()
             if stop:
                 group.wait()  # the checkpoint is written
-                raise _interrupted(work, state.step, len(steps), group)
+                raise loop.interrupted()
     except KeyboardInterrupt:
-        if whole and state.step and group.size == 1:
-            save_checkpoint(work, state, model, optimiser, random)
-        raise _interrupted(work, state.step, len(steps), group) from None
-    group.require_alike(trainable)
-    save_checkpoint(work, state, model, optimiser, random, group)
-    if state.held_out.evaluations and state.held_out.kept_step != state.step:
-        say(_rose(state, len(steps)))
-        group.wait()
-        restore_kept(work, state.held_out.kept_step, model)
+        loop.save_if_whole()
+        raise loop.interrupted() from None
+    loop.save()
+    loop.restore_kept(say)
     model.eval()
-    return state
+    return loop.state
+
+
+class _Loop:
+    """A run between its steps: the plan, the optimiser, and where it is. All processes of a group take the same steps."""
+
+    def __init__(self, model: Any, prepared: Prepared, settings: FinetuneSettings, work: Path, group: Group) -> None:
+        switch = rope_switch(base_of(model).config)
+        self._model, self._prepared, self._settings = model, prepared, settings
+        self._work, self._group = work, group
+        self._steps = plan_steps(
+            prepared.train,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            seed=settings.seed,
+            switch=switch,
+        )
+        self._shares = group.share(prepared.train, self._steps, settings.micro_batch_tokens, switch)
+        self._held_out = plan_held_out(prepared.validation, prepared.train, self._steps, settings)
+        self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._optimiser = make_optimiser(model, settings)
+
+    def begin(self, fingerprint: str, say: Say) -> None:
+        """Try the largest micro-batch, then take up the last checkpoint, or measure the held-out loss before the first step."""
+        model, steps, group = self._model, len(self._steps), self._group
+        model.train()
+        _dry_run(model, self._optimiser, self._prepared, self._shares, self._settings, self._work, say, group)
+        self.state = _state(model, self._optimiser, self._work, fingerprint, steps, say, group)
+        if self._held_out.examples and not self.state.step:
+            losses = without_gradients(model, self._held_out.examples, self._settings, group)
+            self._held_out.begin(self.state.held_out, losses)
+        self._watch = DivergenceWatch.of_run(self._work, LEARNING_RATE[self._settings.method], self.state.step)
+        self._clock = _Clock(self.state, self._prepared.train, self._steps)
+        self._after_whole_step()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are taken, or the held-out loss rose for too long."""
+        return self.state.step >= len(self._steps) or self.state.held_out.stopped
+
+    def take_step(self) -> TrainingProgress:
+        """Take one step, measure the held-out loss if it is due, and write a line of the curve."""
+        state, settings, number = self.state, self._settings, self.state.step
+        rate = learning_rate(number, len(self._steps), settings.learning_rate)
+        loss, tokens = _gradients(
+            self._model, self._prepared.train, self._steps[number], self._shares[number], self._group
+        )
+        self._group.add_gradients(self._trainable)
+        self._watch.see(loss, _clip(self._trainable), settings.learning_rate)
+        self._whole = False
+        _update(self._optimiser, rate)
+        state.step, state.tokens, state.last_loss = number + 1, state.tokens + tokens, loss
+        pace, left = self._clock.after_step(state)
+        measured = _held_out_loss(self._model, self._held_out, state, settings, self._work, self._group)
+        line = TrainingProgress(state.step, len(self._steps), loss, rate, pace, left, measured)
+        if self._group.main:
+            row = {k: v for k, v in dataclasses.asdict(line).items() if v is not None}
+            _append(self._work / "history.jsonl", row)
+        self._after_whole_step()
+        return line
+
+    def _after_whole_step(self) -> None:
+        """Note that the weights are those of `state.step` whole steps, and the random state that the next one begins with."""
+        import torch
+
+        self._random, self._whole = torch.get_rng_state(), True
+
+    def save(self) -> None:
+        """Write a checkpoint, of whose weights all processes have the same."""
+        self._group.require_alike(self._trainable)
+        save_checkpoint(self._work, self.state, self._model, self._optimiser, self._random, self._group)
+
+    def save_if_whole(self) -> None:
+        """Write a checkpoint unless a step was interrupted within, or there are others that would have to take part."""
+        if self._whole and self.state.step and self._group.size == 1:
+            save_checkpoint(self._work, self.state, self._model, self._optimiser, self._random)
+
+    def restore_kept(self, say: Say) -> None:
+        """Put back the weights from before the held-out loss surely rose, if it did."""
+        found = self.state.held_out
+        if found.evaluations and found.kept_step != self.state.step:
+            say(_rose(self.state, len(self._steps)))
+            self._group.wait()
+            restore_kept(self._work, found.kept_step, self._model)
+
+    def interrupted(self) -> Interrupted:
+        """Return the error that says where the run stopped."""
+        return _interrupted(self._work, self.state.step, len(self._steps), self._group)
 
 
 def _state(model: Any, optimiser: Any, work: Path, fingerprint: str, steps: int, say: Say, group: Group) -> RunState:
