@@ -1,4 +1,4 @@
-"""Reading safetensors without torch, and adapters merged as PEFT merges them."""
+"""Reading safetensors without torch, and adapters that add what PEFT merges."""
 
 import json
 
