@@ -101,4 +101,5 @@ def answer_of(row: Mapping[str, Any]) -> Answer:
         prompt_tokens=row.get("prompt_tokens", 0),
         completion_tokens=row.get("completion_tokens", 0),
         refusal_probability=row.get("refusal_probability"),
+        passages_left_out=row.get("passages_left_out", 0),
     )

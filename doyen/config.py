@@ -33,6 +33,11 @@ class ModelSettings:
 
     name: str = setting("smollm2-135m-instruct", "Catalogue name (`doyen models`), `org/repository`, or a folder.")
     max_answer_tokens: int = setting(96, "Longest answer, in tokens.", low=1, high=8192)
+    engine: str = setting(
+        "auto",
+        "What runs it: openvino (the CPU, without torch), transformers (a GPU; any model); auto: the faster that can.",
+        one_of=("auto", "openvino", "transformers"),
+    )
     batch_tokens: int = setting(8192, "Prompt tokens answered together in one batch.", low=256)
 
 

@@ -18,9 +18,8 @@ from doyen.embedding import load_embedder
 from doyen.errors import UsageError
 from doyen.index.filtering import Filters, Where
 from doyen.ingesting import open_index
-from doyen.models.catalogue import find_entry
-from doyen.models.engine import Completion, Engine, TransformersEngine
-from doyen.models.fetching import require_model
+from doyen.models.engine import Completion, Engine
+from doyen.models.serving import serving_engine
 from doyen.prompts import (
     REFUSAL,
     STUCK,
@@ -39,6 +38,7 @@ from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.neighbours import hits_for
 from doyen.words import telling_words, words
 
+_TURN_TOKENS = 64  # more than the marks of a turn take
 _TUNED = {"base": "finetuned", "rag": "rag+finetuned"}
 
 
@@ -147,8 +147,24 @@ class Expert:
         if self.settings.answer.document_summaries:
             summaries = self.retriever.index.summaries_of([h.chunk.document for own in shown for h in own])
             shown = [with_summaries(own, summaries) for own in shown]
-        prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, shown, strict=True)]
-        return self._answers(questions, shown, prompts, progress)
+        fitting = [self._fitting(q, h) for q, h in zip(questions, shown, strict=True)]
+        prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, fitting, strict=True)]
+        answers = self._answers(questions, fitting, prompts, progress)
+        left_out = [len(all_) - len(kept) for all_, kept in zip(shown, fitting, strict=True)]
+        return [dataclasses.replace(a, passages_left_out=n) if n else a for a, n in zip(answers, left_out, strict=True)]
+
+    def _fitting(self, question: str, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+        """Leave out passages from the end, as long as the prompt and its answer do not fit into the model's context."""
+        while len(hits) > 1:
+            room = self.engine.context_tokens - self.settings.model.max_answer_tokens
+            prompt = passages_messages(question, hits, self.shots)
+            # A token has a byte at least: short prompts need no counting.
+            if sum(len(m["content"].encode()) + _TURN_TOKENS for m in prompt) <= room:
+                break
+            if self.engine.count_tokens(prompt) <= room:
+                break
+            hits = hits[:-1]
+        return hits
 
     def _has_evidence(self, question: str, hits: Sequence[Hit]) -> bool:
         """Whether a passage is near the question, or holds half of its telling words."""
@@ -264,10 +280,6 @@ def _require_same_prompt(folder: Path, settings: Settings) -> None:
         )
 
 
-def open_engine(settings: Settings) -> TransformersEngine:
+def open_engine(settings: Settings) -> Engine:
     """Return the engine of the model in the settings; its weights are loaded at the first prompt."""
-    entry = find_entry(settings.model.name)
-    folder = require_model(settings.model.name)
-    return TransformersEngine(
-        folder, name=entry.name, batch_tokens=settings.model.batch_tokens, context_tokens=entry.context_tokens or None
-    )
+    return serving_engine(settings.model)

@@ -248,6 +248,8 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     refusal_probability: float | None = None
+    passages_left_out: int = 0
+    """How many passages, the last ones, did not fit into the model's context."""
 
     def as_dict(self, question_id: str | None = None) -> dict[str, Any]:
         """Return the answer as one line of an answers file."""
@@ -258,6 +260,8 @@ class Answer:
         row["completion_tokens"] = self.completion_tokens
         if self.refusal_probability is not None:
             row["refusal_probability"] = round(self.refusal_probability, 4)
+        if self.passages_left_out:
+            row["passages_left_out"] = self.passages_left_out
         return row
 
 

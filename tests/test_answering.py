@@ -11,6 +11,7 @@ from doyen.answering import BLOCK, answer_file, answer_of, ask_into
 from doyen.config import ModelSettings, Settings
 from doyen.expert import Expert, open_retriever
 from doyen.models.engine import Completion, TransformersEngine
+from doyen.models.openvino_engine import OpenVINOEngine
 from doyen.prompts import STUCK, UNKNOWN
 from doyen.records import Question
 
@@ -19,6 +20,7 @@ class ScriptedEngine:
     """A documented fake: writes a text for each question (the part of the prompt after "Question: "), notes what it was asked."""
 
     name = "scripted"
+    context_tokens = 8192
 
     def __init__(self, write, stop_at=None):
         self.write, self.stop_at, self.asked = write, stop_at, []
@@ -193,10 +195,37 @@ def test_without_evidence_the_model_is_not_asked(expert, tmp_path):
     assert (answers[0].answered, answers[0].text, answers[0].citations) == (False, UNKNOWN, ())
 
 
-def test_the_arms_with_the_tiny_model(expert, tmp_path):
+class NarrowEngine(ScriptedEngine):
+    """A fake whose prompts have a token a character; notes how many passages the last one showed."""
+
+    def count_tokens(self, messages):
+        return sum(len(m["content"]) for m in messages)
+
+    def generate(self, prompts, **options):
+        self.passages = prompts[-1][-1]["content"].count("\n\n")
+        self.tokens = self.count_tokens(prompts[-1])
+        return super().generate(prompts, **options)
+
+
+def test_passages_that_do_not_fit_are_left_out_from_the_end_and_counted(expert, tmp_path):
+    question = [Question("both", "How many days of leave does the guild grant, and when does the Orrel lock open?")]
+    wide, narrow = (rag(expert, NarrowEngine(lambda q: "27 days [1]")) for _ in range(2))
+    whole = answer_file(wide, question, tmp_path / "wide.jsonl")[0]
+    assert wide.engine.passages > 1 and whole.passages_left_out == 0
+    assert "passages_left_out" not in rows(tmp_path / "wide.jsonl")[0]
+    narrow.engine.context_tokens = wide.engine.tokens - 1 + narrow.settings.model.max_answer_tokens
+    answer = answer_file(narrow, question, tmp_path / "narrow.jsonl")[0]
+    assert narrow.engine.passages == wide.engine.passages - 1
+    assert answer.passages_left_out == 1 == rows(tmp_path / "narrow.jsonl")[0]["passages_left_out"]
+    assert answer.hits == whole.hits[:-1]
+
+
+@pytest.mark.parametrize("name", ["openvino", "transformers"])
+def test_the_arms_with_the_tiny_model(name, expert, tmp_path):
     from doyen.config import load_settings
 
-    engine = TransformersEngine(tiny_models.phi_folder(tmp_path), dtype=torch.float32)
+    folder = tiny_models.phi_folder(tmp_path)
+    engine = OpenVINOEngine(folder) if name == "openvino" else TransformersEngine(folder, dtype=torch.float32)
     settings = load_settings(expert)
     for one, arm in ((Expert(engine, settings=settings), "base"), (rag(expert, engine), "rag")):
         answers = answer_file(one, ASKED, tmp_path / f"{arm}.jsonl")

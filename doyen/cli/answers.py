@@ -56,4 +56,6 @@ def ask(
         lines.append(f"[{n}] {c.document}{page}{found}: “{' '.join(c.quote.split())}”")
     if answer.answered and answer.hits and not answer.citations:
         lines.append("(no passage found that supports this)")
+    if answer.passages_left_out:
+        lines.append(f"({answer.passages_left_out} passages left out: they do not fit into the model's context)")
     show(answer.as_dict(), "\n".join(lines), json_)

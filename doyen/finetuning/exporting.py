@@ -18,9 +18,9 @@ from doyen.config import load_settings
 from doyen.errors import UsageError
 from doyen.finetuning.methods import copy_tokenizer
 from doyen.finetuning.preparing import require_extra
+from doyen.models.checks import is_whole_model
 from doyen.models.engine import (
     golden_tokens,
-    is_whole_model,
     load_causal_model,
     load_tokenizer,
     quiet_peft,

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from doyen.models.engine import TransformersEngine
+from doyen.models.engine import Engine
 
 MOST_RISE = 0.02
 """A rise of the bits per byte above this share is worth a warning."""
@@ -61,7 +61,7 @@ def general_rows(kind: str) -> tuple[dict[str, Any], ...]:
     return tuple(row for row in map(json.loads, text.splitlines()) if row["kind"] == kind)
 
 
-def measure_forgetting(engine: TransformersEngine, adapter: Path) -> Forgetting:
+def measure_forgetting(engine: Engine, adapter: Path) -> Forgetting:
     """Measure the general set with the base model and with an adapter folder (or wholly trained model)."""
     texts = [row["text"] for row in general_rows("text")]
     turns = general_rows("turn")

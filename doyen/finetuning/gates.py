@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from doyen.errors import GateError
 
 MOST_TOO_LONG = 0.5
@@ -101,9 +104,14 @@ def linear_modules(model: Any) -> list[str]:
     ]
 
 
+def _numbers(logits: Any) -> NDArray[np.float32]:
+    """Return an engine's logits, torch's too, as numpy's float32."""
+    return np.asarray(logits.float().cpu() if hasattr(logits, "cpu") else logits, dtype=np.float32)
+
+
 def require_effect(base_logits: Any, adapted_logits: Any) -> dict[str, float]:
     """Gate "adapter changes no logits": what was saved, loaded as it is served, must differ from the base model."""
-    difference = float((adapted_logits.float() - base_logits.float()).abs().max())
+    difference = float(np.abs(_numbers(adapted_logits) - _numbers(base_logits)).max())
     if not difference > 1e-3:
         raise GateError(
             f"the saved adapter changes no logits (largest difference {difference:.2g}): it is a no-op where it is served",

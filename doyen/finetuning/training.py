@@ -56,9 +56,10 @@ from doyen.finetuning.tracking import Trackers, trackers_of
 from doyen.finetuning.training_page import TrainingPage, write_page
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
-from doyen.models.engine import TransformersEngine
+from doyen.models.engine import Engine
 from doyen.models.fetching import require_model
 from doyen.models.fitting import weights_fingerprint
+from doyen.models.serving import serving_engine
 from doyen.records import Example, Question
 
 _VALIDATION_LOSS_EXAMPLES = 64
@@ -140,7 +141,7 @@ def finetune(
         if not group.main:
             group.wait()
             return read_adapter(final)
-        engine = TransformersEngine(folder, batch_tokens=settings.model.batch_tokens)
+        engine = serving_engine(settings.model)
         most = most_of_each(_seen(prepared, settings, len(train)), settings.finetune.false_refusals)
         result |= _as_served(engine, made, settings, train, validation, most, say)
     except KeyboardInterrupt:
@@ -282,7 +283,7 @@ def _export(model: Any, work: Path, base: Path, prepared: Prepared, group: Group
 
 
 def _as_served(
-    engine: TransformersEngine,
+    engine: Engine,
     made: Path,
     settings: Settings,
     train: Sequence[Example],
@@ -302,7 +303,7 @@ def _as_served(
     }
 
 
-def _forgotten(engine: TransformersEngine, made: Path, say: Say) -> dict[str, Any]:
+def _forgotten(engine: Engine, made: Path, say: Say) -> dict[str, Any]:
     """Measure what the training cost on general texts, say it, and return it for the manifest."""
     found = measure_forgetting(engine, made)
     for line in found.remarks():
@@ -311,7 +312,7 @@ def _forgotten(engine: TransformersEngine, made: Path, say: Say) -> dict[str, An
 
 
 def calibrated(
-    engine: TransformersEngine,
+    engine: Engine,
     adapter: Path,
     settings: Settings,
     validation: Sequence[Example],
@@ -349,7 +350,7 @@ def recalibrate(
             f"adapter {folder.name} was trained on other examples than those of now",
             hint=f"doyen finetune --replace --name {folder.name}",
         )
-    engine = TransformersEngine(require_model(settings.model.name), batch_tokens=settings.model.batch_tokens)
+    engine = serving_engine(settings.model)
     used = manifest.settings | {"false_refusals": settings.finetune.false_refusals}
     manifest = dataclasses.replace(manifest, settings=used, **calibrated(engine, folder, settings, validation, say))
     manifest.write(folder)

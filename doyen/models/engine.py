@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from doyen.errors import EngineError, ModelError
+from doyen.models.checks import is_whole_model, require_room
 from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens, require_shapes
 from doyen.prompts import Message, is_complete
 
@@ -43,10 +45,19 @@ class Completion:
     log_probability: float = 0.0
 
 
+Stream = Callable[[int, str], None]
+"""Called with a prompt's number and the next piece of its answer; the pieces joined are the completion's text."""
+
+
 class Engine(Protocol):
     """Writes answers; greedy, so that the same prompt gives the same text."""
 
     name: str
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        ...
 
     def generate(
         self,
@@ -57,11 +68,12 @@ class Engine(Protocol):
         refusal: str | None = None,
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
+        stream: Stream | None = None,
     ) -> list[Completion]:
         """Answer all prompts with the base model, or with an adapter folder applied to it.
 
         `refusal` is a text whose first token's probability of coming first is noted; with `may_refuse` false, no
-        answer begins with it.
+        answer begins with it. `progress` is called with the number of prompts answered since its last call.
         """
         ...
 
@@ -71,6 +83,16 @@ class Engine(Protocol):
 
     def template_hash(self) -> str:
         """Return a hash of how this engine turns a fixed conversation into tokens."""
+        ...
+
+    def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
+        """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
+        ...
+
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt."""
         ...
 
 
@@ -136,11 +158,6 @@ def load_causal_model(folder: Path, **options: Any) -> Any:
         raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error
 
 
-def is_whole_model(folder: Path) -> bool:
-    """Tell whether a fine-tuned model's folder holds all of its weights, not an adapter to the base's."""
-    return (folder / "config.json").exists() and not (folder / "adapter_config.json").exists()
-
-
 def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) -> list[int]:
     """Return the token ids of a conversation; `prompt` adds the opening of the assistant's turn.
 
@@ -193,6 +210,33 @@ def stop_token_ids(tokenizer: Any, folder: Path) -> list[int]:
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[t] for t in ("<|im_end|>", "<|end|>", "<|endoftext|>", "<|eot_id|>") if t in vocabulary}
     return sorted(int(i) for i in ids if i is not None)
+
+
+def first_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Return the first token of a text, then of its other spellings (small letter, space before it)."""
+    spellings = (text, f" {text}", text[:1].lower() + text[1:], f" {text[:1].lower()}{text[1:]}")
+    found = (tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in spellings)
+    return list(dict.fromkeys(int(token) for token in found))
+
+
+def check_adapter(adapter: Path, base: Path, name: str, tokenizer: Any) -> None:
+    """Refuse a folder without an adapter, and an adapter of another model, tokenizer or template than those of `base`.
+
+    Raises:
+        EngineError: says which of them; `name` is what the base is called.
+    """
+    if not ((adapter / "adapter_config.json").exists() or is_whole_model(adapter)):
+        raise EngineError(f"there is no adapter in {adapter}", hint="doyen finetune --name NAME")
+    path = adapter / "manifest.json"
+    if not path.exists():
+        return
+    try:
+        manifest = {"name": adapter.name} | json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EngineError(f"the manifest in {adapter} is broken: {error}", hint="doyen finetune again") from error
+    require_same_base(manifest, base, adapter.name, name)
+    names = tokenizer.convert_ids_to_tokens
+    require_same_tokens(manifest, golden_tokens(tokenizer), template_hash(tokenizer), names, name)
 
 
 def context_length(folder: Path) -> int | None:
@@ -304,20 +348,14 @@ class TransformersEngine:
         return name
 
     def _check_adapter(self, folder: Path) -> None:
-        if not ((folder / "adapter_config.json").exists() or is_whole_model(folder)):
-            raise EngineError(f"there is no adapter in {folder}", hint="doyen finetune --name NAME")
-        path = folder / "manifest.json"
-        if not path.exists():
-            return
-        try:
-            manifest = {"name": folder.name} | json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise EngineError(f"the manifest in {folder} is broken: {error}", hint="doyen finetune again") from error
-        require_same_base(manifest, self.folder, folder.name, self.name)
-        names = self.tokenizer.convert_ids_to_tokens
-        require_same_tokens(manifest, golden_tokens(self.tokenizer), self.template_hash(), names, self.name)
+        check_adapter(folder, self.folder, self.name, self.tokenizer)
 
     # ---- the interface
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        return self._context_tokens or context_length(self.folder) or sys.maxsize
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""
@@ -336,8 +374,11 @@ class TransformersEngine:
         refusal: str | None = None,
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
+        stream: Stream | None = None,
     ) -> list[Completion]:
         """Answer all prompts greedily, in batches of about `batch_tokens` padded prompt tokens.
+
+        `stream` gets each answer in one piece, when its batch is done.
 
         Raises:
             EngineError: a prompt and its answer do not fit into the model's context, or the adapter does not fit.
@@ -345,31 +386,20 @@ class TransformersEngine:
         if not prompts:
             return []
         ids = [render(self.tokenizer, p) for p in prompts]
-        refusing = self._first_tokens(refusal) if refusal else []
+        refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
-            self._require_room(max(map(len, ids)), max_tokens)
+            require_room(max(map(len, ids)), max_tokens, self.context_tokens, self.name)
             switch = rope_switch(self._model.config)
             for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
                 completions = self._generate_batch([ids[i] for i in batch], max_tokens, refusing, may_refuse)
                 done |= dict(zip(batch, completions, strict=True))
                 if progress:
                     progress(len(batch))
+                for i in batch:
+                    if stream:
+                        stream(i, done[i].text)
         return [done[i] for i in range(len(prompts))]
-
-    def _require_room(self, longest: int, answer: int) -> None:
-        limit = (self._context_tokens or int(self._model.config.max_position_embeddings)) - answer
-        if longest > limit:
-            raise EngineError(
-                f"a prompt has {longest} tokens; {self.name} takes {limit} and {answer} for the answer",
-                hint="lower [answer] passages or [chunking] max_tokens",
-            )
-
-    def _first_tokens(self, text: str) -> list[int]:
-        """Return the first token of a text, then of its other spellings (small letter, space before it)."""
-        spellings = (text, f" {text}", text[:1].lower() + text[1:], f" {text[:1].lower()}{text[1:]}")
-        found = (self.tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in spellings)
-        return list(dict.fromkeys(int(token) for token in found))
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""

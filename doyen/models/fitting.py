@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.errors import EngineError
+from doyen.models.stored_weights import as_float32, mapped_tensors, tensor_names, to_bfloat16
 
 GOLDEN = (
     {"role": "system", "content": "Answer in as few words as possible: a name, a number with its unit, yes or no."},
@@ -41,25 +42,17 @@ def weights_fingerprint(folder: Path) -> str:
     The first values of some tensors, in bfloat16: another fine-tune of the same architecture differs in them, another
     division into files or a wider precision does not.
     """
-    from safetensors import safe_open
-
-    where: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(path), framework="pt") as file:
-            where |= dict.fromkeys(file.keys(), path)
+    where = {name: path for path in sorted(folder.glob("*.safetensors")) for name in tensor_names(path)}
     if not where:
         return ""
     names = sorted(where)
     digest = hashlib.sha256()
     for name in dict.fromkeys(names[i * (len(names) - 1) // (_SAMPLED_TENSORS - 1)] for i in range(_SAMPLED_TENSORS)):
-        with safe_open(str(where[name]), framework="pt") as file:
-            part = file.get_slice(name)
-            rows = part[: max(1, _SAMPLED_VALUES // max(1, *part.get_shape()[1:], 1))] if part.get_shape() else None
-        if rows is not None and rows.is_floating_point():
-            import torch
-
-            values = rows.flatten()[:_SAMPLED_VALUES].to(torch.bfloat16).view(torch.int16)
-            digest.update(f"{name}:{part.get_shape()}:".encode() + values.numpy().tobytes())
+        values = mapped_tensors(where[name]).get(name)
+        if values is not None and values.ndim:
+            rows = values[: max(1, _SAMPLED_VALUES // max(1, *values.shape[1:], 1))].reshape(-1)[:_SAMPLED_VALUES]
+            bits = to_bfloat16(as_float32(rows))
+            digest.update(f"{name}:{list(values.shape)}:".encode() + bits.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -29,6 +29,7 @@ class CountingEngine:
 
     def __init__(self, engine, stop_at=None):
         self.engine, self.name, self.stop_at = engine, engine.name, stop_at
+        self.context_tokens = engine.context_tokens
         self.asked = []
 
     def generate(self, prompts, **options):

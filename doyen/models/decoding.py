@@ -1,0 +1,277 @@
+"""Requests → tokens on a paged decoder: greedy, many texts at once, equal beginnings read once.
+
+Enters: token ids. Leaves: the written ids with their signs. Knows no tokenizer; what ends a text is handed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.models.paged import BLOCK, PagedNetwork, Piece, block_keys
+from doyen.models.rotary import Rotary
+
+# A step reads at most so many tokens of prompts: an interruption waits no longer, and nothing is gained by more.
+STEP_TOKENS = 1024
+MOST_TEXTS = 64
+LOSS_TOKENS = 256  # a row of logits a token: 50 MiB for a vocabulary of 50,000
+# Guessed tokens of all texts in a step: with the written ones they fill one tile of 16 rows, which takes no longer.
+GUESSES = 12
+_MATCHED = (3, 2)
+
+
+@dataclass(slots=True)
+class Request:
+    """A prompt's tokens, and what becomes of them. `refusing` are the tokens that a refusal may begin with."""
+
+    number: int
+    prompt: list[int]
+    max_tokens: int
+    refusing: Sequence[int] = ()
+    may_refuse: bool = True
+    certain: int = 0
+    """Of how many written tokens, at most, the log-probabilities are kept, the end of the turn included."""
+    written: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    refusal: float | None = None
+    seconds: float = 0.0
+    """This text's share of its steps' wall time, by tokens."""
+    cached: int = 0
+    """Tokens of the prompt that had been read before."""
+    blocks: list[int] = field(default_factory=list)
+    read: int = 0
+    long: bool = False
+    keys: list[bytes] = field(default_factory=list)
+    _after: dict[tuple[int, ...], int] = field(default_factory=dict)
+    _indexed: int = 0
+
+    def followed(self, most: int) -> list[int]:
+        """Return up to `most` tokens that followed the last place in the text where its last tokens stood before."""
+        tokens = self.tokens
+        for end in range(self._indexed, len(tokens)):
+            for size in _MATCHED:
+                self._after[tuple(tokens[end - size : end])] = end
+        self._indexed = len(tokens)
+        for size in _MATCHED:
+            if start := self._after.get(tuple(tokens[-size:])):
+                return tokens[start : start + most]
+        return []
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt and what is written."""
+        return [*self.prompt, *self.written]
+
+    @property
+    def length(self) -> int:
+        """How many tokens the prompt and what is written have."""
+        return len(self.prompt) + len(self.written)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What is read of a text in one step: `count` tokens of it, and guesses of what comes next."""
+
+    request: Request
+    count: int
+    guessed: Sequence[int] = ()
+
+    def piece(self) -> Piece:
+        """Return the piece for the network."""
+        request, end = self.request, self.request.read + self.count
+        ids = request.written[-1:] if self.count == 1 and request.written else request.tokens[request.read : end]
+        wanted = 1 + len(self.guessed)
+        return Piece([*ids, *self.guessed], request.read, request.blocks, request.long, wanted)
+
+
+class Decoder:
+    """Runs requests on a network until each has written `max_tokens`, a stop token, or what `ends` calls an end."""
+
+    def __init__(
+        self, network: PagedNetwork, rotary: Rotary, stops: Sequence[int], ends: Callable[[Request], bool]
+    ) -> None:
+        self._network, self._rotary = network, rotary
+        self._stops = frozenset(stops)
+        self._ends = ends
+
+    def run(
+        self, requests: Sequence[Request], most_tokens: int, wrote: Callable[[Request], None] | None = None
+    ) -> Iterator[Request]:
+        """Yield requests as they end. `most_tokens` bounds the tokens of the texts at work; one is always taken.
+
+        `wrote` is called after each written token. Leaving the iteration, or an interruption, frees all memory.
+        """
+        waiting = deque(sorted(requests, key=lambda r: r.prompt))  # those that begin alike stand together
+        running: list[Request] = []
+        try:
+            while waiting or running:
+                self._admit(waiting, running, most_tokens)
+                for turn, logits in self._step(running):
+                    if self._write(turn, logits, wrote):
+                        running.remove(turn.request)
+                        self._release(turn.request)
+                        yield turn.request
+        finally:
+            for request in running:
+                self._release(request)
+
+    def _write(self, turn: _Turn, logits: NDArray[np.float32], wrote: Callable[[Request], None] | None) -> bool:
+        """Write a token for each row of logits, as long as what was guessed for it is right; True: the text has ended."""
+        request, read = turn.request, turn.request.read
+        for row, guess in zip(logits, [*turn.guessed, None], strict=True):
+            self._choose(request, row)
+            if wrote:
+                wrote(request)
+            if self._is_done(request):
+                return True
+            if request.written[-1] != guess or request.read != read:
+                return False
+            request.read = read = read + 1  # the guess was the token, and is read already
+        return False
+
+    def loss(self, tokens: Sequence[int], first: int) -> float:
+        """Return the summed negative log-likelihood (nats) of a text's tokens from number `first` on."""
+        blocks = self._network.pool.take(-(-len(tokens) // BLOCK))
+        assert blocks is not None, "room was not reserved"
+        long, total = self._rotary.is_long(len(tokens)), 0.0
+        try:
+            for start in range(0, len(tokens) - 1, LOSS_TOKENS):
+                ids = tokens[start : min(start + LOSS_TOKENS, len(tokens) - 1)]
+                logits = self._network.step([Piece(ids, start, blocks, long, len(ids))])
+                for row, position in enumerate(range(start + 1, start + 1 + len(ids))):
+                    if position >= first:
+                        total += _log_sum_exp(logits[row]) - float(logits[row, tokens[position]])
+        finally:
+            self._network.pool.release(blocks)
+        return total
+
+    def forced(self, prompt: Sequence[int], answer: Sequence[int]) -> NDArray[np.float32]:
+        """Return the logits `(1 + len(answer), vocabulary) float32` after a prompt and each token of a given answer."""
+        tokens = [*prompt, *answer]
+        blocks = self._network.pool.take(-(-len(tokens) // BLOCK))
+        assert blocks is not None, "room was not reserved"
+        cuts = [*range(0, len(prompt), STEP_TOKENS), *range(len(prompt), len(tokens) + 1)]
+        try:
+            logits = [
+                self._network.step([Piece(tokens[a:b], a, blocks, self._rotary.is_long(len(tokens)))])[0].copy()
+                for a, b in pairwise(cuts)
+            ]
+        finally:
+            self._network.pool.release(blocks)
+        return np.stack(logits[-1 - len(answer) :])
+
+    def _admit(self, waiting: deque[Request], running: list[Request], most_tokens: int) -> None:
+        """Take on what there is room for, but nothing that begins with what another text is just reading."""
+        used = sum(len(r.prompt) + r.max_tokens for r in running)
+        being_read = {key for r in running for key in r.keys[r.read // BLOCK :]}
+        while waiting and len(running) < MOST_TEXTS:
+            request = waiting[0]
+            used += len(request.prompt) + request.max_tokens
+            if running and used > most_tokens or not self._begin(request, being_read):
+                return
+            running.append(waiting.popleft())
+            being_read.update(request.keys[request.read // BLOCK :])
+
+    def _begin(self, request: Request, being_read: set[bytes]) -> bool:
+        """Give a request its blocks, those with its known beginning first; False: it has to wait."""
+        pool = self._network.pool
+        request.long = self._rotary.is_long(request.length)
+        # Of the last token the logits are wanted: it is read even where all of the prompt is known.
+        request.keys = block_keys(request.tokens[:-1], request.long)
+        found = pool.find(request.keys)
+        missing = request.keys[len(found) : len(found) + 1]
+        fresh = None
+        if not being_read.intersection(missing):
+            fresh = pool.take(-(-(len(request.prompt) + request.max_tokens) // BLOCK) - len(found))
+        if fresh is None:
+            pool.release(found)
+            return False
+        request.blocks, request.read = [*found, *fresh], len(found) * BLOCK
+        request.cached = max(request.cached, min(request.read, len(request.prompt)))
+        return True
+
+    def _release(self, request: Request) -> None:
+        self._network.pool.release(request.blocks)
+        request.blocks = []
+
+    def _step(self, running: list[Request]) -> list[tuple[_Turn, NDArray[np.float32]]]:
+        """Read one piece of each text, prompts within STEP_TOKENS; return those that came to new tokens, with logits."""
+        started = time.perf_counter()
+        turns = self._turns(running)
+        logits = self._network.step([t.piece() for t in turns])
+        ready, row = [], 0
+        for turn in turns:
+            self._note_blocks(turn.request, turn.count)
+            rows = logits[row : row + 1 + len(turn.guessed)]
+            row += len(rows)
+            if turn.request.read == turn.request.length:
+                ready.append((turn, rows))
+        seconds = (time.perf_counter() - started) / sum(turn.count for turn in turns)
+        for turn in turns:
+            turn.request.seconds += seconds * turn.count
+        return ready
+
+    def _turns(self, running: list[Request]) -> list[_Turn]:
+        room, guesses = STEP_TOKENS, GUESSES // len(running)
+        turns = []
+        for request in running:
+            count = request.length - request.read
+            if count == 1:
+                turns.append(_Turn(request, 1, self._guess(request, guesses)))
+            elif room:
+                turns.append(_Turn(request, min(count, room)))
+                room -= turns[-1].count
+        return turns
+
+    def _guess(self, request: Request, most: int) -> list[int]:
+        """Guess the next tokens: what followed where the last tokens stood before. Not beyond memory or a LongRoPE switch.
+
+        Answers repeat passages. A right guess saves a step, a wrong one costs next to nothing: a step takes as long as
+        reading the weights does (prompt lookup decoding; speculative decoding, arXiv 2211.17192, with greedy choice).
+        """
+        most = min(most, request.max_tokens - len(request.written) - 1)
+        if self._rotary.switch is not None and not request.long:
+            most = min(most, self._rotary.switch - request.length)
+        return request.followed(most) if most > 0 else []
+
+    def _note_blocks(self, request: Request, count: int) -> None:
+        """Make whole blocks of the text findable, once they are read."""
+        before, request.read = request.read, request.read + count
+        for i in range(before // BLOCK, min(request.read // BLOCK, len(request.keys))):
+            self._network.pool.note(request.blocks[i], request.keys[i])
+
+    def _choose(self, request: Request, logits: NDArray[np.float32]) -> None:
+        """Write the likeliest token; note how sure it is, and how probable refusing was."""
+        allowed = logits
+        if request.refusing and not request.written:
+            request.refusal = float(np.exp(logits[request.refusing[0]] - _log_sum_exp(logits)))
+            if not request.may_refuse:
+                allowed = logits.copy()
+                allowed[list(request.refusing)] = -np.inf
+        token = int(allowed.argmax())
+        if len(request.log_probabilities) < request.certain:
+            request.log_probabilities.append(float(allowed[token] - _log_sum_exp(allowed)))
+        request.written.append(token)
+
+    def _is_done(self, request: Request) -> bool:
+        """Whether a text has ended; one that grows beyond the LongRoPE switch is read anew, as transformers does."""
+        if request.written[-1] in self._stops:
+            request.written.pop()
+            return True
+        if len(request.written) == request.max_tokens or self._ends(request):
+            return True
+        if self._rotary.is_long(request.length) != request.long:
+            self._release(request)
+            self._begin(request, set())  # the blocks just given back are there
+        return False
+
+
+def _log_sum_exp(values: NDArray[np.float32]) -> float:
+    largest = values.max()
+    return float(largest + np.log(np.exp(values - largest).sum(dtype=np.float64)))

@@ -1,0 +1,239 @@
+"""The CPU's engine: a decoder on OpenVINO, without torch. Texts are read together, equal beginnings once.
+
+Enters: messages. Leaves: completions. An adapter is computed beside the 16-bit weights; nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.errors import ModelError
+from doyen.models.chat_tokenizer import open_chat_tokenizer
+from doyen.models.checks import is_whole_model, require_room
+from doyen.models.decoder_network import build_decoder, decoder_faults, decoder_shape
+from doyen.models.decoding import Decoder, Request
+from doyen.models.engine import (
+    CERTAINTY_TOKENS,
+    Completion,
+    Stream,
+    check_adapter,
+    context_length,
+    first_tokens,
+    render,
+    stop_token_ids,
+    template_hash,
+)
+from doyen.models.paged import PagedNetwork
+from doyen.models.rotary import Rotary
+from doyen.models.stored_weights import StoredWeights
+from doyen.prompts import Message, is_complete
+
+
+class OpenVINOEngine:
+    """A causal language model and its adapters in this process. Weights are loaded at the first prompt.
+
+    `precision` is "bf16" or "f32", None for what the CPU computes in. Writing stops at the end of the turn, or where a
+    text is `finished`. The base and the adapter that was used last stay loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        batch_tokens: int = 8192,
+        context_tokens: int | None = None,
+        precision: str | None = None,
+        finished: Callable[[str], bool] = is_complete,
+    ) -> None:
+        self.folder = folder
+        self.name = name or folder.name
+        self.batch_tokens = batch_tokens
+        self._context_tokens = context_tokens
+        self._precision = precision
+        self._finished = finished
+        self._opened: Any = None
+        self._stops: list[int] = []
+        self._base: _Loaded | None = None
+        self._tuned: tuple[Path, _Loaded] | None = None
+        self._breaks: dict[int, bool] = {}
+
+    # ---- loading
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        if self._opened is None:
+            self._opened = open_chat_tokenizer(self.folder)
+            self._stops = stop_token_ids(self._opened, self.folder)
+        return self._opened
+
+    def _load(self, adapter: Path | None) -> _Loaded:
+        """Return the base model, the base with an adapter on it, or a model that was trained whole."""
+        self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
+        if adapter is None:
+            if self._base is None:
+                self._base = _Loaded(self.folder, None, self._precision, 2 * self.batch_tokens)
+            return self._base
+        adapter = adapter.resolve()
+        if self._tuned is None or self._tuned[0] != adapter:
+            check_adapter(adapter, self.folder, self.name, self.tokenizer)
+            self._tuned = None  # before the next one is loaded
+            whole = is_whole_model(adapter)
+            made = _Loaded(
+                adapter if whole else self.folder, None if whole else adapter, self._precision, 2 * self.batch_tokens
+            )
+            self._tuned = adapter, made
+        return self._tuned[1]
+
+    # ---- the interface
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        return self._context_tokens or context_length(self.folder) or sys.maxsize
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length of a prompt in tokens."""
+        return len(render(self.tokenizer, messages))
+
+    def template_hash(self) -> str:
+        """Return a hash of how this model's template turns a fixed conversation into tokens."""
+        return template_hash(self.tokenizer)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        max_tokens: int,
+        adapter: Path | None = None,
+        refusal: str | None = None,
+        may_refuse: bool = True,
+        progress: Callable[[int], None] | None = None,
+        stream: Stream | None = None,
+    ) -> list[Completion]:
+        """Answer all prompts greedily; texts of together about `batch_tokens` tokens are at work at a time.
+
+        `stream` gets each answer as it is written. An interruption (Ctrl-C) takes effect within a step.
+
+        Raises:
+            EngineError: a prompt and its answer do not fit into the model's context, or the adapter does not fit.
+        """
+        if not prompts:
+            return []
+        loaded = self._load(adapter)
+        ids = [render(self.tokenizer, p) for p in prompts]
+        longest = max(map(len, ids))
+        require_room(longest, max_tokens, self.context_tokens, self.name)
+        loaded.network.reserve(longest + max_tokens)
+        refusing = first_tokens(self.tokenizer, refusal) if refusal else []
+        requests = [Request(i, row, max_tokens, refusing, may_refuse, CERTAINTY_TOKENS) for i, row in enumerate(ids)]
+        streams = [_Pieces(self.tokenizer, stream, i) for i in range(len(prompts))] if stream else None
+        decoder = Decoder(loaded.network, loaded.rotary, self._stops, self._ends)
+        done: dict[int, Completion] = {}
+        for request in decoder.run(
+            requests, self.batch_tokens, lambda r: streams[r.number].show(r.written) if streams else None
+        ):
+            done[request.number] = self._completion(request)
+            if streams:
+                streams[request.number].finish(done[request.number].text)
+            if progress:
+                progress(1)
+        return [done[i] for i in range(len(prompts))]
+
+    def _completion(self, request: Request) -> Completion:
+        text = self.tokenizer.decode(request.written, skip_special_tokens=True).strip()
+        kept = request.log_probabilities
+        sure = sum(kept) / len(kept) if kept else 0.0
+        return Completion(text, len(request.prompt), len(request.written), request.seconds, request.refusal, sure)
+
+    def _ends(self, request: Request) -> bool:
+        """Whether what is written is finished; asked only where a line breaks."""
+        token = request.written[-1]
+        if token not in self._breaks:
+            self._breaks[token] = "\n" in self.tokenizer.decode([token])
+        return self._breaks[token] and self._finished(self.tokenizer.decode(request.written))
+
+    def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> NDArray[np.float32]:
+        """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
+        logits: NDArray[np.float32] = self.logits_after(render(self.tokenizer, messages), (), adapter=adapter)[0]
+        return logits
+
+    def text_losses(
+        self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood (nats) of each text: as plain text, or as the answer to its prompt.
+
+        Plain text stands behind the model's beginning-of-text token; of a model that has none, the text's first token
+        is not counted.
+        """
+        loaded, tokenizer = self._load(adapter), self.tokenizer
+        begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        heads = [render(tokenizer, prompt) for prompt in prompts] or [begin] * len(texts)
+        found = []
+        for head, text in zip(heads, texts, strict=True):
+            ids = [*head, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+            loaded.network.reserve(len(ids))
+            found.append(Decoder(loaded.network, loaded.rotary, (), lambda _: False).loss(ids, max(1, len(head))))
+        return found
+
+    def logits_after(
+        self, prompt: Sequence[int], answer: Sequence[int], *, adapter: Path | None = None
+    ) -> NDArray[np.float32]:
+        """Return the logits `(1 + len(answer), vocabulary) float32` after a prompt and after each token of an answer."""
+        loaded = self._load(adapter)
+        loaded.network.reserve(len(prompt) + len(answer))
+        return Decoder(loaded.network, loaded.rotary, (), lambda _: False).forced(prompt, answer)
+
+
+class _Loaded:
+    """A compiled network and what its configuration says."""
+
+    def __init__(self, folder: Path, adapter: Path | None, precision: str | None, tokens: int) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if faults := decoder_faults(config):
+            raise ModelError(
+                f"the OpenVINO engine does not know this model: {'; '.join(faults)}",
+                hint='set [model] engine = "transformers"',
+            )
+        shape = decoder_shape(config)
+        self.rotary = Rotary(config, shape.head_size)
+        self._weights = StoredWeights(folder, adapter)  # the network reads them where they are
+        model = build_decoder(shape, self._weights, self.rotary)
+        self.network = PagedNetwork(model, self.rotary, tokens, precision)
+
+
+class _Pieces:
+    """Hands on a text as it grows, but no white space at its ends, and no character that is only half written."""
+
+    def __init__(self, tokenizer: Any, stream: Stream, number: int) -> None:
+        self._tokenizer, self._stream, self._number = tokenizer, stream, number
+        self._shown = ""
+
+    def show(self, written: Sequence[int]) -> None:
+        text: str = self._tokenizer.decode(written, skip_special_tokens=True).strip()
+        self.finish(text.rstrip("\ufffd"))
+
+    def finish(self, text: str) -> None:
+        if len(text) > len(self._shown) and text.startswith(self._shown):
+            self._stream(self._number, text[len(self._shown) :])
+            self._shown = text
+
+
+def openvino_faults(folder: Path) -> list[str]:
+    """Say why this engine cannot run the model in a folder; nothing where it can."""
+    try:
+        config: Mapping[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return [f"config.json cannot be read: {error}"]
+    found = decoder_faults(config)
+    if not any(folder.glob("model*.safetensors")):
+        found.append("no weights in safetensors")
+    return found
