@@ -21,9 +21,10 @@ from doyen.adapters import adapter_folder
 from doyen.config import load_settings
 from doyen.examples.importing import read_questions
 from doyen.expert import open_retriever
-from doyen.models.engine import Engine, TransformersEngine, render
+from doyen.models.engine import Engine, render
 from doyen.models.fetching import require_model
 from doyen.models.openvino_engine import OpenVINOEngine
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import Message, passages_messages
 
 PROMPT_TOKENS, ANSWER_TOKENS, AT_ONCE, FORCED_TOKENS = 1200, 60, 16, 24

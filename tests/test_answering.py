@@ -10,8 +10,9 @@ import doyen
 from doyen.answering import BLOCK, answer_file, answer_of, ask_into
 from doyen.config import ModelSettings, Settings
 from doyen.expert import Expert, open_retriever
-from doyen.models.engine import Completion, TransformersEngine
+from doyen.models.engine import Completion
 from doyen.models.openvino_engine import OpenVINOEngine
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import STUCK, UNKNOWN
 from doyen.records import Question
 

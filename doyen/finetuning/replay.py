@@ -20,7 +20,8 @@ from doyen.config import FinetuneSettings, write_atomic
 from doyen.finetuning.data import TokenisedExample
 from doyen.finetuning.forgetting import general_rows
 from doyen.finetuning.preparing import Prepared, Say
-from doyen.models.engine import TransformersEngine, render, stop_token_ids
+from doyen.models.engine import render, stop_token_ids
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import Message
 
 REPLAY_FILE = "replay.jsonl"

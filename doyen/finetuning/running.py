@@ -12,6 +12,7 @@ from doyen.config import load_settings, override, write_atomic
 from doyen.errors import UsageError
 from doyen.examples.building import known_test_questions, load_examples
 from doyen.examples.importing import read_examples
+from doyen.finetuning.checking import recalibrate as calibrate_again
 from doyen.finetuning.domain_text import read_domain
 from doyen.finetuning.launching import launch
 from doyen.finetuning.parallel import Group, joined
@@ -19,7 +20,6 @@ from doyen.finetuning.preparing import Say
 from doyen.finetuning.space import disk_full_said
 from doyen.finetuning.steps import Report
 from doyen.finetuning.training import finetune as train_adapter
-from doyen.finetuning.training import recalibrate as calibrate_again
 
 OPTIONS_FILE = "options.json"
 

@@ -10,21 +10,20 @@ import dataclasses
 import datetime
 import math
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
+from doyen.adapters import AdapterManifest, read_adapter
 from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
-from doyen.finetuning.calibration import MOST_OF_EACH, calibrate_refusal, most_of_each
+from doyen.finetuning.calibration import most_of_each
+from doyen.finetuning.checking import check_as_served
 from doyen.finetuning.checkpoint import RunState, discard_checkpoint
 from doyen.finetuning.compiling import as_written, compile_layers, compiles
 from doyen.finetuning.documents_stage import FOLDER, DocumentsRun, learn_documents
 from doyen.finetuning.domain_text import Domain, lineage_of
-from doyen.finetuning.forgetting import measure_forgetting
-from doyen.finetuning.gates import require_effect
 from doyen.finetuning.generations import generations
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import resolved, save_trained, trained_model
@@ -33,7 +32,6 @@ from doyen.finetuning.parity import spread
 from doyen.finetuning.preparing import (
     Prepared,
     Say,
-    examples_hash,
     file_hash,
     prepare,
     require_extra,
@@ -47,19 +45,17 @@ from doyen.finetuning.space import needed_space, require_space
 from doyen.finetuning.steps import (
     CHECKPOINT_EVERY_S,
     Report,
-    TrainingProgress,
     peak_memory_gib,
     train_steps,
     try_gradients,
 )
-from doyen.finetuning.tracking import Trackers, trackers_of
-from doyen.finetuning.training_page import TrainingPage, write_page
+from doyen.finetuning.tracking import trackers_of
+from doyen.finetuning.training_page import write_page
+from doyen.finetuning.watching import Watch
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
-from doyen.models.engine import Engine
 from doyen.models.fetching import require_model
 from doyen.models.fitting import weights_fingerprint
-from doyen.models.serving import serving_engine
 from doyen.records import Example, Question
 
 _VALIDATION_LOSS_EXAMPLES = 64
@@ -117,43 +113,33 @@ def finetune(
         discard_checkpoint(work)
         if begun:
             begun()
-    with group.main_first():
-        add_replay(model, folder, settings.finetune, prepared, work, len(train), say)
-    fingerprint = run_fingerprint(settings.finetune, prepared, folder)
-    spread(model, prepared, settings.finetune, fingerprint, group, say)
-    if not group.sharded:
-        _compile(model, prepared, settings, say)
-    watch = _Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
+    fingerprint = _get_ready(model, folder, prepared, settings, work, len(train), group, say)
+    watch = Watch(trackers, expert, name, work, settings, prepared, report, say) if group.main else None
     run = DocumentsRun(work, fingerprint, report, say, checkpoint_every_s, group)
-    replay = prepared.train[len(without_replay(prepared.train, len(train))) :]
+    used = [train[e.number] for e in without_replay(prepared.train, len(train))]
+    result: dict[str, Any] = {"stages": []}
+    with _stop_said(name, group), group.deferring_signals(), watch or nullcontext():
+        if domain:
+            stage = learn_documents(model, folder, domain, settings.finetune, prepared.train[len(used) :], run)
+            used += lineage_of(stage.read)
+            result["stages"] = [stage.as_dict()]
+        state = train_steps(
+            model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
+        )
     try:
-        with group.deferring_signals(), watch or nullcontext():
-            stage = learn_documents(model, folder, domain, settings.finetune, replay, run) if domain else None
-            state = train_steps(
-                model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
-            )
-    except KeyboardInterrupt:
-        raise _stopped(name, group) from None
-    try:
-        made = _export(model, work, folder, prepared, group)
-        result = _measured(model, prepared, settings) | {"held_out": _held_out(state)}
-        del model
-        if not group.main:
-            group.wait()
-            return read_adapter(final)
-        engine = serving_engine(settings.model)
-        most = most_of_each(_seen(prepared, settings, len(train)), settings.finetune.false_refusals)
-        result |= _as_served(engine, made, settings, train, validation, most, say)
-    except KeyboardInterrupt:
-        raise _stopped(name, group) from None
+        with _stop_said(name, group):
+            made = _export(model, work, folder, prepared, group)
+            result |= _measured(model, prepared, settings) | {"held_out": _held_out(state)}
+            del model
+            if not group.main:
+                group.wait()
+                return read_adapter(final)
+            most = most_of_each(_seen(prepared, settings, len(train)), settings.finetune.false_refusals)
+            result |= check_as_served(made, settings, train, validation, most, say)
     except GateError:
         if group.main:
             discard_checkpoint(work)  # there is nothing in it to go on with
         raise
-    used = [train[e.number] for e in without_replay(prepared.train, len(train))] + lineage_of(
-        stage.read if stage else []
-    )
-    result["stages"] = [stage.as_dict()] if stage else []
     manifest = _manifest(name, settings, folder, prepared, state, _sources(used), result)
     write_lineage(made, used)
     _keep(made, final, manifest)
@@ -164,6 +150,26 @@ def finetune(
     return manifest
 
 
+def _get_ready(
+    model: Any,
+    folder: Path,
+    prepared: Prepared,
+    settings: Settings,
+    work: Path,
+    own: int,
+    group: Group,
+    say: Say,
+) -> str:
+    """Add replay to the `own` examples, hand the model to all processes, compile it; return the run's fingerprint."""
+    with group.main_first():
+        add_replay(model, folder, settings.finetune, prepared, work, own, say)
+    fingerprint = run_fingerprint(settings.finetune, prepared, folder)
+    spread(model, prepared, settings.finetune, fingerprint, group, say)
+    if not group.sharded:
+        _compile(model, prepared, settings, say)
+    return fingerprint
+
+
 def _keep(made: Path, final: Path, manifest: AdapterManifest) -> None:
     """Write what is told of an adapter into its folder, and put that into its place."""
     manifest.write(made)
@@ -172,11 +178,16 @@ def _keep(made: Path, final: Path, manifest: AdapterManifest) -> None:
     made.replace(final)
 
 
-def _stopped(name: str, group: Group) -> Interrupted:
-    return Interrupted(
-        "stopped while the trained adapter was being checked; its weights are kept",
-        hint=f"doyen finetune --resume --name {name}{group.option}",
-    )
+@contextmanager
+def _stop_said(name: str, group: Group) -> Iterator[None]:
+    """Turn Ctrl-C beside the steps into an error that says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped while the trained adapter was being checked; its weights are kept",
+            hint=f"doyen finetune --resume --name {name}{group.option}",
+        ) from None
 
 
 def _silent(_: str) -> None:
@@ -189,53 +200,6 @@ def _compile(model: Any, prepared: Prepared, settings: Settings, say: Say) -> No
     if compiles(settings.finetune, tokens, next(model.parameters()).device.type):
         model.train()
         compile_layers(model, lambda: try_gradients(model, min(prepared.train, key=lambda e: len(e.ids))), say)
-
-
-class _Watch:
-    """Hands each line of the curve to the page, the trackers and the caller."""
-
-    def __init__(
-        self,
-        trackers: list[str],
-        expert: Path,
-        name: str,
-        work: Path,
-        settings: Settings,
-        prepared: Prepared,
-        report: Report | None,
-        say: Say,
-    ) -> None:
-        used = dataclasses.asdict(settings.finetune)
-        facts: dict[str, Any] = {"name": name, "method": settings.finetune.method}
-        facts |= {
-            "model": find_entry(settings.model.name).name,
-            "settings": used,
-            "gates": prepared.gates,
-            "examples": prepared.summary,
-            "machine": machine(),
-        }
-        self._page = TrainingPage(work, facts | {"versions": versions()})
-        self._trackers = Trackers(trackers, expert, name, work, used, say)
-        self._report = report
-        say(f"the curve while it trains: {self._page.path}")
-
-    def __call__(self, line: TrainingProgress) -> None:
-        self._page.update()
-        self._trackers.log(line)
-        if self._report:
-            self._report(line)
-
-    def __enter__(self) -> None:
-        """A run that stops, for whatever reason, is closed in the trackers too."""
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None:
-            self._trackers.end({})
-
-    def end(self, manifest: AdapterManifest) -> None:
-        """Hand the last figures on."""
-        found = {"validation_loss": manifest.validation_loss, "forgetting": manifest.forgetting["rise"]}
-        self._trackers.end({key: value for key, value in found.items() if value is not None})
 
 
 def _held_out(state: RunState) -> dict[str, Any]:
@@ -280,81 +244,6 @@ def _export(model: Any, work: Path, base: Path, prepared: Prepared, group: Group
         if (work / name).exists():
             shutil.copyfile(work / name, made / name.replace("/", "_"))
     return made
-
-
-def _as_served(
-    engine: Engine,
-    made: Path,
-    settings: Settings,
-    train: Sequence[Example],
-    validation: Sequence[Example],
-    most: int,
-    say: Say,
-) -> dict[str, Any]:
-    """Check and calibrate the saved adapter on the engine that serves it."""
-    say("gate: the saved adapter changes the serving engine's logits")
-    probe = list(train[0].messages[:-1])
-    effect = require_effect(engine.next_token_logits(probe), engine.next_token_logits(probe, adapter=made))
-    forgetting = _forgotten(engine, made, say)
-    return {
-        "effect": effect,
-        "forgetting": forgetting,
-        **calibrated(engine, made, settings, validation, say, most=most),
-    }
-
-
-def _forgotten(engine: Engine, made: Path, say: Say) -> dict[str, Any]:
-    """Measure what the training cost on general texts, say it, and return it for the manifest."""
-    found = measure_forgetting(engine, made)
-    for line in found.remarks():
-        say(line)
-    return dataclasses.asdict(found)
-
-
-def calibrated(
-    engine: Engine,
-    adapter: Path,
-    settings: Settings,
-    validation: Sequence[Example],
-    say: Say,
-    *,
-    most: int = MOST_OF_EACH,
-) -> dict[str, Any]:
-    """Return the manifest's entries about refusing, fitted on the validation examples, at most `most` of each kind."""
-    context = find_entry(settings.model.name).context_tokens or settings.finetune.max_tokens
-    room = min(settings.finetune.max_tokens, context - settings.model.max_answer_tokens)
-    shown = [e for e in validation if e.variant != "closed-book" and engine.count_tokens(e.messages[:-1]) <= room]
-    say(f"calibrating when to refuse, on up to {min(len(shown), 2 * most)} validation examples")
-    calibration = calibrate_refusal(
-        engine,
-        adapter,
-        shown,
-        false_refusals=settings.finetune.false_refusals,
-        most=most,
-    )
-    return {"refusal_threshold": calibration.threshold, "calibration": dataclasses.asdict(calibration)}
-
-
-def recalibrate(
-    expert: Path, name: str, settings: Settings, train: Sequence[Example], validation: Sequence[Example], *, say: Say
-) -> AdapterManifest:
-    """Fit an adapter's refusal rule again, on the validation examples that were held out from its training.
-
-    Raises:
-        UsageError: there is no such adapter, or it was trained on other examples.
-    """
-    folder = adapter_folder(expert, name)
-    manifest = read_adapter(folder)
-    if manifest.examples.get("sha256") != examples_hash(train):
-        raise UsageError(
-            f"adapter {folder.name} was trained on other examples than those of now",
-            hint=f"doyen finetune --replace --name {folder.name}",
-        )
-    engine = serving_engine(settings.model)
-    used = manifest.settings | {"false_refusals": settings.finetune.false_refusals}
-    manifest = dataclasses.replace(manifest, settings=used, **calibrated(engine, folder, settings, validation, say))
-    manifest.write(folder)
-    return manifest
 
 
 def _manifest(

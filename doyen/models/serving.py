@@ -11,9 +11,10 @@ from typing import Any
 from doyen.config import ModelSettings
 from doyen.errors import ModelError
 from doyen.models.catalogue import find_entry
-from doyen.models.engine import FINETUNE_EXTRA, Engine, TransformersEngine
+from doyen.models.engine import FINETUNE_EXTRA, Engine
 from doyen.models.fetching import require_model
 from doyen.models.openvino_engine import OpenVINOEngine, openvino_faults
+from doyen.models.transformers_engine import TransformersEngine
 
 ENGINES: dict[str, Callable[..., Engine]] = {"openvino": OpenVINOEngine, "transformers": TransformersEngine}
 

@@ -9,7 +9,8 @@ import tiny_models
 import torch
 
 from doyen.errors import EngineError, ModelError
-from doyen.models.engine import TransformersEngine, load_tokenizer, render, rope_switch, stop_token_ids, template_hash
+from doyen.models.engine import load_tokenizer, render, rope_switch, stop_token_ids, template_hash
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import REFUSAL, closed_book_messages
 
 QUESTIONS = ("Leave?", "How many days of leave does the guild grant?", "When does the Orrel lock open? " * 4)

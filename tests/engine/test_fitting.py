@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from doyen.errors import EngineError
-from doyen.models.engine import TransformersEngine, golden_tokens, load_tokenizer, template_hash
+from doyen.models.engine import golden_tokens, load_tokenizer, template_hash
 from doyen.models.fitting import fingerprint_of_config, weights_fingerprint
+from doyen.models.transformers_engine import TransformersEngine
 
 PROMPT = [{"role": "user", "content": "How many days?"}]
 

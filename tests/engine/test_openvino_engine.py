@@ -13,9 +13,9 @@ import torch
 from doyen.config import ModelSettings
 from doyen.errors import EngineError, GateError, ModelError
 from doyen.finetuning.gates import require_effect
-from doyen.models.engine import TransformersEngine
 from doyen.models.openvino_engine import OpenVINOEngine
 from doyen.models.serving import engine_name, serving_engine
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import REFUSAL, closed_book_messages
 
 QUESTIONS = ("Leave?", "How many days of leave does the guild grant?", "When does the Orrel lock open? " * 4)

@@ -12,7 +12,7 @@ import doyen
 from doyen.adapters import AdapterManifest, question_hash
 from doyen.errors import UsageError
 from doyen.evaluation.comparison import latest_report, read_test_questions
-from doyen.models.engine import TransformersEngine
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.records import GoldSource, Question
 
 QUESTIONS = [

@@ -11,8 +11,8 @@ from doyen.errors import EngineError, ModelError, UsageError
 from doyen.expert import open_tuning
 from doyen.finetuning.exporting import FORMS, export_adapter
 from doyen.finetuning.training import finetune
-from doyen.models.engine import TransformersEngine
 from doyen.models.fitting import weights_fingerprint
+from doyen.models.transformers_engine import TransformersEngine
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from doyen.finetuning.calibration import (
     most_of_each,
     refusal_threshold,
 )
-from doyen.models.engine import TransformersEngine
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.records import Nearness
 from doyen.refusing import RefusalRule, Signs
 

@@ -11,7 +11,8 @@ from doyen.adapters import read_adapter
 from doyen.finetuning.forgetting import Forgetting, bits_per_byte, general_rows, measure_forgetting
 from doyen.finetuning.replay import replay_count, tokenise_replay, without_replay
 from doyen.finetuning.training import finetune
-from doyen.models.engine import TransformersEngine, stop_token_ids
+from doyen.models.engine import stop_token_ids
+from doyen.models.transformers_engine import TransformersEngine
 
 TEXTS = ["The crane lifts 12 tonnes.", "Der Kran hebt zwölf Tonnen, und die Schleuse öffnet um halb sieben.", "起重机"]
 

@@ -16,7 +16,7 @@ from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import lora_variants, resolved, trained_model
 from doyen.finetuning.preparing import prepare
 from doyen.finetuning.training import finetune
-from doyen.models.engine import TransformersEngine
+from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import closed_book_messages
 from doyen.records import Example
 

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 import doyen
 from doyen.adapters import list_adapters, read_adapter
 from doyen.errors import ConfigError, GateError, Interrupted, UsageError
+from doyen.finetuning.checking import recalibrate
 from doyen.finetuning.running import finetune as finetune_expert
 from doyen.finetuning.running import next_name
 from doyen.finetuning.steps import FINAL_RATE, learning_rate
-from doyen.finetuning.training import finetune, recalibrate
+from doyen.finetuning.training import finetune
 from doyen.lineage import read_lineage
-from doyen.models.engine import TransformersEngine
 from doyen.models.fitting import weights_fingerprint
+from doyen.models.transformers_engine import TransformersEngine
 
 
 def history(folder):
