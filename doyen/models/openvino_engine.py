@@ -80,18 +80,20 @@ class OpenVINOEngine:
         self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
         if adapter is None:
             if self._base is None:
-                self._base = _Loaded(self.folder, None, self._precision, 2 * self.batch_tokens)
+                self._base = self._loaded(None, self._precision, 2 * self.batch_tokens)
             return self._base
         adapter = adapter.resolve()
         if self._tuned is None or self._tuned[0] != adapter:
-            check_adapter(adapter, self.folder, self.name, self.tokenizer)
             self._tuned = None  # before the next one is loaded
-            whole = is_whole_model(adapter)
-            made = _Loaded(
-                adapter if whole else self.folder, None if whole else adapter, self._precision, 2 * self.batch_tokens
-            )
-            self._tuned = adapter, made
+            self._tuned = adapter, self._loaded(adapter, self._precision, 2 * self.batch_tokens)
         return self._tuned[1]
+
+    def _loaded(self, adapter: Path | None, precision: str | None, tokens: int) -> _Loaded:
+        if adapter is None:
+            return _Loaded(self.folder, None, precision, tokens)
+        check_adapter(adapter, self.folder, self.name, self.tokenizer)
+        whole = is_whole_model(adapter)
+        return _Loaded(adapter if whole else self.folder, None if whole else adapter, precision, tokens)
 
     # ---- the interface
 
@@ -162,8 +164,14 @@ class OpenVINOEngine:
         return self._breaks[token] and self._finished(self.tokenizer.decode(request.written))
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> NDArray[np.float32]:
-        """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
-        logits: NDArray[np.float32] = self.logits_after(render(self.tokenizer, messages), (), adapter=adapter)[0]
+        """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter, in float32 arithmetic.
+
+        A gate compares them, and in bfloat16 even a change by 1e-7 moves logits by .05, since it changes roundings. The
+        network is loaded for this call alone, in the same way as the one that answers.
+        """
+        ids = render(self.tokenizer, messages)
+        loaded = self._loaded(adapter, "f32", len(ids))
+        logits: NDArray[np.float32] = Decoder(loaded.network, loaded.rotary, (), lambda _: False).forced(ids, ())[0]
         return logits
 
     def text_losses(

@@ -11,7 +11,7 @@ import tiny_models
 import torch
 
 from doyen.config import ModelSettings
-from doyen.errors import EngineError, ModelError
+from doyen.errors import EngineError, GateError, ModelError
 from doyen.finetuning.gates import require_effect
 from doyen.models.openvino_engine import OpenVINOEngine
 from doyen.models.serving import engine_name, serving_engine
@@ -261,3 +261,21 @@ def test_dora_and_adapters_of_some_modules_are_served(targets, llama, tmp_path):
     mine, other = (e.next_token_logits(PROMPTS[1], adapter=tmp_path) for e in (ours, theirs))
     np.testing.assert_allclose(mine, other.numpy(), atol=1e-3)
     assert np.abs(mine - ours.next_token_logits(PROMPTS[1])).max() > 0.1
+
+
+@pytest.mark.parametrize(("size", "works"), [(0.0, False), (1e-7, False), (1.0, True)])
+def test_the_gate_tells_an_effect_from_rounding_also_where_answers_are_in_half_precision(
+    size, works, phi, make_adapter, tmp_path
+):
+    from safetensors.torch import load_file, save_file
+
+    adapter = shutil.copytree(make_adapter(phi, 8), tmp_path / "adapter")
+    path = adapter / "adapter_model.safetensors"
+    save_file({k: v * (size if ".lora_B." in k else 1) for k, v in load_file(str(path)).items()}, str(path))
+    engine = OpenVINOEngine(phi)
+    both = engine.next_token_logits(PROMPTS[0]), engine.next_token_logits(PROMPTS[0], adapter=adapter)
+    if works:
+        require_effect(*both)
+        return
+    with pytest.raises(GateError, match="no-op"):
+        require_effect(*both)
