@@ -119,7 +119,9 @@ def main() -> None:
             python = arguments.peers if name.startswith("trl") else sys.executable
             result = run(python, job | {"system": name, "saved": saved})
             loss = run(sys.executable, job | {"system": "loss", "saved": saved})
-            runs[name].append(result | {"held_out_loss": loss["held_out_loss"]})  # seconds and memory are the training's
+            runs[name].append(
+                result | {"held_out_loss": loss["held_out_loss"]}
+            )  # seconds and memory are the training's
             print(f"{name}: {result['seconds']:.1f} s, {result['peak_memory_gib']} GiB, loss {loss['held_out_loss']}")
     base = run(sys.executable, job | {"system": "loss", "saved": None})
     save("finetune", summary(runs, base, len(train), len(held_out), job), arguments.out)

@@ -9,8 +9,6 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.errors import UsageError
-from doyen.finetuning.parallel import is_main
-from doyen.finetuning.parallel import processes as processes_here
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +87,8 @@ def finetune(
     json_: JsonOption = False,
 ) -> None:
     """Train an adapter on the examples; or the embedder or a reranker on the documents."""
+    from doyen.finetuning.parallel import processes as processes_here
+
     folder = expert_folder(expert)
     if processes_here() > 1 and (target != "model" or recalibrate):
         raise UsageError("torchrun is for training adapters", hint="the same command without torchrun")
@@ -121,6 +121,7 @@ def _recalibrate(expert: Path, name: str | None, false_refusals: float | None, j
 def _adapter(expert: Path, json_: bool, **given: Any) -> None:
     """Train an adapter; `given` is for `doyen.finetune`. Of several processes, the main one alone prints."""
     import doyen
+    from doyen.finetuning.parallel import is_main
 
     if not is_main():
         doyen.finetune(expert, **given)

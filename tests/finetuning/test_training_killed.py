@@ -118,7 +118,7 @@ def outcome(expert):
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert 0 < manifest["held_out"]["kept_step"] < STEPS
-    del manifest["gates"]["space"]  # what is free on the disk
+    del manifest["gates"]["space"], manifest["gates"]["memory"]  # of the machine, not of the run
     same = ("settings", "examples", "held_out", "validation_loss", "train_loss", "tokens", "forgetting", "gates")
     return (
         (folder / "adapter_model.safetensors").read_bytes(),
