@@ -108,9 +108,10 @@ def source_of(proxy, waited=None, **options):
 
 
 def read_all(source):
-    found = {item.id: item.read().decode() for item in source.items()}
-    source.database.close()
-    return found
+    try:
+        return {item.id: item.read().decode() for item in source.items()}
+    finally:
+        source.database.close()
 
 
 def test_tables_of_every_type_are_read(proxy):
