@@ -43,6 +43,9 @@ class OpenVINOEngine:
     text is `finished`. The base and the adapter that was used last stay loaded.
     """
 
+    kind = "openvino"
+    """What runs the model, as `[model] engine` names it."""
+
     def __init__(
         self,
         folder: Path,

@@ -43,6 +43,9 @@ class TransformersEngine:
     a text is `finished`.
     """
 
+    kind = "transformers"
+    """What runs the model, as `[model] engine` names it."""
+
     def __init__(
         self,
         folder: Path,

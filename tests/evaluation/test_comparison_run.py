@@ -29,7 +29,7 @@ class CountingEngine:
 
     def __init__(self, engine, stop_at=None):
         self.engine, self.name, self.stop_at = engine, engine.name, stop_at
-        self.context_tokens = engine.context_tokens
+        self.context_tokens, self.kind = engine.context_tokens, engine.kind
         self.asked = []
 
     def generate(self, prompts, **options):
