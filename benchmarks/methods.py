@@ -20,6 +20,7 @@ from company import COMPANY
 from measuring import adapter_figures, parser, save
 
 import doyen
+from doyen.adapters import read_adapter
 from doyen.cli.output import Bar
 from doyen.config import load_settings
 from doyen.evaluation.methods import trained_methods, training_advice, won_back
@@ -86,6 +87,7 @@ def main() -> None:
         "advice": training_advice(rows, ())["reasons"],
         "answers": {m: {n: v for n, v in f["metrics"].items() if n in SHOWN} for m, f in found.items()},
         "differences": differences(found),
+        "forgetting": {method: read_adapter(expert / "adapters" / method).forgetting for method in METHODS},
         "adapters": {method: adapter_figures(expert, method) for method in METHODS},
     }
     print("\n".join(result["advice"]))
