@@ -47,6 +47,7 @@ class AdapterManifest:
     calibration: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
     held_out: dict[str, Any] = field(default_factory=dict)
+    training_memory_gib: float = 0.0
     forgetting: dict[str, Any] = field(default_factory=dict)
     weights_fingerprint: str = ""
     machine: dict[str, Any] = field(default_factory=dict)

@@ -131,7 +131,7 @@ def _manifest(
         "arms": list(arms),
         "model": settings.model.name,
         "template_hash": engine.template_hash(),
-        "engine": getattr(engine, "kind", ""),
+        "engine": engine.kind,
         "settings": settings.as_dict(),
         "questions": _hash([dataclasses.asdict(q) for q in questions]),
         "question_count": len(questions),

@@ -17,15 +17,16 @@ from doyen.planning.fitting import METHODS, MethodPlan
 
 CLOSE = 1.02
 """Held-out losses nearer than this ratio count as equal: one run each tells no finer."""
-_ALIKE = ("epochs", "batch_size", "max_tokens", "seed", "lora_variants", "documents_first", "replay")
+_ALIKE = ("epochs", "batch_size", "max_tokens", "seed", "lora_variants", "documents_epochs", "replay")
 _NAMES = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
 
 
 def trained_methods(expert: Path | str) -> list[dict[str, Any]]:
     """Return a row of the newest adapter of each method that saw the same examples as the newest of all, equally long.
 
-    A row has `adapter`, `method`, `trained_parameters`, `seconds`, `tokens`, `peak_memory_gib`, and `before` and `after`: the
-    mean loss a supervised token over the same held-out examples (nats), before of the model as it was loaded.
+    A row has `adapter`, `method`, `trained_parameters`, `seconds`, `tokens`, `peak_memory_gib` (of the training, where the
+    manifest tells it apart from the check on the serving engine), and `before` and `after`: the mean loss a supervised token
+    over the same held-out examples (nats), before of the model as it was loaded.
     """
     found = [made for made in map(read_adapter, list_adapters(expert)) if "before" in made.held_out]
     newest: dict[str, AdapterManifest] = {made.method: made for made in found if _key(made) == _key(found[-1])}
@@ -42,8 +43,9 @@ def _key(made: AdapterManifest) -> tuple[Any, ...]:
 
 
 def _row(made: AdapterManifest) -> dict[str, Any]:
-    names = ("method", "trained_parameters", "seconds", "tokens", "peak_memory_gib")
-    return {"adapter": made.name} | {n: getattr(made, n) for n in names} | {n: made.held_out[n] for n in _LOSSES}
+    names = ("method", "trained_parameters", "seconds", "tokens")
+    row = {"adapter": made.name} | {n: getattr(made, n) for n in names} | {n: made.held_out[n] for n in _LOSSES}
+    return row | {"peak_memory_gib": made.training_memory_gib or made.peak_memory_gib}
 
 
 _LOSSES = ("before", "after")

@@ -14,8 +14,6 @@ from doyen.evaluation.retrieval_scores import gold_grades, has_gold_pages, means
 from doyen.records import Hit, Question
 from doyen.retrieval.hybrid import Retriever
 
-JOINED = "joined"
-
 
 def evidence_shown(
     questions: Sequence[Question], hits: Sequence[Sequence[Hit]], retriever: Retriever, count: int, *, seed: int
@@ -27,7 +25,7 @@ def evidence_shown(
     """
     shown = {
         "single": [list(found[:count]) for found in hits],
-        JOINED: [retriever.passages(found, count) for found in hits],
+        "joined": [retriever.passages(found, count) for found in hits],
     }
     result: dict[str, Any] = {"passages": count}
     spans = [i for i, q in enumerate(questions) if q.kind == "span" and q.answers]
@@ -41,8 +39,8 @@ def evidence_shown(
     for name, (gold, answer) in rows.items():
         figures = means(gold, seed=seed) | means(answer, seed=seed)
         result[name] = {figure: interval.as_dict() for figure, interval in figures.items()}
-    found = differences(rows["single"][0], rows[JOINED][0], seed=seed)
-    found |= differences(rows["single"][1], rows[JOINED][1], seed=seed) if spans else {}
+    found = differences(rows["single"][0], rows["joined"][0], seed=seed)
+    found |= differences(rows["single"][1], rows["joined"][1], seed=seed) if spans else {}
     return result | {"differences": found}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def save_checkpoint(
     _write(
         folder / "checkpoint.pt",
         {"state": asdict(state), "weights": weights, "optimiser": moments, "random": randoms},
+        replacing=keep_before,
     )
     for path in folder.glob("kept-*.pt"):  # those that no checkpoint needs any more
         if path != kept_path(folder, state.held_out.kept_step):
@@ -85,8 +87,11 @@ def _put(model: Any, weights: dict[str, Any]) -> None:
             parameters[name].copy_(placed_like(value, parameters[name]))
 
 
-def _write(path: Path, value: Any) -> None:
-    """Save a value so that the file is there whole or not at all, whenever the process or the machine stops."""
+def _write(path: Path, value: Any, replacing: Callable[[Path], None] = lambda _: None) -> None:
+    """Save a value so that the file is there whole or not at all, whenever the process or the machine stops.
+
+    `replacing` is called with the path just before the new file takes it.
+    """
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +101,7 @@ def _write(path: Path, value: Any) -> None:
             torch.save(value, f)
             f.flush()
             os.fsync(f.fileno())
-        if path.name == "checkpoint.pt":
-            keep_before(path)
+        replacing(path)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

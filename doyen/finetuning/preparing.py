@@ -29,6 +29,7 @@ from doyen.models.engine import (
     stop_token_ids,
     template_hash,
 )
+from doyen.models.fitting import fingerprint_of_config
 from doyen.prompts import question_of, shows_summaries
 from doyen.records import Example, Question
 
@@ -130,11 +131,6 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def file_hash(path: Path) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
 def run_fingerprint(settings: FinetuneSettings, prepared: Prepared, folder: Path) -> str:
     """Return a hash of all that a checkpoint must agree with to be resumed."""
     weighing = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("false_refusals", "report_to")}
@@ -144,7 +140,7 @@ def run_fingerprint(settings: FinetuneSettings, prepared: Prepared, folder: Path
                 weighing,
                 prepared.summary,
                 prepared.template_hash,
-                file_hash(folder / "config.json"),
+                fingerprint_of_config(folder),
             ],
             sort_keys=True,
         )

@@ -8,7 +8,6 @@ those of general.jsonl, none of which the forgetting check asks.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 from doyen.config import FinetuneSettings, write_atomic
 from doyen.finetuning.data import TokenisedExample
 from doyen.finetuning.forgetting import general_rows
-from doyen.finetuning.preparing import Prepared, Say
+from doyen.finetuning.preparing import Prepared, Say, text_hash
 from doyen.models.engine import render, stop_token_ids
 from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import Message
@@ -50,8 +49,7 @@ def add_replay(
     added = tokenise_replay(rows, engine.tokenizer, stop_token_ids(engine.tokenizer, folder), own)
     prepared.train += added
     tokens = sum(len(e.ids) for e in added)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    prepared.summary["replay"] = {"examples": len(added), "tokens": tokens, "sha256": digest}
+    prepared.summary["replay"] = {"examples": len(added), "tokens": tokens, "sha256": text_hash(text)}
 
 
 def replay_count(examples: int, share: float) -> int:

@@ -23,8 +23,8 @@ from doyen.finetuning.preparing import Say
 from doyen.finetuning.steps import TrainingProgress
 
 FOLDER = "tracking"
-PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-_CALLBACKS = {"tensorboard": "TensorBoardCallback", "mlflow": "MLflowCallback", "wandb": "WandbCallback"}
+CALLBACKS = {"tensorboard": "TensorBoardCallback", "mlflow": "MLflowCallback", "wandb": "WandbCallback"}
+"""Trackers by the name of their package → transformers' callback."""
 _RUN_FILE = "tracking.json"
 
 
@@ -36,12 +36,12 @@ def trackers_of(report_to: str) -> list[str]:
         ModelError: a package is not installed.
     """
     names = list(dict.fromkeys(name.strip().lower() for name in report_to.split(",") if name.strip()))
-    if unknown := [name for name in names if name not in PACKAGES]:
+    if unknown := [name for name in names if name not in CALLBACKS]:
         raise UsageError(
             f"unknown in [finetune] report_to: {', '.join(unknown)}",
-            hint=f"of {', '.join(PACKAGES)}, separated by commas",
+            hint=f"of {', '.join(CALLBACKS)}, separated by commas",
         )
-    missing = [PACKAGES[name] for name in names if importlib.util.find_spec(PACKAGES[name]) is None]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelError(
             f"[finetune] report_to needs {', '.join(missing)}, not installed here",
@@ -91,7 +91,7 @@ class Trackers:
         def begin() -> None:
             import transformers.integrations as integrations
 
-            callback = getattr(integrations, _CALLBACKS[name])()
+            callback = getattr(integrations, CALLBACKS[name])()
             if name == "tensorboard":
                 callback.logging_dir = str(folder / run)
             self._callbacks[name] = callback

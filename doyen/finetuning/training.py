@@ -32,7 +32,6 @@ from doyen.finetuning.parity import spread
 from doyen.finetuning.preparing import (
     Prepared,
     Say,
-    file_hash,
     prepare,
     require_extra,
     run_fingerprint,
@@ -55,7 +54,7 @@ from doyen.finetuning.watching import Watch
 from doyen.lineage import write_lineage
 from doyen.models.catalogue import find_entry
 from doyen.models.fetching import require_model
-from doyen.models.fitting import weights_fingerprint
+from doyen.models.fitting import fingerprint_of_config, weights_fingerprint
 from doyen.records import Example, Question
 
 _VALIDATION_LOSS_EXAMPLES = 64
@@ -126,6 +125,7 @@ def finetune(
         state = train_steps(
             model, prepared, settings.finetune, work, fingerprint, watch, say, checkpoint_every_s, group
         )
+    result["training_memory_gib"] = round(peak_memory_gib(), 2)
     try:
         with _stop_said(name, group):
             made = _export(model, work, folder, prepared, group)
@@ -259,7 +259,7 @@ def _manifest(
     return AdapterManifest(
         name=name,
         model=find_entry(settings.model.name).name,
-        model_fingerprint=file_hash(folder / "config.json"),
+        model_fingerprint=fingerprint_of_config(folder),
         method=settings.finetune.method,
         template_hash=prepared.template_hash,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import Any, Protocol
 from doyen.errors import EngineError, ModelError
 from doyen.models.checks import is_whole_model
 from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens
-from doyen.prompts import Message
+from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
 CERTAINTY_TOKENS = 16
@@ -50,6 +52,8 @@ class Engine(Protocol):
     """Writes answers; greedy, so that the same prompt gives the same text."""
 
     name: str
+    kind: str
+    """What runs the model, as `[model] engine` names it."""
 
     @property
     def context_tokens(self) -> int:
@@ -262,3 +266,49 @@ def rope_switch(config: Any) -> int | None:
     """
     rope = getattr(config, "rope_parameters", None) or {}
     return int(rope["original_max_position_embeddings"]) if rope.get("rope_type") == "longrope" else None
+
+
+class LocalEngine(ABC):
+    """What the engines of this machine share: a model's folder and its tokenizer, opened when it is first asked for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        batch_tokens: int = 8192,
+        context_tokens: int | None = None,
+        finished: Callable[[str], bool] = is_complete,
+    ) -> None:
+        self.folder = folder
+        self.name = name or folder.name
+        self.batch_tokens = batch_tokens
+        self._context_tokens = context_tokens
+        self._finished = finished
+        self._stops: list[int] = []
+        self._tokenizer: Any = None
+
+    @abstractmethod
+    def _open_tokenizer(self) -> Any:
+        """Open the tokenizer of the folder. Raises ModelError where there is none, or no chat template."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = self._open_tokenizer()
+            self._stops = stop_token_ids(self._tokenizer, self.folder)
+        return self._tokenizer
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its answer have together."""
+        return self._context_tokens or context_length(self.folder) or sys.maxsize
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the length of a prompt in tokens."""
+        return len(render(self.tokenizer, messages))
+
+    def template_hash(self) -> str:
+        """Return a hash of how this model's template turns a fixed conversation into tokens."""
+        return template_hash(self.tokenizer)

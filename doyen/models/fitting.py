@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,10 @@ def weights_fingerprint(folder: Path) -> str:
     if not where:
         return ""
     names = sorted(where)
+    mapped = cache(mapped_tensors)
     digest = hashlib.sha256()
     for name in dict.fromkeys(names[i * (len(names) - 1) // (_SAMPLED_TENSORS - 1)] for i in range(_SAMPLED_TENSORS)):
-        values = mapped_tensors(where[name]).get(name)
+        values = mapped(where[name]).get(name)
         if values is not None and values.ndim:
             rows = values[: max(1, _SAMPLED_VALUES // max(1, *values.shape[1:], 1))].reshape(-1)[:_SAMPLED_VALUES]
             bits = to_bfloat16(as_float32(rows))

@@ -6,7 +6,6 @@ Enters: messages. Leaves: completions. An adapter is computed beside the 16-bit 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,19 @@ from doyen.models.decoding import Decoder, Request
 from doyen.models.engine import (
     CERTAINTY_TOKENS,
     Completion,
+    LocalEngine,
     Stream,
     check_adapter,
-    context_length,
     first_tokens,
     render,
-    stop_token_ids,
-    template_hash,
 )
 from doyen.models.paged import PagedNetwork
 from doyen.models.rotary import Rotary
 from doyen.models.stored_weights import StoredWeights
-from doyen.prompts import Message, is_complete
+from doyen.prompts import Message
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(LocalEngine):
     """A causal language model and its adapters in this process. Weights are loaded at the first prompt.
 
     `precision` is "bf16" or "f32", None for what the CPU computes in. Writing stops at the end of the turn, or where a
@@ -44,39 +41,19 @@ class OpenVINOEngine:
     """
 
     kind = "openvino"
-    """What runs the model, as `[model] engine` names it."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        name: str = "",
-        batch_tokens: int = 8192,
-        context_tokens: int | None = None,
-        precision: str | None = None,
-        finished: Callable[[str], bool] = is_complete,
-    ) -> None:
-        self.folder = folder
-        self.name = name or folder.name
-        self.batch_tokens = batch_tokens
-        self._context_tokens = context_tokens
+    def __init__(self, folder: Path, *, precision: str | None = None, **options: Any) -> None:
+        """Take a model's folder; `options` are those of `LocalEngine`."""
+        super().__init__(folder, **options)
         self._precision = precision
-        self._finished = finished
-        self._opened: Any = None
-        self._stops: list[int] = []
         self._base: _Loaded | None = None
         self._tuned: tuple[Path, _Loaded] | None = None
         self._breaks: dict[int, bool] = {}
 
     # ---- loading
 
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        if self._opened is None:
-            self._opened = open_chat_tokenizer(self.folder)
-            self._stops = stop_token_ids(self._opened, self.folder)
-        return self._opened
+    def _open_tokenizer(self) -> Any:
+        return open_chat_tokenizer(self.folder)
 
     def _load(self, adapter: Path | None) -> _Loaded:
         """Return the base model, the base with an adapter on it, or a model that was trained whole."""
@@ -99,19 +76,6 @@ class OpenVINOEngine:
         return _Loaded(adapter if whole else self.folder, None if whole else adapter, precision, tokens)
 
     # ---- the interface
-
-    @property
-    def context_tokens(self) -> int:
-        """The most tokens that a prompt and its answer have together."""
-        return self._context_tokens or context_length(self.folder) or sys.maxsize
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Return the length of a prompt in tokens."""
-        return len(render(self.tokenizer, messages))
-
-    def template_hash(self) -> str:
-        """Return a hash of how this model's template turns a fixed conversation into tokens."""
-        return template_hash(self.tokenizer)
 
     def generate(
         self,

@@ -132,7 +132,7 @@ class _Adapter:
 
 
 def open_tensors(folder: Path, stem: str = "model") -> dict[str, Array]:
-    """Map all tensors of `stem`.safetensors, or of the shards that its index names. Format: see embedding/weights.py."""
+    """Map all tensors of `stem`.safetensors, or of the shards that its index names."""
     index = folder / f"{stem}.safetensors.index.json"
     names = [f"{stem}.safetensors"]
     if index.is_file():
@@ -149,7 +149,9 @@ def tensor_names(path: Path) -> list[str]:
 
 
 def mapped_tensors(path: Path) -> dict[str, Array]:
-    """Map the tensors of one safetensors file that hold floating-point numbers of 16 or 32 bits.
+    """Map the tensors of one safetensors file that hold floating-point numbers of 16 or 32 bits; others are left out.
+
+    Format: https://huggingface.co/docs/safetensors — 8 bytes of header length, JSON, data.
 
     Raises:
         ModelError: the file is missing or broken.

@@ -5,7 +5,6 @@ Enters: messages. Leaves: completions.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ from doyen.models.checks import is_whole_model, require_room
 from doyen.models.engine import (
     CERTAINTY_TOKENS,
     Completion,
+    LocalEngine,
     Stream,
     check_adapter,
-    context_length,
     first_tokens,
     load_causal_model,
     load_tokenizer,
@@ -26,17 +25,15 @@ from doyen.models.engine import (
     quiet_transformers,
     render,
     rope_switch,
-    stop_token_ids,
-    template_hash,
     working_dtype,
 )
 from doyen.models.fitting import require_shapes
-from doyen.prompts import Message, is_complete
+from doyen.prompts import Message
 
 _LOSS_TOKENS = 512  # of a batch whose every token's logits are computed: 4 bytes × vocabulary each
 
 
-class TransformersEngine:
+class TransformersEngine(LocalEngine):
     """A causal language model and its adapters in this process. Weights are loaded at the first prompt.
 
     `dtype` is torch's dtype to compute in, None for what is native here. Writing stops at the end of the turn, or where
@@ -44,29 +41,14 @@ class TransformersEngine:
     """
 
     kind = "transformers"
-    """What runs the model, as `[model] engine` names it."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        name: str = "",
-        batch_tokens: int = 8192,
-        context_tokens: int | None = None,
-        dtype: Any = None,
-        finished: Callable[[str], bool] = is_complete,
-    ) -> None:
-        self.folder = folder
-        self.name = name or folder.name
-        self.batch_tokens = batch_tokens
-        self._context_tokens = context_tokens
+    def __init__(self, folder: Path, *, dtype: Any = None, **options: Any) -> None:
+        """Take a model's folder; `options` are those of `LocalEngine`."""
+        super().__init__(folder, **options)
         self._dtype = dtype
-        self._finished = finished
-        self._tokenizer: Any = None
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
         self._whole: tuple[Path, Any] | None = None  # the last model that was trained whole
-        self._stops: list[int] = []
 
     @classmethod
     def around(cls, model: Any, folder: Path, **options: Any) -> TransformersEngine:
@@ -78,13 +60,8 @@ class TransformersEngine:
 
     # ---- loading
 
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.folder)
-            self._stops = stop_token_ids(self._tokenizer, self.folder)
-        return self._tokenizer
+    def _open_tokenizer(self) -> Any:
+        return load_tokenizer(self.folder)
 
     def _load(self) -> Any:
         if self._model is None:
@@ -132,19 +109,6 @@ class TransformersEngine:
         check_adapter(folder, self.folder, self.name, self.tokenizer)
 
     # ---- the interface
-
-    @property
-    def context_tokens(self) -> int:
-        """The most tokens that a prompt and its answer have together."""
-        return self._context_tokens or context_length(self.folder) or sys.maxsize
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Return the length of a prompt in tokens."""
-        return len(render(self.tokenizer, messages))
-
-    def template_hash(self) -> str:
-        """Return a hash of how this model's template turns a fixed conversation into tokens."""
-        return template_hash(self.tokenizer)
 
     def generate(
         self,

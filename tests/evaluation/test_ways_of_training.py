@@ -53,10 +53,17 @@ LORA, QLORA = run("lora", 2.0, 0.5), run("qlora", 2.2, 0.52, seconds=660.0, memo
 def test_only_runs_alike_stand_beside_each_other(expert_of):
     older = run("lora", 2.0, 0.9, created="2026-01-00")
     others = [run("full", 2.0, 0.4, sha="y"), run("lora", 2.0, 0.3, created="2026-01-09", epochs=3.0)]
+    others.append(run("full", 2.0, 0.2, created="2026-01-07", documents_epochs=1.0))
     unmeasured = dataclasses.replace(run("full", 0, 0, created="2026-01-08"), held_out={})
     expert = expert_of(older, LORA, *others, unmeasured, dataclasses.replace(QLORA, created="2026-02-01"))
     assert [row["adapter"] for row in trained_methods(expert)] == ["lora-1", "qlora-2"]
     assert trained_methods(expert_of()) == trained_methods(expert)
+
+
+def test_the_memory_is_that_of_the_training_where_it_is_known(expert_of):
+    apart = dataclasses.replace(QLORA, training_memory_gib=1.5)
+    rows = trained_methods(expert_of(LORA, apart))
+    assert {row["method"]: row["peak_memory_gib"] for row in rows} == {"lora": 4.0, "qlora": 1.5}
 
 
 def test_an_expert_without_adapters_gets_advice_by_its_machine(expert_of):

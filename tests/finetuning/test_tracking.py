@@ -6,7 +6,7 @@ import pytest
 
 from doyen.errors import ModelError, UsageError
 from doyen.finetuning.steps import TrainingProgress
-from doyen.finetuning.tracking import PACKAGES, Trackers, _local, trackers_of
+from doyen.finetuning.tracking import CALLBACKS, Trackers, _local, trackers_of
 
 SETTINGS = {"rank": 4, "epochs": 2.0, "method": "lora"}
 
@@ -40,9 +40,9 @@ def test_names():
 
 
 def test_a_package_that_is_not_installed_is_named_before_anything_is_done(monkeypatch):
-    monkeypatch.setitem(PACKAGES, "mlflow", "no_such_package_at_all")
+    monkeypatch.setitem(CALLBACKS, "no_such_package_at_all", "Callback")
     with pytest.raises(ModelError, match="no_such_package_at_all") as caught:
-        trackers_of("mlflow")
+        trackers_of("no_such_package_at_all")
     assert caught.value.hint == "pip install no_such_package_at_all"
 
 
