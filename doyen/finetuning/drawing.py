@@ -51,17 +51,18 @@ def chart(curves: Sequence[Curve], label: str, *, height: int = 200, mark: float
     values = [v for c in curves for _, v in c.points if math.isfinite(v)]
     if not values:
         return "<p>Nothing yet.</p>"
-    last = max(step for c in curves for step, _ in c.points)
+    steps = [step for c in curves for step, _ in c.points]
+    first, last = min(1.0, *steps), max(steps)
     ticks = axis_ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
 
     def x(step: float) -> float:
-        return 100 * (step - 1) / max(1.0, last - 1)
+        return 100 * (step - first) / max(1.0, last - first)
 
     def y(value: float) -> float:
         return 100 * (1 - (value - low) / (high - low))
 
-    parts = [_grid(ticks, y, height), _steps(last, height)]
+    parts = [_grid(ticks, y, height), _steps(first, last, height)]
     inner = [_line(c, x, y) for c in curves]
     if mark is not None:
         inner.append(
@@ -105,9 +106,9 @@ def _label(tick: float) -> str:
     return f"{tick:g}"
 
 
-def _steps(last: float, height: int) -> str:
+def _steps(first: float, last: float, height: int) -> str:
     return (
-        f'<text x="{_LEFT}%" y="{height + 20}">step 1</text>'
+        f'<text x="{_LEFT}%" y="{height + 20}">step {first:g}</text>'
         f'<text x="100%" y="{height + 20}" text-anchor="end">{last:g}</text>'
     )
 

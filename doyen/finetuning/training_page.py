@@ -53,8 +53,11 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 def render_training(facts: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, running: bool) -> str:
     """Return the page. `facts` has the keys of an adapter's manifest, of which a run that goes on knows some only."""
     template = resources.files("doyen.finetuning").joinpath("training_template.html").read_text("utf-8")
-    kept = (facts.get("held_out") or {}).get("kept_step")
+    measured = facts.get("held_out") or {}
+    kept = measured.get("kept_step")
     train, held_out = _points(history, "loss"), _points(history, "held_out_loss")
+    if held_out and "before" in measured:
+        held_out = [(0, measured["before"]), *held_out]
     curves = [Curve("training", train, "each"), Curve("training, smoothed", smoothed(train))]
     keys = ['<span class="key each">each step</span><span class="key">smoothed</span>']
     if held_out:
@@ -78,7 +81,7 @@ def render_training(facts: Mapping[str, Any], history: Sequence[Mapping[str, Any
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], template)
 
 
-def _points(history: Sequence[Mapping[str, Any]], key: str) -> Points:
+def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     return [(row["step"], row[key]) for row in history if isinstance(row.get(key), int | float)]
 
 

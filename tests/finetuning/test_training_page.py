@@ -65,6 +65,14 @@ def checked(page):
     return page
 
 
+def test_the_held_out_curve_of_a_finished_run_begins_before_the_first_step():
+    measured = FACTS | DONE | {"held_out": {"before": 4.25, "after": 1.5, "kept_step": 30}}
+    page = checked(render_training(measured, lines(30), running=False))
+    assert "held-out, step 0: 4.25" in page and ">step 0</text>" in page
+    assert "held-out loss from 4.250 to 1.500" in page
+    assert ">step 1</text>" in page  # of the other charts
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_a_page_of_a_run_that_goes_on(count):
     page = checked(render_training(FACTS, lines(count), running=True))
