@@ -76,7 +76,10 @@ def test_every_reason_has_a_figure():
 def test_what_training_cost_on_general_texts_is_told_of_a_trained_arm(rise, said):
     found = comparison(base=5, rag=30, finetuned=10, rag_finetuned=55)
     found["manifest"] = {"adapter": {"forgetting": {"rise": rise}}}
-    assert any(f"{rise:+.1%} bits a byte" in reason and said in reason for reason in advise(found).reasons)
+    assert any(
+        f"{abs(rise):.1%} {'more' if rise > 0 else 'fewer'} bits a byte" in reason and said in reason
+        for reason in advise(found).reasons
+    )
     found = comparison(base=5, rag=55, finetuned=10, rag_finetuned=55)
     found["manifest"] = {"adapter": {"forgetting": {"rise": rise}}}
     assert not any("bits a byte" in reason for reason in advise(found).reasons)
