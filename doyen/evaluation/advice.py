@@ -156,7 +156,8 @@ def _forgetting(comparison: Mapping[str, Any], chosen: Arm) -> list[str]:
     found = ((comparison.get("manifest") or {}).get("adapter") or {}).get("forgetting")
     if not found or "finetuned" not in chosen:
         return []
-    said = f"On general texts the trained model takes {_percent(abs(found['rise']))} {'more' if found['rise'] > 0 else 'fewer'} bits a byte than the base model"
+    change = f"{_percent(abs(found['rise']))} {'more' if found['rise'] > 0 else 'fewer'}"
+    said = f"On general texts the trained model takes {change} bits a byte than the base model"
     if found["rise"] > MOST_RISE:
         return [f"{said}: more than {MOST_RISE:.0%}, so it has lost some of what the base can do."]
     return [f"{said}, so little of what the base can do was lost."]
