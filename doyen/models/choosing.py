@@ -32,9 +32,7 @@ def option_probabilities(options: Sequence[Sequence[int]], log_probabilities: Se
     mass = np.exp(np.array(log_probabilities, dtype=np.float64) - largest)
     own = mass.copy()
     for i, option in enumerate(options):
-        shorter = [
-            k for k, o in enumerate(options) if len(o) < len(option) and list(option[: len(o)]) == list(o)
-        ]
+        shorter = [k for k, o in enumerate(options) if len(o) < len(option) and list(option[: len(o)]) == list(o)]
         if shorter:
             own[max(shorter, key=lambda k: len(options[k]))] -= mass[i]
     own = np.maximum(own, _LEAST)
@@ -57,9 +55,7 @@ class Calibration:
         return tuple(float(p) for p in found / found.sum())
 
 
-def calibrate(
-    probabilities: Sequence[Sequence[float]], labels: Sequence[int], *, biases: bool = False
-) -> Calibration:
+def calibrate(probabilities: Sequence[Sequence[float]], labels: Sequence[int], *, biases: bool = False) -> Calibration:
     """Fit a temperature, and with `biases` one number an option, by the likelihood of labelled answers.
 
     Args:

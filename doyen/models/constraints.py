@@ -55,9 +55,9 @@ def constraint_key(constraint: Constraint | None) -> str:
 
 def require_choices(choices: Choices) -> None:
     """Refuse choices among which nothing can be chosen. Raises UsageError."""
-    options = choices.options
+    options: Any = choices.options
     if isinstance(options, str) or not all(isinstance(o, str) for o in options):
-        raise UsageError("choices are a list of texts", hint='Choices(("yes", "no"))')
+        raise UsageError(f"choices are a list of texts, not {options!r}", hint='Choices(("yes", "no"))')
     if not options:
         raise UsageError("the list of choices is empty", hint="name at least one")
     if blank := [o for o in options if not o.strip()]:

@@ -252,7 +252,9 @@ class Decoder:
         for request in running:
             count = request.length - request.read
             if count == 1:
-                turns.append(_Turn(request, 1, _next_option(request) if request.options else self._guess(request, guesses)))
+                turns.append(
+                    _Turn(request, 1, _next_option(request) if request.options else self._guess(request, guesses))
+                )
             elif room:
                 part = min(count, room)
                 turns.append(_Turn(request, part, _next_option(request) if part == count else ()))

@@ -341,9 +341,7 @@ class LocalEngine(ABC):
         """Return a hash of how this model's template turns a fixed conversation into tokens."""
         return template_hash(self.tokenizer)
 
-    def _guides_of(
-        self, constraints: Sequence[Constraint | None], prompts: int, max_tokens: int
-    ) -> list[Guide | None]:
+    def _guides_of(self, constraints: Sequence[Constraint | None], prompts: int, max_tokens: int) -> list[Guide | None]:
         """Return what guides each answer, before any weights are loaded.
 
         Raises:

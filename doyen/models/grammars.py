@@ -38,16 +38,16 @@ def grammar_of(constraint: JsonSchema | Regex) -> str:
     from llguidance import LLMatcher
 
     if isinstance(constraint, Regex):
-        grammar = LLMatcher.grammar_from_regex(constraint.pattern)
+        grammar: str = LLMatcher.grammar_from_regex(constraint.pattern)
         if fault := LLMatcher.validate_grammar(grammar):
             raise UsageError(f"the regular expression is not usable: {_short(fault)}", hint=_REGEX_HINT)
         return grammar
     schema = _as_json(constraint.schema)
     if not _names(schema, "allOf"):  # bounds on one part can contradict another part
-        bounded = LLMatcher.grammar_from_json_schema(_bounded(schema), overrides=_LAYOUT)  # type: ignore[arg-type]
+        bounded: str = LLMatcher.grammar_from_json_schema(_bounded(schema), overrides=_LAYOUT)
         if not LLMatcher.validate_grammar(bounded):
             return bounded
-    grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT)  # type: ignore[arg-type]
+    grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT)
     if fault := LLMatcher.validate_grammar(grammar):
         message, hint = _explained(fault)
         raise UsageError(message, hint=hint)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from doyen.errors import EngineError
 from doyen.models.constraints import Choices, Constraint, JsonSchema, PassageNumbers, Regex, constraint_key
+from doyen.models.endings import endings
 from doyen.models.grammars import grammar_of
 
 KEPT = 64
 """Grammars of an engine that are kept ready."""
-_CLOSING = ('"', "}", "]")
-_FILLING = ("representatives", "information", "example", "text", "ab", "a", *"0123456789", "-", ".", "/", " ")
-_OPENING = ("{", "[", "t", "f", "n", ",", ":")
+_STRUCTURE = ("}", "]", ",")
+_FILLING = ("representatives", "information", "example", "text", "ab", "a", *"0123456789-./ {[tfn:@")
 
 
 class Guide(Protocol):
@@ -46,7 +46,7 @@ class Guides:
         """Take the engine's tokenizer, the width of the model's logits and the tokens that end a turn."""
         self._tokenizer, self._vocabulary, self.stops = tokenizer, vocabulary, list(stops)
         self._words: _Words | None = None
-        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Any, list[list[int]]]] = OrderedDict()
         self._texts: dict[int, str] = {}
 
     def of(self, constraint: Constraint | None, max_tokens: int) -> Guide | None:
@@ -62,7 +62,8 @@ class Guides:
             return None
         if self._words is None:
             self._words = _Words(self._tokenizer, self._vocabulary, self.stops)
-        return GrammarGuide(self._matcher(constraint, self._words), self._words, max_tokens)
+        matcher, ends = self._grammar(constraint, self._words)
+        return GrammarGuide(matcher.deep_copy(), self._words, ends, max_tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
         """Return exactly what the tokens of a strict guide say; a character of which a part is missing is left out."""
@@ -75,16 +76,19 @@ class Guides:
             self._texts[token] = self._tokenizer.decode([token])
         return self._texts[token]
 
-    def _matcher(self, constraint: JsonSchema | Regex, words: _Words) -> Any:
+    def _grammar(self, constraint: JsonSchema | Regex, words: _Words) -> tuple[Any, list[list[int]]]:
+        """Return a matcher at its start, and tokens that may end a text within it, each with what closes the text."""
         from llguidance import LLMatcher
 
         key = constraint_key(constraint)
         if key not in self._kept:
-            self._kept[key] = LLMatcher(words.tokenizer, grammar_of(constraint), log_level=0)
+            matcher = LLMatcher(words.tokenizer, grammar_of(constraint), log_level=0)
+            closing = [words.stop] if isinstance(constraint, Regex) else words.quote
+            self._kept[key] = matcher, [[*words.spelled(text.encode()), *closing] for text in endings(constraint)]
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return self._kept[key].deep_copy()
+        return self._kept[key]
 
 
 class _Words:
@@ -97,9 +101,9 @@ class _Words:
             tokenizer.backend_tokenizer.to_str(), n_vocab=max(vocabulary, len(tokenizer)), eos_token=list(stops)
         )
         self.stop = list(stops)[0]
-        self.closing, self.filling, self.opening = (
+        self.structure, self.quote, self.letter, self.filling = (
             [t[0] for t in map(self.tokenizer.tokenize_str, texts) if len(t) == 1]
-            for texts in (_CLOSING, _FILLING, _OPENING)
+            for texts in (_STRUCTURE, '"', "a", _FILLING)
         )
         self._forced: dict[bytes, list[int]] = {}
 
@@ -122,10 +126,10 @@ class GrammarGuide:
     strict = True
     shortened = False
 
-    def __init__(self, matcher: Any, words: _Words, max_tokens: int) -> None:
+    def __init__(self, matcher: Any, words: _Words, ends: Sequence[list[int]], max_tokens: int) -> None:
         """Take a fresh matcher. Raises EngineError where no answer within `max_tokens` is found."""
-        self._matcher, self._words, self._left = matcher, words, max_tokens
-        found = _way_out(matcher, words, max_tokens)
+        self._matcher, self._words, self._ends, self._left = matcher, words, ends, max_tokens
+        found = _way_out(matcher, words, ends, max_tokens)
         if found is None:
             raise EngineError(
                 f"no answer that the constraint allows was found within {max_tokens} tokens",
@@ -135,20 +139,25 @@ class GrammarGuide:
 
     def write(self, logits: NDArray[np.float32]) -> list[int]:
         """Return the next tokens; at the end the last is a stop token."""
-        tokens = self._matcher.compute_ff_tokens() or [self._likeliest(logits)]
+        tokens = self._forced() or [self._likeliest(logits)]
         if tokens[0] in self._words.tokenizer.eos_tokens:
             return [self._words.stop]
         before = self._matcher.deep_copy()
         self._matcher.consume_tokens(tokens)
-        forced = self._matcher.compute_ff_tokens()
+        forced = self._forced()
         self._matcher.consume_tokens(forced)
         tokens = [*tokens, *forced]
-        way = _way_out(self._matcher, self._words, self._left - len(tokens))
+        way = _way_out(self._matcher, self._words, self._ends, self._left - len(tokens))
         if way is None:
             self._matcher, self.shortened = before, True
             return [*self._way, self._words.stop]
         self._left, self._way = self._left - len(tokens), way
         return [*tokens, self._words.stop] if self._matcher.is_stopped() else tokens
+
+    def _forced(self) -> list[int]:
+        """Return the tokens that must come next, as the tokenizer itself would part the text; mostly none."""
+        found: list[int] = self._matcher.compute_ff_tokens()
+        return found
 
     def _likeliest(self, logits: NDArray[np.float32]) -> int:
         """Return the likeliest token that is allowed. The likeliest of all mostly is: then no mask is needed."""
@@ -164,20 +173,20 @@ def _bits(matcher: Any) -> NDArray[np.uint8]:
     return np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
 
 
-def _way_out(matcher: Any, words: _Words, most: int) -> list[int] | None:
+def _way_out(matcher: Any, words: _Words, ends: Sequence[list[int]], most: int) -> list[int] | None:
     """Return up to `most` tokens that bring a text to an end that its grammar accepts; None where none are found.
 
-    Looks for a short way, not for the shortest: what closes a text, list or object is tried first, then what has been
-    used least (an expression as `(0*)1` has an end only behind the rarer one).
+    Looks for a short way, not for the shortest. `ends` are what may end a text at once.
     """
-    probe, way, used = matcher.deep_copy(), [], Counter[int]()
+    probe, used = matcher.deep_copy(), Counter[int]()
+    way: list[int] = []
     while not probe.is_accepting():
         if len(way) >= most or probe.is_error():
             return None
         forced = probe.compute_ff_bytes()
         tokens = words.spelled(forced) if forced else []
         taken = tokens[: probe.validate_tokens(tokens)] if tokens else []
-        taken = taken or _a_token(probe, words, used)
+        taken = taken or _onward(probe, words, ends, used)
         if not taken:
             return None
         probe.consume_tokens(taken)
@@ -185,18 +194,26 @@ def _way_out(matcher: Any, words: _Words, most: int) -> list[int] | None:
     return way if len(way) <= most else None
 
 
-def _a_token(probe: Any, words: _Words, used: Counter[int]) -> list[int]:
-    """Return one token that may come next, [] where there is none."""
-    for token in (*words.closing, *sorted(words.filling, key=used.__getitem__), *words.opening):
-        if probe.validate_tokens([token]) == 1:
-            used[token] += 1
+def _onward(probe: Any, words: _Words, ends: Sequence[list[int]], used: Counter[int]) -> list[int]:
+    """Return tokens that may come next, [] where there are none: what closes most, else what has been used least."""
+    within_text = _may_come(probe, words.letter)  # where a letter may stand, a bracket closes nothing
+    for token in (*words.quote,) if within_text else (*words.structure, *words.quote):
+        if _may_come(probe, [token]):
             return [token]
-    allowed = np.flatnonzero(_bits(probe))
-    if not len(allowed):
+    for tokens in ends:
+        if _may_come(probe, tokens):
+            return tokens[:-1]
+    free = [token for token in words.filling if _may_come(probe, [token])]
+    free = free or [int(token) for token in np.flatnonzero(_bits(probe))[:256]]
+    if not free:
         return []
-    token = min(map(int, allowed[:256]), key=lambda t: (used[t], t))
+    token = min(free, key=used.__getitem__)
     used[token] += 1
     return [token]
+
+
+def _may_come(probe: Any, tokens: Sequence[int]) -> bool:
+    return len(tokens) > 0 and probe.validate_tokens(list(tokens)) == len(tokens)
 
 
 class PassageGuide:
@@ -231,6 +248,4 @@ _OPEN = re.compile(r"\[[\d,\s]*$")
 
 def has_wrong_number(text: str, passages: int) -> bool:
     """Whether a text has a bracket with a number that is none of the passages', or begins one (a longer one is larger)."""
-    return "[" in text and any(
-        not 1 <= int(n) <= passages for mark in _NUMBERS.findall(text) for n in mark.split(",")
-    )
+    return "[" in text and any(not 1 <= int(n) <= passages for mark in _NUMBERS.findall(text) for n in mark.split(","))

@@ -307,7 +307,7 @@ class TransformersEngine(LocalEngine):
         if guide is not None and guide.strict:
             assert self._guides is not None
             return self._guides.text(written)
-        text: str = self.tokenizer.decode(written, skip_special_tokens=True)
+        text: str = self.tokenizer.batch_decode([written], skip_special_tokens=True)[0]
         return text.strip()
 
     def _ends(self, width: int, guides: Sequence[Guide | None]) -> Callable[..., Any]:
