@@ -102,4 +102,7 @@ def answer_of(row: Mapping[str, Any]) -> Answer:
         completion_tokens=row.get("completion_tokens", 0),
         refusal_probability=row.get("refusal_probability"),
         passages_left_out=row.get("passages_left_out", 0),
+        choice_probabilities=row.get("choice_probabilities", {}),
+        shortened=row.get("shortened", False),
+        cached=row.get("cached", False),
     )

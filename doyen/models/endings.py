@@ -70,7 +70,7 @@ def _of_part(name: str, argument: Any) -> str:
     if name == "SUBPATTERN":
         return _shortest(argument[3])
     if name.endswith("_REPEAT"):
-        return _shortest(argument[2]) * min(argument[0], 1000)
+        return _shortest(argument[2]) * min(int(argument[0]), 1000)
     return ""
 
 
@@ -89,5 +89,5 @@ def _is(character: str, name: str, argument: Any) -> bool:
         return bool(argument[0] <= ord(character) <= argument[1])
     kind = str(argument)
     held = {"DIGIT": character.isdigit(), "SPACE": character.isspace(), "WORD": character.isalnum() or character == "_"}
-    found = held.get(kind.rsplit("_", 1)[-1], False)
+    found: bool = held.get(kind.rsplit("_", 1)[-1], False)
     return name == "CATEGORY" and found != ("_NOT_" in kind)

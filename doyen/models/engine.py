@@ -23,7 +23,13 @@ from doyen.errors import EngineError, ModelError, UsageError
 from doyen.models.checks import is_whole_model
 from doyen.models.choosing import option_probabilities
 from doyen.models.constraints import Choices, Constraint, PassageNumbers, require_possible
-from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens
+from doyen.models.fitting import (
+    GOLDEN,
+    fingerprint_of_config,
+    require_same_base,
+    require_same_tokens,
+    weights_fingerprint,
+)
 from doyen.models.guiding import Guide, Guides
 from doyen.prompts import Message, is_complete
 
@@ -42,6 +48,7 @@ class Completion:
 
     `choice_probabilities` are those of the options of `Choices`, in their order (`choosing.option_probabilities`).
     `shortened` says that the tokens ran out: the end is the first that was found to satisfy the constraint.
+    `cached` says that it was written before; `seconds` then are those that it took.
     """
 
     text: str
@@ -52,6 +59,7 @@ class Completion:
     log_probability: float = 0.0
     choice_probabilities: tuple[float, ...] = ()
     shortened: bool = False
+    cached: bool = False
 
 
 Stream = Callable[[int, str], None]
@@ -298,6 +306,10 @@ def chosen(
 class LocalEngine(ABC):
     """What the engines of this machine share: a model's folder and its tokenizer, opened when it is first asked for."""
 
+    kind: str
+    holds_passage_numbers = True
+    """Whether it keeps to `PassageNumbers`; engines that do not say so are not asked to."""
+
     def __init__(
         self,
         folder: Path,
@@ -315,6 +327,7 @@ class LocalEngine(ABC):
         self._stops: list[int] = []
         self._tokenizer: Any = None
         self._guides: Guides | None = None
+        self._identity: list[str] | None = None
 
     @abstractmethod
     def _open_tokenizer(self) -> Any:
@@ -332,6 +345,18 @@ class LocalEngine(ABC):
     def context_tokens(self) -> int:
         """The most tokens that a prompt and its answer have together."""
         return self._context_tokens or context_length(self.folder) or sys.maxsize
+
+    @property
+    @abstractmethod
+    def arithmetic(self) -> str:
+        """What it computes in: its precision, as text."""
+
+    def identity(self) -> list[str]:
+        """Return what the answers depend on, beside the prompt and the adapter: engine, arithmetic, weights, template."""
+        if self._identity is None:
+            weights = [fingerprint_of_config(self.folder), weights_fingerprint(self.folder)]
+            self._identity = [self.kind, self.arithmetic, *weights, self.template_hash()]
+        return self._identity
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.embedding.runtime import native_precision
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import open_chat_tokenizer
 from doyen.models.checks import is_whole_model, require_room
@@ -79,6 +80,11 @@ class OpenVINOEngine(LocalEngine):
         return _Loaded(adapter if whole else self.folder, None if whole else adapter, precision, tokens)
 
     # ---- the interface
+
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in: "bf16" or "f32"."""
+        return self._precision or native_precision()
 
     def generate(
         self,

@@ -113,6 +113,11 @@ class TransformersEngine(LocalEngine):
 
     # ---- the interface
 
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in: the name of torch's dtype."""
+        return str(self._dtype or working_dtype())
+
     def generate(
         self,
         prompts: Sequence[Sequence[Message]],
