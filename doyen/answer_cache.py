@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from doyen.models.constraints import Constraint, constraint_key
-from doyen.models.engine import Completion, LocalEngine, Stream
+from doyen.models.engine import Completion, Engine, Stream
 from doyen.models.fitting import weights_fingerprint
 from doyen.prompts import Message
 
@@ -99,10 +99,20 @@ def _close(connection: sqlite3.Connection | None) -> None:
             connection.close()
 
 
+class Identified(Engine, Protocol):
+    """An engine that says what its answers depend on beside prompt and adapter, as those of this machine do."""
+
+    holds_passage_numbers: bool
+
+    def identity(self) -> list[str]:
+        """Return it as texts."""
+        ...
+
+
 class CachedEngine:
     """An engine that writes no answer twice, as far as the cache has room. Only for engines that say what they are."""
 
-    def __init__(self, engine: OpenVINOEngine | TransformersEngine, answers: AnswerCache) -> None:
+    def __init__(self, engine: Identified, answers: AnswerCache) -> None:
         """Take the engine that writes, and where its answers are kept."""
         self.inner, self._answers = engine, answers
         self.name, self.kind, self.holds_passage_numbers = engine.name, engine.kind, engine.holds_passage_numbers

@@ -84,10 +84,10 @@ def _member(items: Any) -> str:
 
 def _is(character: str, name: str, argument: Any) -> bool:
     if name == "LITERAL":
-        return ord(character) == argument
+        return ord(character) == int(argument)
     if name == "RANGE":
         return bool(argument[0] <= ord(character) <= argument[1])
     kind = str(argument)
     held = {"DIGIT": character.isdigit(), "SPACE": character.isspace(), "WORD": character.isalnum() or character == "_"}
-    found: bool = held.get(kind.rsplit("_", 1)[-1], False)
-    return name == "CATEGORY" and found != ("_NOT_" in kind)
+    found = held.get(kind.rsplit("_", 1)[-1], False)
+    return name == "CATEGORY" and bool(found) != ("_NOT_" in kind)
