@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from doyen.errors import UsageError
 
 _LEAST = 1e-12
-_RIDGE = 0.01
+_RIDGE = 1.0
+"""As strong as this many answers."""
 
 
 def option_probabilities(options: Sequence[Sequence[int]], log_probabilities: Sequence[float]) -> tuple[float, ...]:
@@ -94,17 +95,17 @@ def _newton(
     design = np.concatenate(columns, axis=2)
     beta = np.zeros(design.shape[2])
     beta[0] = 1.0
-    rest = beta.copy()
+    rest, ridge = beta.copy(), _RIDGE / rows
     for _ in range(100):
         logits = np.where(present, design @ beta, -np.inf)
         found = np.exp(logits - logits.max(axis=1, keepdims=True))
         found /= found.sum(axis=1, keepdims=True)
         wrong = found.copy()
         wrong[np.arange(rows), labels] -= 1
-        gradient = np.einsum("rk,rkd->d", wrong, design) / rows + _RIDGE * (beta - rest)
+        gradient = np.einsum("rk,rkd->d", wrong, design) / rows + ridge * (beta - rest)
         mean = np.einsum("rk,rkd->rd", found, design)
         curvature = np.einsum("rk,rkd,rke->de", found, design, design) / rows - mean.T @ mean / rows
-        step = np.linalg.solve(curvature + _RIDGE * np.eye(len(beta)), gradient)
+        step = np.linalg.solve(curvature + ridge * np.eye(len(beta)), gradient)
         beta -= np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-9:
             break
