@@ -38,6 +38,10 @@ class Weights(Protocol):
         """Return tensors behind each other."""
         ...
 
+    def behind(self, stored: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[Any]:
+        """Return a tensor with more rows, rounded to its type."""
+        ...
+
     def low_rank(self, module: str) -> LowRank | None:
         """Return what an adapter adds to a linear, None where it adds nothing."""
         ...
@@ -93,24 +97,25 @@ def decoder_faults(config: Mapping[str, Any]) -> list[str]:
     return [fault for fault in found if fault]
 
 
-def build_decoder(shape: DecoderShape, weights: Weights, rotary: Rotary) -> Any:
-    """Return the `openvino.Model`. Its inputs, with n tokens of b texts behind each other:
+def build_decoder(shape: DecoderShape, weights: Weights, rotary: Rotary, *, exact: bool = False) -> Any:
+    """Return the `openvino.Model`; `exact` keeps an adapter in float32. Its inputs, with n tokens of b texts in a row:
 
     `input_ids (n,) int64`, `cos` and `sin (n, rotary.size) float32`, `rows (r,) int64` (the tokens whose logits are
     wanted), the paged attention's tables (TABLE_INPUTS), and `key_cache.i`, `value_cache.i` of each layer.
     Output: `logits (r, vocabulary) float32`.
     """
-    return _Graph(shape, weights, rotary.size).model()
+    return _Graph(shape, weights, rotary.size, exact).model()
 
 
 class _Graph:
     """The nodes of one decoder."""
 
-    def __init__(self, shape: DecoderShape, weights: Weights, rotated: int) -> None:
+    def __init__(self, shape: DecoderShape, weights: Weights, rotated: int, exact: bool) -> None:
         self._ov: Any = load_openvino()
         self.ops: Any = self._ov.opset13
         self.shape = shape
         self._weights = weights
+        self._exact = exact
         self._rotated = rotated
         self._inputs: list[Any] = []
         self._zero = self.ops.constant(np.int64(0))
@@ -172,19 +177,24 @@ class _Graph:
 
     def _linear(self, x: Any, name: str) -> Any:
         """Return x·Wᵀ, + b where there is one."""
-        product = self.ops.matmul(x, self._matrix(f"{name}.weight"), False, True)
-        return self._with_biases(self._adapted(product, x, [name]), [name])
+        return self._product(x, [name])
 
-    def _adapted(self, product: Any, x: Any, names: list[str]) -> Any:
-        """Add what an adapter makes of linears behind each other.
+    def _product(self, x: Any, names: list[str]) -> Any:
+        """Return linears of x behind each other: one product, what an adapter adds, and biases."""
+        whole = self._weights.stacked([f"{name}.weight" for name in names])
+        parts = [self._weights.low_rank(name) for name in names]
+        if all(part is None for part in parts):
+            product = self.ops.matmul(x, self._constant(whole), False, True)
+        else:
+            product = self._adapted(x, whole, parts, [self._weights[f"{name}.weight"].shape[0] for name in names])
+        return self._with_biases(product, names)
+
+    def _adapted(self, x: Any, whole: NDArray[Any], parts: Sequence[LowRank | None], rows: Sequence[int]) -> Any:
+        """Return x·Wᵀ and what an adapter adds to it.
 
         Not merged into the weights: rounding the sum to 16 bits moves every weight, by as much as small adapters do.
         """
-        parts = [self._weights.low_rank(name) for name in names]
-        found = [part for part in parts if part is not None]
-        if not found:
-            return product
-        ops, rows = self.ops, [self._weights[f"{name}.weight"].shape[0] for name in names]
+        ops, found = self.ops, [part for part in parts if part is not None]
         down = np.concatenate([part.a for part in found])
         up, scale = np.zeros((sum(rows), len(down)), dtype=np.float32), np.ones(sum(rows), dtype=np.float32)
         row = column = 0
@@ -194,11 +204,20 @@ class _Graph:
                 scale[row : row + count] = 1.0 if part.scale is None else part.scale
                 column += len(part.a)
             row += count
-        low = ops.matmul(x, ops.constant(down), False, True)
+        product, low = self._with_low_rank(x, whole, down)
         product = ops.add(product, ops.matmul(low, ops.constant(up), False, True))
         if all(part.scale is None for part in found):
             return product
         return ops.multiply(product, ops.constant(scale.reshape(1, 1, -1)))
+
+    def _with_low_rank(self, x: Any, whole: NDArray[Any], down: NDArray[np.float32]) -> tuple[Any, Any]:
+        """Return x·Wᵀ and x·Aᵀ: of small weights by one product, since the second alone would wait longer than it works."""
+        ops = self.ops
+        if self._exact or whole.nbytes > _LARGEST_STACK:
+            return ops.matmul(x, self._constant(whole), False, True), ops.matmul(x, ops.constant(down), False, True)
+        both = ops.matmul(x, self._constant(self._weights.behind(whole, down)), False, True)
+        parts = ops.variadic_split(both, ops.constant(np.int64(-1)), self._integers(len(whole), len(down)))
+        return parts.output(0), parts.output(1)
 
     def _with_biases(self, product: Any, names: list[str]) -> Any:
         if f"{names[0]}.bias" not in self._weights:
@@ -211,13 +230,10 @@ class _Graph:
 
         Small ones are computed as one too: fewer, larger products leave less waiting between two threads.
         """
-        ops, weights = self.ops, [self._weights[f"{name}.weight"] for name in names]
-        if len(names) > 1 and sum(w.nbytes for w in weights) > _LARGEST_STACK:
+        ops = self.ops
+        if len(names) > 1 and sum(self._weights[f"{name}.weight"].nbytes for name in names) > _LARGEST_STACK:
             return [self._linear(x, name) for name in names]
-        whole = self._weights.stacked([f"{name}.weight" for name in names]) if len(names) > 1 else weights[0]
-        product = self._adapted(ops.matmul(x, self._constant(whole), False, True), x, names)
-        product = self._with_biases(product, names)
-        parts = ops.variadic_split(product, ops.constant(np.int64(-1)), self._integers(*sizes))
+        parts = ops.variadic_split(self._product(x, names), ops.constant(np.int64(-1)), self._integers(*sizes))
         return [parts.output(i) for i in range(len(sizes))]
 
     def _norm(self, x: Any, name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.embedding.runtime import native_precision
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import open_chat_tokenizer
 from doyen.models.checks import is_whole_model, require_room
@@ -181,7 +182,7 @@ class _Loaded:
         shape = decoder_shape(config)
         self.rotary = Rotary(config, shape.head_size)
         self._weights = StoredWeights(folder, adapter)  # the network reads them where they are
-        model = build_decoder(shape, self._weights, self.rotary)
+        model = build_decoder(shape, self._weights, self.rotary, exact=(precision or native_precision()) == "f32")
         self.network = PagedNetwork(model, self.rotary, tokens, precision)
 
 

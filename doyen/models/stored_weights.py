@@ -49,6 +49,7 @@ class StoredWeights:
         self._tensors = open_tensors(folder)
         self._adapter = _Adapter(adapter) if adapter is not None else None
         self._stacks: dict[str, Array] = {}
+        self._made: list[Array] = []
         if self._adapter:
             missing = [m for m in self._adapter.modules if f"{m}.weight" not in self._tensors]
             if missing:
@@ -72,10 +73,18 @@ class StoredWeights:
 
     def stacked(self, names: Sequence[str]) -> Array:
         """Return tensors of one type behind each other, by their first dimension."""
+        if len(names) == 1:
+            return self[names[0]]
         key = "+".join(names)
         if key not in self._stacks:
             self._stacks[key] = np.concatenate([self[name] for name in names])
         return self._stacks[key]
+
+    def behind(self, stored: Array, rows: NDArray[np.float32]) -> Array:
+        """Return a tensor with more rows behind it, rounded to its type."""
+        more = to_bfloat16(rows) if stored.dtype == np.uint16 else rows.astype(stored.dtype)
+        self._made.append(np.concatenate([stored, more]))
+        return self._made[-1]
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
