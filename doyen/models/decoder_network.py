@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.embedding.runtime import load_openvino
+from doyen.models.packed_weights import GROUP, Packed
 from doyen.models.rotary import Rotary, rotary_fault
 from doyen.models.stored_weights import LowRank
 
@@ -23,12 +24,19 @@ _LARGE = 1e30
 _LARGEST_STACK = 32 << 20
 
 
+_Stored = NDArray[Any] | Packed
+
+
 class Weights(Protocol):
     """Tensors by name: float32, float16, or uint16 that holds bfloat16's bits."""
 
     def __contains__(self, name: str) -> bool: ...
 
     def __getitem__(self, name: str) -> NDArray[Any]: ...
+
+    def packed(self, names: Sequence[str]) -> Packed | None:
+        """Return linears behind each other in fewer bits, None where they are as they are stored."""
+        ...
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
@@ -168,12 +176,26 @@ class _Graph:
         """Return a weight as float32; 16-bit ones stay as they are in memory, and are converted as they are used."""
         return self._constant(self._weights[name])
 
-    def _constant(self, stored: NDArray[Any]) -> Any:
+    def _constant(self, stored: _Stored) -> Any:
+        if isinstance(stored, Packed):
+            return self._unpacked(stored)
         if stored.dtype == np.float32:
             return self.ops.constant(np.ascontiguousarray(stored), shared_memory=True)
         kind = self._ov.Type.bf16 if stored.dtype == np.uint16 else self._ov.Type.f16
         tensor = self._ov.Tensor(np.ascontiguousarray(stored), self._ov.Shape(stored.shape), kind)
         return self.ops.convert(self.ops.constant(tensor, shared_memory=True), "f32")
+
+    def _unpacked(self, packed: Packed) -> Any:
+        """Return a packed weight as float32; OpenVINO keeps it packed, and unpacks it as it is used."""
+        ops, (rows, columns) = self.ops, packed.shape
+        kind = self._ov.Type.i8 if packed.zero is None else self._ov.Type.u4
+        shape = self._ov.Shape([rows, columns // GROUP, GROUP])
+        values = self._ov.Tensor(np.ascontiguousarray(packed.values), shape, kind)
+        x = ops.convert(ops.constant(values, shared_memory=True), "f16")
+        if packed.zero is not None:
+            x = ops.subtract(x, ops.constant(packed.zero[..., None]))
+        x = ops.multiply(x, ops.constant(packed.scale[..., None]))
+        return ops.convert(ops.reshape(x, self._integers(rows, columns), False), "f32")
 
     def _linear(self, x: Any, name: str) -> Any:
         """Return x·Wᵀ, + b where there is one."""
@@ -181,15 +203,17 @@ class _Graph:
 
     def _product(self, x: Any, names: list[str]) -> Any:
         """Return linears of x behind each other: one product, what an adapter adds, and biases."""
-        whole = self._weights.stacked([f"{name}.weight" for name in names])
+        stored = [f"{name}.weight" for name in names]
         parts = [self._weights.low_rank(name) for name in names]
+        packed = self._weights.packed(stored)
+        whole = packed or self._weights.stacked(stored)
         if all(part is None for part in parts):
             product = self.ops.matmul(x, self._constant(whole), False, True)
         else:
-            product = self._adapted(x, whole, parts, [self._weights[f"{name}.weight"].shape[0] for name in names])
+            product = self._adapted(x, whole, parts, [self._weights[name].shape[0] for name in stored])
         return self._with_biases(product, names)
 
-    def _adapted(self, x: Any, whole: NDArray[Any], parts: Sequence[LowRank | None], rows: Sequence[int]) -> Any:
+    def _adapted(self, x: Any, whole: _Stored, parts: Sequence[LowRank | None], rows: Sequence[int]) -> Any:
         """Return x·Wᵀ and what an adapter adds to it.
 
         Not merged into the weights: rounding the sum to 16 bits moves every weight, by as much as small adapters do.
@@ -210,10 +234,10 @@ class _Graph:
             return product
         return ops.multiply(product, ops.constant(scale.reshape(1, 1, -1)))
 
-    def _with_low_rank(self, x: Any, whole: NDArray[Any], down: NDArray[np.float32]) -> tuple[Any, Any]:
+    def _with_low_rank(self, x: Any, whole: _Stored, down: NDArray[np.float32]) -> tuple[Any, Any]:
         """Return x·Wᵀ and x·Aᵀ: of small weights by one product, since the second alone would wait longer than it works."""
         ops = self.ops
-        if self._exact or whole.nbytes > _LARGEST_STACK:
+        if self._exact or isinstance(whole, Packed) or whole.nbytes > _LARGEST_STACK:
             return ops.matmul(x, self._constant(whole), False, True), ops.matmul(x, ops.constant(down), False, True)
         both = ops.matmul(x, self._constant(self._weights.behind(whole, down)), False, True)
         parts = ops.variadic_split(both, ops.constant(np.int64(-1)), self._integers(len(whole), len(down)))

@@ -86,6 +86,10 @@ class StoredWeights:
         self._made.append(np.concatenate([stored, more]))
         return self._made[-1]
 
+    def packed(self, names: Sequence[str]) -> Any:
+        """Return None: nothing is packed here (see `packed_weights.py`)."""
+        return None
+
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
         return as_float32(self[name])
@@ -157,8 +161,8 @@ def tensor_names(path: Path) -> list[str]:
     return [name for name in _header(path)[0] if name != "__metadata__"]
 
 
-def mapped_tensors(path: Path) -> dict[str, Array]:
-    """Map the tensors of one safetensors file that hold floating-point numbers of 16 or 32 bits; others are left out.
+def mapped_tensors(path: Path, kinds: Mapping[str, np.dtype[Any]] = _STORED) -> dict[str, Array]:
+    """Map the tensors of one safetensors file that are of one of `kinds`; others are left out.
 
     Format: https://huggingface.co/docs/safetensors — 8 bytes of header length, JSON, data.
 
@@ -169,9 +173,9 @@ def mapped_tensors(path: Path) -> dict[str, Array]:
     try:
         # "c": copy on write, since OpenVINO refuses a read-only array
         data = np.memmap(path, dtype=np.uint8, mode="c", offset=start)
-        wanted = {name: row for name, row in header.items() if name != "__metadata__" and row["dtype"] in _STORED}
+        wanted = {name: row for name, row in header.items() if name != "__metadata__" and row["dtype"] in kinds}
         return {
-            name: data[slice(*row["data_offsets"])].view(_STORED[row["dtype"]]).reshape(row["shape"])
+            name: data[slice(*row["data_offsets"])].view(kinds[row["dtype"]]).reshape(row["shape"])
             for name, row in wanted.items()
         }
     except (OSError, ValueError, KeyError) as error:
