@@ -97,6 +97,11 @@ class _Words:
     def __init__(self, tokenizer: Any, vocabulary: int, stops: Sequence[int]) -> None:
         from llguidance import LLTokenizer
 
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise EngineError(
+                f"answers of this model cannot be held to a form: {type(tokenizer).__name__} has no tokenizer.json",
+                hint="ask without a constraint, or put the model's tokenizer.json into its folder",
+            )
         self.tokenizer = LLTokenizer(
             tokenizer.backend_tokenizer.to_str(), n_vocab=max(vocabulary, len(tokenizer)), eos_token=list(stops)
         )
