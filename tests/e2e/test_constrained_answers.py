@@ -14,7 +14,10 @@ pytestmark = pytest.mark.e2e
 
 PERSON = {
     "type": "object",
-    "properties": {"name": {"type": "string", "maxLength": 30}, "age": {"type": "integer", "minimum": 0, "maximum": 130}},
+    "properties": {
+        "name": {"type": "string", "maxLength": 30},
+        "age": {"type": "integer", "minimum": 0, "maximum": 130},
+    },
     "required": ["name", "age"],
 }
 

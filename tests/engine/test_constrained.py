@@ -121,6 +121,15 @@ def test_guessed_tokens_are_checked_against_the_mask(tmp_path, monkeypatch):
     assert texts[0] == texts[1]
 
 
+def test_an_answer_that_crosses_the_longrope_switch_is_computed_anew(tmp_path):
+    folder = tiny_models.longrope_phi_folder(tmp_path, switch=64)
+    held = [Regex("([a-z]{1,3}(: a long forced stretch of text; |!)){3}")]
+    ours, theirs = OpenVINOEngine(folder, precision="f32"), TransformersEngine(folder, dtype=torch.float32)
+    texts = [e.generate(PROMPTS[:1], max_tokens=150, constraints=held)[0].text for e in (ours, theirs)]
+    assert texts[0] == texts[1] and re.fullmatch(held[0].pattern, texts[0])
+    assert ours.count_tokens(PROMPTS[0]) < 64
+
+
 def test_streamed_pieces_make_the_text(pair):
     for engine in pair:
         pieces = []
