@@ -10,7 +10,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.expert import Expert
-from doyen.models.constraints import Constraint, constraint_key
+from doyen.models.constraints import Form, constraint_key
 from doyen.records import Answer, Citation, Hit, Question
 
 BLOCK = 32
@@ -23,7 +23,7 @@ def answer_file(
     out: Path,
     progress: Progress | None = None,
     *,
-    constraint: Constraint | None = None,
+    constraint: Form | None = None,
 ) -> list[Answer]:
     """Answer questions into the answers file `out`, in their order; all answers keep to a `constraint`.
 
@@ -57,7 +57,7 @@ def ask_into(
     path: Path,
     progress: Progress | None,
     *,
-    constraint: Constraint | None = None,
+    constraint: Form | None = None,
 ) -> list[Answer]:
     """Ask what the answers file `path` does not hold yet, block by block; return all answers in the questions' order.
 

@@ -19,7 +19,7 @@ from doyen.embedding import load_embedder
 from doyen.errors import UsageError
 from doyen.index.filtering import Filters, Where
 from doyen.ingesting import open_index
-from doyen.models.constraints import Choices, Constraint, PassageNumbers, require_possible
+from doyen.models.constraints import Choices, Constraint, Form, PassageNumbers, require_possible
 from doyen.models.engine import Completion, Engine, LocalEngine
 from doyen.models.serving import serving_engine
 from doyen.prompts import (
@@ -132,7 +132,7 @@ class Expert:
             raise UsageError(f"the arm '{self.arm}' has no index to search", hint="open it with arm='rag'")
         return self.retriever
 
-    def ask(self, question: str, *, constraint: Constraint | None = None) -> Answer:
+    def ask(self, question: str, *, constraint: Form | None = None) -> Answer:
         """Answer one question, with a `constraint` within that: JSON of a schema, a regular expression, a choice."""
         return self.ask_many([question], constraint=constraint)[0]
 
@@ -141,7 +141,7 @@ class Expert:
         questions: Sequence[str],
         *,
         hits: Sequence[Sequence[Hit]] | None = None,
-        constraint: Constraint | None = None,
+        constraint: Form | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
         """Answer questions in batches; `hits` gives passages found before (best first) instead of searching again.
@@ -201,7 +201,7 @@ class Expert:
         questions: Sequence[str],
         shown: Sequence[tuple[Hit, ...]],
         prompts: Sequence[list[Message]],
-        constraint: Constraint | None,
+        constraint: Form | None,
         progress: Callable[[int], None] | None,
     ) -> list[Answer]:
         """Generate for the questions that have a prompt; the others have no evidence."""
@@ -222,7 +222,7 @@ class Expert:
         self,
         prompts: Sequence[Sequence[Message]],
         shown: Sequence[tuple[Hit, ...]],
-        constraint: Constraint | None,
+        constraint: Form | None,
         progress: Callable[[int], None] | None,
     ) -> list[tuple[Completion, float | None]]:
         """Return what the model writes, and how probable it is that there is no answer (None: unknown)."""
@@ -261,7 +261,7 @@ class Expert:
         hits: tuple[Hit, ...],
         completion: Completion,
         probability: float | None,
-        constraint: Constraint | None,
+        constraint: Form | None,
         text_of: Callable[[str], str],
     ) -> Answer:
         if constraint:
@@ -295,7 +295,7 @@ class Expert:
         return dataclasses.replace(rule or RefusalRule(), threshold=by_hand) if by_hand > 0 else rule
 
 
-def _by_option(constraint: Constraint | None, completion: Completion) -> dict[str, float]:
+def _by_option(constraint: Form | None, completion: Completion) -> dict[str, float]:
     options = constraint.options if isinstance(constraint, Choices) else ()
     return dict(zip(options, completion.choice_probabilities, strict=False))
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from doyen.models.constraints import Choices, Constraint, JsonSchema, Regex
+from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.records import Hit, Summary
 from doyen.words import clip, length_of, words
 
@@ -89,7 +89,7 @@ def _user_text(question: str, hits: Sequence[Hit]) -> str:
     return "\n\n".join([*blocks, f"{_QUESTION}{question}"])
 
 
-def with_constraint(question: str, constraint: Constraint | None) -> str:
+def with_constraint(question: str, constraint: Form | None) -> str:
     """Return a question that says what the answer has to be, in a line of its own."""
     if isinstance(constraint, Choices):
         return f"{question}\nAnswer with one of: {', '.join(constraint.options)}"

@@ -12,7 +12,7 @@ from doyen.cli.output import Bar, ExpertOption, FilterOption, JsonOption, expert
 from doyen.errors import UsageError
 
 if TYPE_CHECKING:
-    from doyen.models.constraints import Constraint
+    from doyen.models.constraints import Form
     from doyen.records import Answer
 
 
@@ -68,13 +68,13 @@ def ask(
     show(answer.as_dict(), "\n".join(_lines(answer)), json_)
 
 
-def _constraint(json_schema: Path | None, regex: str | None, choices: str | None) -> Constraint | None:
+def _constraint(json_schema: Path | None, regex: str | None, choices: str | None) -> Form | None:
     """Return what the answer has to be. Raises UsageError for more than one of them, or a file that is no schema."""
     from doyen.models.constraints import Choices, JsonSchema, Regex, require_possible
 
     if sum(option is not None for option in (json_schema, regex, choices)) > 1:
         raise UsageError("an answer keeps to one of --json-schema, --regex and --choices")
-    found: Constraint | None = None
+    found: Form | None = None
     if json_schema is not None:
         try:
             found = JsonSchema(json.loads(json_schema.read_text(encoding="utf-8")))

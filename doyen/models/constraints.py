@@ -45,7 +45,9 @@ class PassageNumbers:
     passages: int
 
 
-Constraint = JsonSchema | Regex | Choices | PassageNumbers
+Form = JsonSchema | Regex | Choices
+"""What a user asks for; every engine keeps to it or says that it cannot."""
+Constraint = Form | PassageNumbers
 
 
 def constraint_key(constraint: Constraint | None) -> str:
