@@ -21,6 +21,7 @@ from doyen.models.grammars import grammar_of
 
 KEPT = 64
 """Grammars of an engine that are kept ready."""
+_MANY, _TRIES = 2000, 8
 _STRUCTURE = ("}", "]", ",")
 _FILLING = ("representatives", "information", "example", "text", "ab", "a", *"0123456789-./ {[tfn:@")
 
@@ -152,12 +153,20 @@ class GrammarGuide:
         forced = self._forced()
         self._matcher.consume_tokens(forced)
         tokens = [*tokens, *forced]
-        way = _way_out(self._matcher, self._words, self._ends, self._left - len(tokens))
+        way = self._way_behind(tokens)
         if way is None:
             self._matcher, self.shortened = before, True
             return [*self._way, self._words.stop]
         self._left, self._way = self._left - len(tokens), way
         return [*tokens, self._words.stop] if self._matcher.is_stopped() else tokens
+
+    def _way_behind(self, tokens: list[int]) -> list[int] | None:
+        """Return a way to the end behind tokens just taken, None where none is found: mostly the one known before them."""
+        left = self._left - len(tokens)
+        for way in (self._way, self._way[len(tokens) :]):  # a text went on, or the way was followed
+            if len(way) <= left and _may_come(self._matcher, [*way, self._words.stop]):
+                return way
+        return _way_out(self._matcher, self._words, self._ends, left)
 
     def _forced(self) -> list[int]:
         """Return the tokens that must come next, as the tokenizer itself would part the text; mostly none."""
@@ -169,9 +178,17 @@ class GrammarGuide:
         best = int(logits.argmax())
         if self._matcher.validate_tokens([best]) == 1:
             return best
-        allowed = np.flatnonzero(_bits(self._matcher)[: len(logits)])
-        assert len(allowed), "a grammar with a way to its end allows a token"
-        return int(allowed[logits[allowed].argmax()])
+        allowed = _bits(self._matcher)[: len(logits)]
+        if allowed.sum() > _MANY:  # then one of the next few is allowed, and is found faster than by sorting out
+            rest = logits.copy()
+            for _ in range(_TRIES):
+                rest[best] = -np.inf
+                best = int(rest.argmax())
+                if allowed[best]:
+                    return best
+        numbers = np.flatnonzero(allowed)
+        assert len(numbers), "a grammar with a way to its end allows a token"
+        return int(numbers[logits[numbers].argmax()])
 
 
 def _bits(matcher: Any) -> NDArray[np.uint8]:
