@@ -31,14 +31,34 @@ def setting(default: Any, doc: str, *, low: float | None = None, high: float | N
 class ModelSettings:
     """The language model that writes the answers."""
 
-    name: str = setting("smollm2-135m-instruct", "Catalogue name (`doyen models`), `org/repository`, or a folder.")
+    name: str = setting(
+        "smollm2-135m-instruct",
+        "Catalogue name (`doyen models`), `org/repository`, a folder, or `openai:MODEL` or `azure:DEPLOYMENT` behind an API.",
+    )
     max_answer_tokens: int = setting(96, "Longest answer, in tokens.", low=1, high=8192)
     engine: str = setting(
         "auto",
-        "What runs it: openvino (the CPU, without torch), transformers (a GPU; any model); auto: the faster that can.",
-        one_of=("auto", "openvino", "transformers"),
+        "What runs it: openvino (the CPU, without torch), transformers (a GPU; any model), server (what answers at "
+        "`endpoint`); auto: a server for names of APIs, else the faster that can.",
+        one_of=("auto", "openvino", "transformers", "server"),
     )
     batch_tokens: int = setting(8192, "Prompt tokens answered together in one batch.", low=256)
+    endpoint: str = setting(
+        "",
+        "Base URL of the server (`http://host:8000/v1`); empty: that of OpenAI, or with engine server the one that "
+        "`doyen serve` runs.",
+    )
+    key_variable: str = setting(
+        "",
+        "Environment variable with the server's key; empty: OPENAI_API_KEY or AZURE_OPENAI_API_KEY, for their own URLs only.",
+    )
+    context_tokens: int = setting(
+        0, "Tokens that a prompt and its answer have together, on a server that does not say it; 0: as it says.", low=0
+    )
+    requests_per_minute: int = setting(0, "Most requests to the server in a minute; 0: no limit.", low=0)
+    tokens_per_minute: int = setting(0, "Most tokens to and from the server in a minute; 0: no limit.", low=0)
+    input_price: float = setting(-1.0, "US dollars for a million tokens sent, for the estimate; -1: unknown.", low=-1.0)
+    output_price: float = setting(-1.0, "US dollars for a million tokens written; -1: unknown.", low=-1.0)
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,13 @@ def open_api_embedder(settings: EmbedderSettings, source: EndpointSource, record
     if source.vendor == "cohere" or "rerank" in source.model:
         raise ModelError(f"{settings.name} is a reranker, not an embedder.", hint=f'[rerank] name = "{settings.name}"')
     pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
-    where = {"url": settings.endpoint, "key_variable": settings.key_variable, "deployment": source.model}
-    endpoint = Endpoint(source.vendor, **where, pace=pace)
+    endpoint = Endpoint(
+        source.vendor,
+        url=settings.endpoint,
+        key_variable=settings.key_variable,
+        deployment=source.model,
+        pace=pace,
+    )
     match = re.match(rf"{re.escape(plain_name(settings.name))}@(\d+)[+/]", recorded or "")
     return ApiEmbedder(endpoint, settings, source, int(match[1]) if match and not settings.dimensions else 0)
 

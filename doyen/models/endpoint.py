@@ -61,7 +61,10 @@ class Vendor:
 VENDORS = {
     "openai": Vendor("https://api.openai.com/v1", "OPENAI_API_KEY"),
     "azure": Vendor(
-        "", "AZURE_OPENAI_API_KEY", "api-key", (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+        "",
+        "AZURE_OPENAI_API_KEY",
+        "api-key",
+        (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
     ),
     "jina": Vendor("https://api.jina.ai/v1", "JINA_API_KEY"),
     "cohere": Vendor("https://api.cohere.com/v2", "COHERE_API_KEY"),
@@ -137,9 +140,10 @@ class Endpoint:
     ) -> T:
         """Send `body` to `path` and return what `read` makes of the answer.
 
-        A path that begins with `/` stands at the server's root, not below the API's base URL. Tries again after a time-out, a broken connection, 408, 429, 5xx, what is not JSON, and BadAnswerError: after what
-        Retry-After says, else after pauses that double, with jitter. `tokens` count for the pace. `alive` is called
-        while waiting; what it raises ends the waiting.
+        A path that begins with `/` stands at the server's root, not below the API's base URL. Tries again after a time-out, a
+        broken connection, 408, 429, 5xx, what is not JSON, and BadAnswerError: after what Retry-After says, else after
+        pauses that double, with jitter. `tokens` count for the pace. `alive` is called while waiting; what it raises ends
+        the waiting.
 
         Raises: EndpointError when it is refused (with its `status`), or given up.
         """
@@ -158,9 +162,7 @@ class Endpoint:
         tokens: int = 0,
         alive: Callable[[], None] | None = None,
     ) -> T:
-        """Send `body` to `path` and return what `read` makes of the answer's lines as they come; see `post`.
-
-        """
+        """Send `body` to `path` and return what `read` makes of the answer's lines as they come; see `post`."""
         return self._repeat(lambda: self._try("POST", path, body, read), self._attempts, tokens, alive)
 
     def _repeat(
@@ -247,7 +249,8 @@ def _checked_url(url: str, vendor: str) -> tuple[str, str]:
     """Return a base URL and the query of each request. Raises ConfigError for a wrong one, or one with a secret in it."""
     if not url:
         raise ConfigError(
-            f"a model of {vendor} needs its endpoint", hint='endpoint = "https://RESOURCE.openai.azure.com" in doyen.toml'
+            f"a model of {vendor} needs its endpoint",
+            hint='endpoint = "https://RESOURCE.openai.azure.com" in doyen.toml',
         )
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from doyen.errors import EngineError, ModelError
 from doyen.models.checks import is_whole_model
+from doyen.models.constraints import Constraint
 from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens
 from doyen.prompts import Message, is_complete
 
@@ -32,8 +33,9 @@ class Completion:
     """What the model wrote. `seconds` is the wall time of its batch divided by the batch's rows.
 
     `refusal_probability` is the probability that the model gave to the refusal's first token as its own first token,
-    None where no refusal was named. `log_probability` is the mean natural logarithm of the probabilities of the
-    first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included.
+    None where no refusal was named, or a server gives no probabilities. `log_probability` is the mean natural logarithm of
+    the probabilities of the first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included.
+    `choice_probabilities` are those of the options of `Choices`, in their order.
     """
 
     text: str
@@ -42,6 +44,7 @@ class Completion:
     seconds: float
     refusal_probability: float | None = None
     log_probability: float = 0.0
+    choice_probabilities: tuple[float, ...] = ()
 
 
 Stream = Callable[[int, str], None]
@@ -70,11 +73,13 @@ class Engine(Protocol):
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
         stream: Stream | None = None,
+        constraints: Sequence[Constraint | None] = (),
     ) -> list[Completion]:
         """Answer all prompts with the base model, or with an adapter folder applied to it.
 
         `refusal` is a text whose first token's probability of coming first is noted; with `may_refuse` false, no
         answer begins with it. `progress` is called with the number of prompts answered since its last call.
+        `constraints` are what each prompt's answer may be; empty: anything.
         """
         ...
 
@@ -164,12 +169,17 @@ def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) 
 
     Turn marks that stand in a document's or a user's text are split by a space, so that no text can end its turn.
     """
-    safe = [{"role": m["role"], "content": _without_marks(m["content"], tokenizer.get_added_vocab())} for m in messages]
+    safe = without_marks(messages, tokenizer.get_added_vocab())
     out = tokenizer.apply_chat_template(safe, add_generation_prompt=prompt, tokenize=True, return_dict=True)
     return [int(i) for i in out["input_ids"]]
 
 
-def _without_marks(text: str, marks: Iterable[str]) -> str:
+def without_marks(messages: Sequence[Message], marks: Iterable[str]) -> list[Message]:
+    """Return messages in which each turn mark is split by a space."""
+    return [{"role": m["role"], "content": _split_marks(m["content"], marks)} for m in messages]
+
+
+def _split_marks(text: str, marks: Iterable[str]) -> str:
     for mark in marks:
         if mark.startswith("<") and len(mark) > 1 and mark in text:
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")

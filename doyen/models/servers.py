@@ -156,8 +156,8 @@ def served_models(content: Any) -> tuple[ServedModel, ...]:
     found = []
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and isinstance(row.get("id"), str):
-            meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
-            context = row.get("max_model_len") or meta.get("n_ctx") or 0
+            meta = row.get("meta")
+            context = row.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else 0) or 0
             found.append(ServedModel(row["id"], row.get("parent") or "", row.get("root") or "", int(context)))
     return tuple(found)
 
