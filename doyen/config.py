@@ -14,12 +14,15 @@ import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from doyen.errors import ConfigError, ExpertError
 from doyen.records import ARMS
 
 FORMAT_VERSION = 1
 FILE_NAME = "doyen.toml"
+SERVER_FILE = "server.json"
+"""What `doyen serve` writes into an expert's folder while a model server runs for it."""
 
 
 def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None, one_of: Any = None) -> Any:
@@ -323,6 +326,18 @@ class Settings:
             for t in fields(self)
         }
 
+    def shaping(self) -> dict[str, dict[str, Any]]:
+        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices."""
+        return {
+            table: {key: value for key, value in values.items() if key not in _OF_THE_WAY}
+            for table, values in self.as_dict().items()
+        }
+
+
+_OF_THE_WAY = frozenset(
+    {"endpoint", "key_variable", "requests_per_minute", "tokens_per_minute", "price", "input_price", "output_price"}
+)
+
 
 def _fault(where: str, value: Any, declared: Any) -> str | None:
     """Return what is wrong with `value`, or None."""
@@ -425,7 +440,21 @@ def _in_expert(settings: Settings, expert: Path) -> Settings:
         name = getattr(values, "name", "")
         if name.startswith("./"):
             changed[table.name] = replace(values, name=str((expert / name).resolve()))
+    if settings.model.engine == "server" and not settings.model.endpoint:
+        changed["model"] = replace(changed.get("model", settings.model), endpoint=_running_server(expert))
     return replace(settings, **changed)
+
+
+def _running_server(expert: Path) -> str:
+    """Return the base URL of the server that `doyen serve` runs for an expert, "" where there is none.
+
+    Only one on this machine counts: an expert's folder comes from elsewhere, perhaps, and must not send questions there.
+    """
+    try:
+        found = str(json.loads((expert / SERVER_FILE).read_text(encoding="utf-8"))["endpoint"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+    return found if urlsplit(found).hostname in ("127.0.0.1", "localhost", "::1") else ""
 
 
 def written_name(expert: Path, table: str) -> str:

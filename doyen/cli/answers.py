@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from doyen.cli.output import Bar, ExpertOption, FilterOption, JsonOption, expert_folder, note, show
 from doyen.errors import UsageError
+
+if TYPE_CHECKING:
+    from doyen.expert import Expert
+    from doyen.records import Answer, Question
 
 
 def register(app: typer.Typer) -> None:
@@ -33,22 +37,27 @@ def ask(
 ) -> None:
     """Answer a question, with citations."""
     import doyen
+    from doyen.answer_costs import told_before
 
     if (question is None) == (questions is None) or (questions is None) != (out is None):
         raise UsageError("ask takes a QUESTION, or --questions FILE with --out FILE")
     one = doyen.Expert.open(expert_folder(expert), arm=arm, adapter=adapter, filters=filter_ or ())
+    asked = _asked(question, questions)
+    if told := told_before(one.engine, one.settings, [q.question for q in asked], [one.arm]):
+        note(told)
     if questions is not None and out is not None:
         from doyen.answering import answer_file
-        from doyen.examples.importing import read_questions
 
         with Bar("questions") as bar:
-            answers = answer_file(one, read_questions(questions), out, bar)
+            answers = answer_file(one, asked, out, bar)
         note(f"wrote {out}")
         refused = sum(not a.answered for a in answers)
-        row = {"questions": len(answers), "refused": refused, "arm": one.arm, "out": str(out)}
+        row = {"questions": len(answers), "refused": refused, "arm": one.arm, "out": str(out), **_cost(one, answers)}
+        _remark(one)
         show(row, f"{len(answers)} questions, {refused} without an answer", json_)
         return
     answer = one.ask(question or "")
+    _remark(one)
     lines = [answer.text]
     for n, c in enumerate(answer.citations, 1):
         page = f", page {c.page}" if c.page else ""
@@ -58,4 +67,24 @@ def ask(
         lines.append("(no passage found that supports this)")
     if answer.passages_left_out:
         lines.append(f"({answer.passages_left_out} passages left out: they do not fit into the model's context)")
-    show(answer.as_dict(), "\n".join(lines), json_)
+    show(answer.as_dict() | _cost(one, [answer]), "\n".join(lines), json_)
+
+
+def _asked(question: str | None, path: Path | None) -> list[Question]:
+    from doyen.examples.importing import read_questions
+    from doyen.records import Question
+
+    return [Question(id="", question=question or "")] if path is None else read_questions(path)
+
+
+def _cost(expert: Expert, answers: list[Answer]) -> dict[str, float]:
+    """Return what answers over a server cost, where that is known."""
+    from doyen.answer_costs import answers_dollars
+
+    cost = answers_dollars(expert.settings.model, answers) if expert.engine.kind == "server" else None
+    return {} if cost is None else {"cost_usd": round(cost, 6)}
+
+
+def _remark(expert: Expert) -> None:
+    for remark in getattr(expert.engine, "remarks", ()):
+        note(f"remark: {remark}")

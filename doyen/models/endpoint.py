@@ -103,7 +103,7 @@ class Endpoint:
         self.url, self._query = _checked_url(url or known.url, vendor)
         parts = urlsplit(self.url)
         self.host = parts.netloc
-        self.is_local = _is_loopback(parts.hostname or "")
+        self.is_local = is_loopback(self.url)
         """Whether it is on this machine."""
         if vendor == "azure" and not parts.path.endswith("/v1"):
             self.url = f"{self.url.removesuffix('/openai')}/openai/deployments/{quote(deployment, safe='')}"
@@ -271,7 +271,9 @@ def _reads_json(read: Callable[[Any], T]) -> Lines[T]:
     return lambda _, lines: read(json.loads("\n".join(lines)))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL is of this machine."""
+    host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True
     with contextlib.suppress(ValueError):

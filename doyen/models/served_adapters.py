@@ -35,6 +35,10 @@ class ServedAdapters:
         self._server, self._base, self._probe, self._names = server, base, probe, names
         self._beside = self._scaled_adapters()
         self._checked: dict[Path, dict[str, Any]] = {}
+        self.effects: dict[str, float] = {}
+        """By how much each checked adapter moves log-probabilities, at most."""
+        self.path_of: Callable[[Path], Path] = lambda adapter: adapter
+        """Where an adapter is in the form that the server loads."""
         self.remarks: list[str] = []
 
     def fields(self, adapter: Path | None) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class ServedAdapters:
         raise EngineError(f"{self._host} does not serve the adapter '{name}'{self._there()}", hint=self._how(adapter))
 
     def _load(self, adapter: Path) -> None:
-        body = {"lora_name": adapter.name, "lora_path": str(adapter)}
+        body = {"lora_name": adapter.name, "lora_path": str(self.path_of(adapter))}
         try:
             self._server.endpoint.stream("load_lora_adapter", body, lambda _, lines: [*lines] or [""])
         except EndpointError as error:
@@ -97,6 +101,8 @@ class ServedAdapters:
                 f"by {effect:.2g} at most",
                 hint=self._how(adapter),
             )
+        else:
+            self.effects[adapter.name] = effect
 
     def effect(self, found: Mapping[str, Any]) -> float | None:
         """Return how much an adapter's first log-probabilities differ from the base's, at most; None where none are given."""
