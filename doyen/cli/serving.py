@@ -19,7 +19,7 @@ ENGINES = ("vllm",)
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(context_settings={"ignore_unknown_options": True})(serve)
+    app.command()(serve)
 
 
 def serve(

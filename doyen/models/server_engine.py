@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from doyen.errors import EndpointError, EngineError
-from doyen.models.chat_requests import ChatRequests, Opening, refusal_probability, ruled_out
+from doyen.models.chat_requests import TOP, ChatRequests, Opening, refusal_probability, ruled_out
 from doyen.models.chat_stream import TokenSigns, Written
 from doyen.models.checks import require_room
 from doyen.models.constraints import Choices, Constraint
@@ -216,7 +216,10 @@ class ServerEngine:
         return dataclasses.replace(self._completion(job, written, text, []), choice_probabilities=choices)
 
     def _asked(self, job: _Job, asked: Asked, messages: Sequence[Message]) -> Written:
-        return self._chats.ask({**job.fields, **asked.fields}, messages, job.max_tokens, job.opening, _never, job.alive)
+        fields = {**job.fields, **asked.fields}
+        if isinstance(job.constraint, Choices):
+            fields["top_logprobs"] = TOP
+        return self._chats.ask(fields, messages, job.max_tokens, job.opening, _never, job.alive)
 
     def _completion(self, job: _Job, written: Written, text: str, head: list[TokenSigns]) -> Completion:
         signs = [*head, *written.tokens]
