@@ -78,7 +78,7 @@ class RealModel:
                     return
                 written.append(best)
                 text = tokenizer.decode(written, skip_special_tokens=True)
-                whole = text if not text.endswith("\ufffd") else shown
+                whole = text if not text.endswith("\ufffd") or len(written) == limit else shown
                 piece, shown = whole[len(shown) :], whole
                 yield piece, float(scores[best]), top
                 feed = torch.tensor([[best]])

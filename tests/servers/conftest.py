@@ -1,4 +1,7 @@
+import json
+
 import pytest
+import tiny_models
 from chat_server import ChatServer
 
 
@@ -14,3 +17,20 @@ def make_server():
     for server in made:
         server.disconnected.set()
         server.close()
+
+
+@pytest.fixture(scope="session")
+def phi(tmp_path_factory):
+    return tiny_models.phi_folder(tmp_path_factory.mktemp("phi"))
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory, phi):
+    """An adapter of `phi` with what its manifest says of the template."""
+    from doyen.models.chat_tokenizer import open_chat_tokenizer
+    from doyen.models.engine import golden_tokens
+
+    folder = tiny_models.adapter_folder(tmp_path_factory.mktemp("adapters") / "legal", phi, 1)
+    row = {"golden_tokens": golden_tokens(open_chat_tokenizer(phi)), "model": "phi"}
+    (folder / "manifest.json").write_text(json.dumps(row))
+    return folder
