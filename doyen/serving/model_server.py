@@ -145,12 +145,12 @@ def _started(
 
 
 def _split(expert: Path, adapter: Path, into: Path, say: Say) -> Path:
-    from doyen.finetuning.exporting import export_adapter
+    import doyen  # the public function: exporting needs torch
 
     made = into / adapter.name
     if not made.exists():
         say(f"{adapter.name}: Phi's fused modules are split, as vLLM before 0.7 wants them")
-        export_adapter(expert, made, name=adapter.name, form="split")
+        doyen.export_adapter(expert, made, name=adapter.name, form="split")
     return made
 
 

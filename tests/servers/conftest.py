@@ -1,5 +1,7 @@
 import json
+import os
 
+import fake_vllm
 import pytest
 import tiny_models
 from chat_server import ChatServer
@@ -34,3 +36,11 @@ def adapter(tmp_path_factory, phi):
     row = {"golden_tokens": golden_tokens(open_chat_tokenizer(phi)), "model": "phi"}
     (folder / "manifest.json").write_text(json.dumps(row))
     return folder
+
+
+@pytest.fixture
+def vllm(tmp_path, monkeypatch):
+    """The stand-in for vLLM, first on the PATH."""
+    monkeypatch.setenv("PATH", f"{fake_vllm.install(tmp_path / 'bin')}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_VLLM_CALLS", str(tmp_path / "calls"))
+    return tmp_path
