@@ -103,7 +103,7 @@ class ChatServer:
         self.disconnected = threading.Event()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"server_": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server = _QuietServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.root = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.url = f"{self.root}/v1"
@@ -143,6 +143,11 @@ class ChatServer:
     def close(self):
         self._server.shutdown()
         self._server.server_close()
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """Say nothing: clients that leave are what is tested."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -103,6 +103,8 @@ class Endpoint:
         self.url, self._query = _checked_url(url or known.url, vendor)
         parts = urlsplit(self.url)
         self.host = parts.netloc
+        self.is_vendors = not url or vendor == "azure"
+        """Whether it is a vendor's own, which tells nothing of itself."""
         self.is_local = is_loopback(self.url)
         """Whether it is on this machine."""
         if vendor == "azure" and not parts.path.endswith("/v1"):

@@ -59,7 +59,7 @@ class ServerEngine:
         self.endpoint = endpoint
         self.name = name or model
         self.folder = folder
-        self._model = model
+        self.model = model
         self._context_tokens = context_tokens
         self._in_flight = in_flight
         self._finished = finished
@@ -74,7 +74,7 @@ class ServerEngine:
 
     @cached_property
     def _served(self) -> ServedModel:
-        return self.server.find(self._model)
+        return self.server.find(self.model)
 
     @cached_property
     def _chats(self) -> ChatRequests:
@@ -118,7 +118,7 @@ class ServerEngine:
         if self.server.tells_tokens:
             known: Any = self.server.tokens(GOLDEN[:2], self._served.name)
         else:
-            known = template_hash(self._tokenizer) if self._tokenizer is not None else [self.server.kind, self._model]
+            known = template_hash(self._tokenizer) if self._tokenizer is not None else [self.server.kind, self.model]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
     # ---- answers

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from doyen.errors import EndpointError, ModelError
-from doyen.models.endpoint import VENDORS, BadAnswerError, Endpoint
+from doyen.models.endpoint import BadAnswerError, Endpoint
 from doyen.prompts import Message
 
 T = TypeVar("T")
@@ -135,10 +135,8 @@ def find_server(endpoint: Endpoint) -> Server:
 
     Raises: EndpointError where there is no answer, or no leave to ask.
     """
-    if endpoint.vendor == AZURE:
-        return Server(endpoint, AZURE)
-    if endpoint.url == VENDORS[OPENAI].url:
-        return Server(endpoint, OPENAI)
+    if endpoint.is_vendors:
+        return Server(endpoint, endpoint.vendor)
     try:
         models, owner = endpoint.get("models", lambda content: (served_models(content), _owner(content)))
     except EndpointError as error:

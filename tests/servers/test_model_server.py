@@ -67,7 +67,15 @@ def test_started_with_adapters_and_found_by_other_commands(vllm, tuned, phi, mon
         assert (module != str(tuned / "adapters" / "legal")) == split == any("are split" in line for line in said)
         if split:
             targets = json.loads((Path(module) / "adapter_config.json").read_text())["target_modules"]
-            assert {t.rpartition(".")[2] for t in targets} == {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "o_proj", "down_proj"}
+            assert {t.rpartition(".")[2] for t in targets} == {
+                "q_proj",
+                "k_proj",
+                "v_proj",
+                "gate_proj",
+                "up_proj",
+                "o_proj",
+                "down_proj",
+            }
         settings = load_settings(tuned)
         assert settings.model.endpoint == served.endpoint
         engine = open_engine(settings)
