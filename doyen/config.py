@@ -70,7 +70,7 @@ class EmbedderSettings:
 
     name: str = setting(
         "all-minilm-l6-v2",
-        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `openai:MODEL` or `jina:MODEL`.",
+        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `openai:MODEL`, `azure:DEPLOYMENT` or `jina:MODEL`.",
     )
     dimensions: int = setting(
         0, "Numbers of a vector, for models trained to be cut (Matryoshka); 0: all of them.", low=0, high=65536

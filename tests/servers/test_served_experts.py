@@ -17,7 +17,7 @@ from doyen.errors import EndpointError
 from doyen.expert import Expert
 from doyen.models.endpoint import Endpoint
 from doyen.models.server_engine import ServerEngine
-from doyen.prompts import REFUSAL, UNKNOWN
+from doyen.prompts import REFUSAL, UNKNOWN, passages_messages
 from doyen.records import Answer, Question
 from doyen.refusing import RefusalRule
 
@@ -27,11 +27,14 @@ REFUSED = (403, {}, json.dumps({"error": {"message": "your quota is gone"}}))
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory):
-    """An expert with one document."""
+    """An expert with two documents."""
     root = tmp_path_factory.mktemp("served")
     for name in ("documents", "bert"):
         (root / name).mkdir()
     (root / "documents" / "leave.md").write_text("# Leave\n\nThe guild grants 27 days of leave a year.\n")
+    (root / "documents" / "locks.md").write_text(
+        "# Locks\n\nThe Orrel lock opens at 06:30, by order of the guild's rota desk.\n"
+    )
     embedder = tiny_models.bert_folder(root / "bert")
     expert = doyen.init(root / "expert", model="openai:our-model", embedder=str(embedder))
     doyen.ingest(expert, [root / "documents"])
@@ -120,10 +123,14 @@ def test_answers_to_a_file_go_on_too(served, capsys, tmp_path):
 
 def test_fewer_passages_where_they_do_not_fit(served):
     expert, server = served
-    hits = Expert.open(expert, arm="rag").search("leave", 1) * 3
-    server.context = 900
-    answer = Expert.open(expert, arm="rag").ask_many(["How many days of leave?"], hits=[hits])[0]
-    assert answer.answered and answer.passages_left_out == 0  # one passage: the same is shown once
+    question = "How many days of leave?"
+    hits = Expert.open(expert, arm="rag").search(question, 2)
+    both, one = (len(server.brain.tokens(passages_messages(question, hits[:n]), True)) for n in (2, 1))
+    assert both - one > 50
+    for room, left_out in ((both, 0), (both - 1, 1)):
+        server.context = room + 96
+        answer = Expert.open(expert, arm="rag").ask_many([question], hits=[hits])[0]
+        assert (answer.passages_left_out, answer.prompt_tokens) == (left_out, (both, one)[left_out])
 
 
 def engine_at(url):
