@@ -10,6 +10,7 @@ import tiny_models
 from chat_server import ChatServer, RealModel
 
 from doyen.adapters import AdapterManifest
+from doyen.expert import Expert
 from doyen.models.catalogue import find_entry
 from doyen.models.fetching import pull
 from doyen.models.fitting import fingerprint_of_config
@@ -18,7 +19,7 @@ from doyen.models.transformers_engine import TransformersEngine
 pytestmark = pytest.mark.e2e
 
 TEXT = "# Ferries\n\nDeck crew receive 31 days of annual leave.\n\n## Fleet\n\nThe Marlpit is moored at Pier 6.\n"
-ASKED = ("How many days of annual leave do deck crew receive?", "Where is the Marlpit moored?", "Who wrote Faust?")
+ASKED = ("How many days of annual leave do deck crew receive?", "Where is the Marlpit moored?")
 ARMS = ("base", "rag", "finetuned", "rag+finetuned")
 
 
@@ -78,35 +79,47 @@ def shrink(adapter, factor):
 
 
 @pytest.fixture(scope="module")
-def server(folder, expert):
-    real = RealModel(TransformersEngine(folder), {"a": expert / "adapters" / "a"})
-    server = ChatServer(real, model="smollm2-135m-instruct", context=8192)
+def local(folder):
+    return TransformersEngine(folder)
+
+
+@pytest.fixture(scope="module")
+def server(local, expert):
+    server = ChatServer(RealModel(local, {"a": expert / "adapters" / "a"}), model="smollm2-135m-instruct", context=8192)
     server.adapters["a"] = "/adapters/a"
+    settings = (
+        f'[model]\nmax_answer_tokens = 16\nengine = "server"\nendpoint = "{server.url}"\n[answer]\npassages = 2\n'
+    )
+    (expert / "doyen.toml").write_text(settings)
     yield server
     server.close()
 
 
-def engine_is(expert, lines):
-    (expert / "doyen.toml").write_text(f"[model]\nmax_answer_tokens = 16\n{lines}\n[answer]\npassages = 2\n")
+@pytest.mark.parametrize("arm", ARMS)
+def test_answers_over_the_server_are_those_of_here(expert, local, server, arm):
+    here = Expert.open(expert, arm=arm, engine=local)
+    for question in ASKED:
+        own, there = here.ask(question).as_dict(), command("ask", question, "--arm", arm, "--expert", expert)
+        for answer in (own, there):
+            answer.pop("seconds")
+        bound, exact = there.pop("refusal_probability", 0.0), own.pop("refusal_probability", 0.0)
+        assert exact - 2e-3 <= bound < exact + 0.05
+        assert there.pop("completion_tokens") - own.pop("completion_tokens") in (
+            0,
+            1,
+        )  # servers count the end of the turn
+        assert there == own
 
 
-def without_times(answer):
-    return {k: v for k, v in answer.items() if k not in ("seconds", "refusal_probability")}
+def test_the_adapter_counts_and_citations_resolve(expert, server):
+    told = [command("ask", ASKED[1], "--arm", arm, "--expert", expert) for arm in ("rag", "rag+finetuned")]
+    assert told[0]["answer"] != told[1]["answer"]
+    for citation in told[0]["citations"]:
+        assert TEXT.strip()[citation["start"] : citation["end"]] == citation["quote"]
 
 
-def test_answers_over_the_server_are_those_of_here(expert, server):
-    found = []
-    for lines in ('engine = "transformers"', f'engine = "server"\nendpoint = "{server.url}"'):
-        engine_is(expert, lines)
-        found.append({(arm, q): command("ask", q, "--arm", arm, "--expert", expert) for arm in ARMS for q in ASKED})
-    here, there = found
-    for key, answer in here.items():
-        assert without_times(there[key]) == without_times(answer), key
-        bound = there[key]["refusal_probability"]
-        assert bound >= answer["refusal_probability"] - 2e-3 and bound < answer["refusal_probability"] + 0.05
-    assert any(a["citations"] for a in there.values())
-    assert any(here["base", q]["answer"] != here["finetuned", q]["answer"] for q in ASKED)
-    rows = [{"id": str(i), "question": q, "answers": ["x"], "split": "test"} for i, q in enumerate(ASKED)]
+def test_a_comparison_of_all_arms_over_the_server(expert, server):
+    rows = [{"id": str(i), "question": q, "answers": ["x"], "split": "test"} for i, q in enumerate(ASKED[:1])]
     questions = tiny_models.write_jsonl(expert.parent / "q.jsonl", rows)
     report = command("compare", "--questions", questions, "--expert", expert)
     assert set(report["arms"]) == set(ARMS) and report["manifest"]["engine"] == "server"
