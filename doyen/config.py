@@ -451,8 +451,11 @@ def _running_server(expert: Path) -> str:
     Only one on this machine counts: an expert's folder comes from elsewhere, perhaps, and must not send questions there.
     """
     try:
-        found = str(json.loads((expert / SERVER_FILE).read_text(encoding="utf-8"))["endpoint"])
-    except (OSError, ValueError, TypeError, KeyError):
+        row = json.loads((expert / SERVER_FILE).read_text(encoding="utf-8"))
+        found = str(row["endpoint"])
+        if row.get("pid"):
+            os.kill(int(row["pid"]), 0)  # `doyen serve` has ended without taking the file away
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return ""
     return found if urlsplit(found).hostname in ("127.0.0.1", "localhost", "::1") else ""
 

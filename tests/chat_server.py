@@ -98,6 +98,7 @@ class ChatServer:
         self.unknown_fields = ()
         """Fields of a request that it refuses with 400, as OpenAI's newer models do."""
         self.gives_logprobs = True
+        self.slots = 4
         self.keeps_constraints = True
         self.requests, self.faults = [], []
         self.disconnected = threading.Event()
@@ -161,6 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         answers = {"/v1/models": s.models, "/health": dict, "/version": lambda: {"version": s.version}}
         if s.kind == "llama.cpp":
+            answers["/props"] = lambda: {"total_slots": s.slots}
             answers["/lora-adapters"] = lambda: [
                 {"id": i, "path": p, "scale": 1.0} for i, p in enumerate(s.adapters.values())
             ]

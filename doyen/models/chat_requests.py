@@ -13,7 +13,6 @@ from typing import Any
 
 from doyen.errors import EndpointError, EngineError, ModelError
 from doyen.models.chat_stream import RefusedInStreamError, TokenSigns, Written, read_chat
-from doyen.models.endpoint import TIMEOUT_S
 from doyen.models.servers import AZURE, LLAMACPP, OPENAI, VLLM, Server, served_models
 from doyen.models.token_estimate import estimated_tokens
 from doyen.prompts import Message
@@ -108,7 +107,7 @@ class ChatRequests:
         endpoint = self._server.endpoint
 
         def read(kind: str, lines: Any) -> Written:
-            return read_chat(kind, lines, on_text, alive, TIMEOUT_S)
+            return read_chat(kind, lines, on_text, alive, endpoint.timeout_s)
 
         try:
             return endpoint.stream("chat/completions", body, read, tokens=tokens, alive=alive)

@@ -121,9 +121,13 @@ class Endpoint:
         self._attempts, self._first_pause_s = attempts, first_pause_s
         value = f"Bearer {self._key}" if known.key_header == "Authorization" else self._key
         headers = {"User-Agent": "doyen"} | ({known.key_header: value} if self._key else {})
+        self.timeout_s = timeout_s
         times = httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
         try:
-            self._client = httpx.Client(headers=headers, timeout=times, follow_redirects=False)
+            # A proxy of the environment is for other machines.
+            self._client = httpx.Client(
+                headers=headers, timeout=times, follow_redirects=False, trust_env=not self.is_local
+            )
         except UnicodeEncodeError:
             raise EndpointError(
                 f"the environment variable {self.variable} holds what no key can hold", hint="paste the key again"

@@ -158,8 +158,9 @@ class ServerEngine:
             job = _Job(safe[i], {**fields}, max_tokens, opening, rules[i], alive)
             return self._constrained(job, say) if rules[i] is not None else self._plain(job, say if stream else None)
 
+        most = min(self._in_flight, self.server.slots or self._in_flight)
         done: dict[int, Completion] = {}
-        for i, completion in run_in_flight(work, len(safe), self._in_flight, stream or _nothing):
+        for i, completion in run_in_flight(work, len(safe), most, stream or _nothing):
             done[i] = completion
             if progress:
                 progress(1)

@@ -42,6 +42,8 @@ class Server:
     kind: str
     models: tuple[ServedModel, ...] = ()
     version: tuple[int, ...] = ()
+    slots: int = 0
+    """How many requests it answers at once, if it says so; others would wait in its queue."""
 
     @property
     def tells_tokens(self) -> bool:
@@ -144,8 +146,9 @@ def find_server(endpoint: Endpoint) -> Server:
             raise
         return Server(endpoint, OTHER)
     kind = _OWNERS.get(owner, OTHER)
-    version = _version(endpoint) if kind == VLLM else ()
-    return Server(endpoint, kind, models, version)
+    version: tuple[int, ...] = _told(endpoint, "/version", _version_numbers, ()) if kind == VLLM else ()
+    slots = _told(endpoint, "/props", _slots, 0) if kind == LLAMACPP else 0
+    return Server(endpoint, kind, models, version, slots)
 
 
 def served_models(content: Any) -> tuple[ServedModel, ...]:
@@ -165,11 +168,16 @@ def _owner(content: Any) -> str:
     return next((str(row.get("owned_by")) for row in rows or () if isinstance(row, dict)), "")
 
 
-def _version(endpoint: Endpoint) -> tuple[int, ...]:
-    """Return vLLM's version as numbers, () where it does not tell."""
+def _told(endpoint: Endpoint, path: str, read: Callable[[Any], T], unknown: T) -> T:
+    """Return what a server tells of itself, or what it is taken for where it tells nothing."""
     with contextlib.suppress(EndpointError):
-        return endpoint.get("/version", _version_numbers)
-    return ()
+        return endpoint.get(path, read, attempts=1)
+    return unknown
+
+
+def _slots(content: Any) -> int:
+    found = content.get("total_slots") if isinstance(content, dict) else None
+    return found if isinstance(found, int) else 0
 
 
 def _version_numbers(content: Any) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from doyen.config import ModelSettings
 from doyen.errors import ConfigError, ModelError
 from doyen.models.catalogue import EndpointSource, find_entry
-from doyen.models.endpoint import Endpoint
+from doyen.models.endpoint import TIMEOUT_S, Endpoint
 from doyen.models.engine import FINETUNE_EXTRA, Engine
 from doyen.models.fetching import is_fetched, model_folder, require_model
 from doyen.models.openvino_engine import OpenVINOEngine, openvino_faults
@@ -19,6 +19,8 @@ from doyen.models.pace import Pace
 from doyen.models.server_engine import ServerEngine
 from doyen.models.transformers_engine import TransformersEngine
 
+OWN_TIMEOUT_S = 300.0
+"""How long a server of one's own may say nothing: requests wait in its queue."""
 _CHATTING = ("openai", "azure")
 ENGINES: dict[str, Callable[..., Engine]] = {"openvino": OpenVINOEngine, "transformers": TransformersEngine}
 
@@ -80,6 +82,7 @@ def server_engine(settings: ModelSettings) -> ServerEngine:
         key_variable=settings.key_variable,
         deployment=model,
         table="model",
+        timeout_s=TIMEOUT_S if vendor == "azure" or not settings.endpoint else OWN_TIMEOUT_S,
         pace=Pace(settings.requests_per_minute, settings.tokens_per_minute),
     )
     return ServerEngine(endpoint, model, name=name, folder=folder, context_tokens=settings.context_tokens)

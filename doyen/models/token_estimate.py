@@ -10,16 +10,13 @@ from doyen.prompts import Message
 
 _LETTERS = 3
 _TURN_TOKENS = 16  # the marks of a turn
-_WIDE_TOKENS = 2
-_PARTS = re.compile(r"[A-Za-z ]+|[^\x00-\x7f]+|.", re.DOTALL)
+_PARTS = re.compile(r"[a-z ]+|[^\x00-\x7f]+|.", re.DOTALL)
 
 
 def estimated_tokens(messages: Sequence[Message]) -> int:
-    """Return a token for three Latin letters or spaces, one for each other ASCII character, two for all others."""
+    """Return a token for three small letters or spaces, one for each other ASCII character, one for each byte of others."""
     return sum(_TURN_TOKENS + sum(map(_part_tokens, _PARTS.findall(m["content"]))) for m in messages)
 
 
 def _part_tokens(part: str) -> int:
-    if not part.isascii():
-        return _WIDE_TOKENS * len(part)
-    return math.ceil(len(part) / _LETTERS)
+    return math.ceil(len(part) / _LETTERS) if part.isascii() else len(part.encode())

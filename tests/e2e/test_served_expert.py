@@ -111,10 +111,10 @@ def test_answers_over_the_server_are_those_of_here(expert, local, server, arm):
         assert there == own
 
 
-def test_the_adapter_counts_and_citations_resolve(expert, server):
-    told = [command("ask", ASKED[1], "--arm", arm, "--expert", expert) for arm in ("rag", "rag+finetuned")]
-    assert told[0]["answer"] != told[1]["answer"]
-    for citation in told[0]["citations"]:
+def test_citations_of_served_answers_resolve(expert, server):
+    told = command("ask", ASKED[1], "--arm", "rag", "--expert", expert)
+    assert told["citations"]
+    for citation in told["citations"]:
         assert TEXT.strip()[citation["start"] : citation["end"]] == citation["quote"]
 
 

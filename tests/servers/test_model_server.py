@@ -171,6 +171,13 @@ def test_a_second_one_is_refused(tuned):
         pass
 
 
+def test_what_a_server_left_that_is_gone_does_not_count(tuned):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tuned / SERVER_FILE).write_text(json.dumps({"endpoint": "http://127.0.0.1:1/v1", "pid": gone.pid}))
+    assert load_settings(tuned).model.endpoint == ""
+
+
 @pytest.mark.parametrize("endpoint", ["http://evil.example/v1", "https://127.0.0.1.evil.example/v1", 5, None])
 def test_an_experts_folder_sends_questions_to_this_machine_only(tuned, endpoint):
     (tuned / SERVER_FILE).write_text(json.dumps({"endpoint": endpoint}))

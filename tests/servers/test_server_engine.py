@@ -13,6 +13,7 @@ from doyen.models.constraints import Choices, JsonSchema, Regex
 from doyen.models.endpoint import Endpoint
 from doyen.models.server_engine import CONCURRENT
 from doyen.models.serving import server_engine, serving_engine
+from doyen.models.token_estimate import estimated_tokens
 from doyen.prompts import REFUSAL
 
 TOP = {"27": 0.5, "Not": 0.3, "No": 0.15}
@@ -101,6 +102,35 @@ def test_requests_are_in_flight_together_and_keep_their_order(make_server):
     )
     assert [c.text for c in done] == [f"answer {i}" for i in range(20)]
     assert 1 < most[0] <= CONCURRENT and seen == [1] * 20
+
+
+def test_no_more_requests_than_a_server_has_slots(make_server):
+    running, most, lock = [0], [0], threading.Lock()
+
+    def reply(body):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+        return "yes"
+
+    server = make_server(Script(reply), kind="llama.cpp")
+    server.slots = 2
+    ask(engine_of(server), 12)
+    assert most[0] == 2
+
+
+def test_no_proxy_for_this_machine(make_server, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert ask(engine_of(make_server()))[0].text == "27 days [1]"
+
+
+def test_estimated_tokens_are_rather_too_many():
+    texts = {"the lease ends": 5, "12,500.75": 9, "Größe": 6, "北京": 6}
+    assert {text: estimated_tokens([{"role": "user", "content": text}]) - 16 for text in texts} == texts
 
 
 def test_turn_marks_in_texts_are_split(make_server):

@@ -55,11 +55,10 @@ def test_silence_ends_after_the_time_out(make_server, fault):
     assert time.monotonic() - begun < 2
 
 
-def test_signs_of_life_are_no_answer(make_server, monkeypatch):
-    monkeypatch.setattr("doyen.models.chat_requests.TIMEOUT_S", 0.1)
+def test_signs_of_life_are_no_answer(make_server):
     server = make_server()
     server.faults = ["pings"]
-    assert ask(engine_of(server))[0].text == "27 days [1]"
+    assert ask(engine_of(server, timeout_s=0.2))[0].text == "27 days [1]"
 
 
 def test_another_text_after_what_was_shown_is_an_error(make_server):
