@@ -53,6 +53,7 @@ def local_engine(settings: ModelSettings) -> Engine:
     entry = find_entry(settings.name)
     folder = require_model(settings.name)
     options: dict[str, Any] = {"batch_tokens": settings.batch_tokens, "context_tokens": entry.context_tokens or None}
+    options["bits"] = settings.bits
     wanted = "auto" if settings.engine == "server" else settings.engine
     return ENGINES[engine_name(folder, wanted)](folder, name=entry.name, **options)
 
