@@ -20,6 +20,7 @@ from doyen.expert import open_engine
 from doyen.models.chat_tokenizer import open_chat_tokenizer
 from doyen.models.engine import golden_tokens, template_hash
 from doyen.models.fitting import fingerprint_of_config
+from doyen.models.serving import local_engine
 from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import closed_book_messages
 from doyen.serving.model_server import serve_model
@@ -182,6 +183,11 @@ def test_what_a_server_left_that_is_gone_does_not_count(tuned):
 def test_an_experts_folder_sends_questions_to_this_machine_only(tuned, endpoint):
     (tuned / SERVER_FILE).write_text(json.dumps({"endpoint": endpoint}))
     assert load_settings(tuned).model.endpoint == ""
+
+
+def test_what_needs_weights_stays_here_beside_a_server(tuned):
+    settings = load_settings(tuned).model
+    assert settings.engine == "server" and local_engine(settings).kind in ("openvino", "transformers")
 
 
 def test_the_command_needs_an_engine():
