@@ -23,7 +23,7 @@ from doyen.errors import EndpointError, EngineError
 from doyen.models.chat_requests import TOP, ChatRequests, Opening, refusal_probability, ruled_out
 from doyen.models.chat_stream import TokenSigns, Written
 from doyen.models.checks import require_room
-from doyen.models.constraints import Choices, Constraint
+from doyen.models.constraints import Choices, Constraint, JsonSchema, Regex
 from doyen.models.endpoint import Endpoint
 from doyen.models.engine import CERTAINTY_TOKENS, Completion, Stream, first_tokens, render, template_hash, without_marks
 from doyen.models.fitting import GOLDEN
@@ -152,7 +152,8 @@ class ServerEngine:
         safe = [self._safe(prompt) for prompt in prompts]
         self._require_room(safe, max_tokens)
         opening = Opening(self._first_text(refusal) if refusal else "", may_refuse or not self.server.continues)
-        rules = list(constraints) or [None] * len(prompts)
+        # Only what a user asks for is held to: what engines may leave out is left out.
+        rules = [c if isinstance(c, JsonSchema | Regex | Choices) else None for c in constraints] or [None] * len(prompts)
 
         def work(i: int, say: Callable[[str], None], alive: Callable[[], None]) -> Completion:
             job = _Job(safe[i], {**fields}, max_tokens, opening, rules[i], alive)
