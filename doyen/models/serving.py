@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from doyen.models.catalogue import EndpointSource, find_entry
 from doyen.models.endpoint import TIMEOUT_S, Endpoint
 from doyen.models.engine import FINETUNE_EXTRA, Engine
 from doyen.models.fetching import is_fetched, model_folder, require_model
+from doyen.models.measured import fastest
 from doyen.models.openvino_engine import OpenVINOEngine, openvino_faults
 from doyen.models.pace import Pace
 from doyen.models.server_engine import ServerEngine
@@ -55,7 +57,7 @@ def local_engine(settings: ModelSettings) -> Engine:
     options: dict[str, Any] = {"batch_tokens": settings.batch_tokens, "context_tokens": entry.context_tokens or None}
     options["bits"] = settings.bits
     wanted = "auto" if settings.engine == "server" else settings.engine
-    return ENGINES[engine_name(folder, wanted)](folder, name=entry.name, **options)
+    return ENGINES[engine_name(folder, wanted, settings.bits)](folder, name=entry.name, **options)
 
 
 def server_engine(settings: ModelSettings) -> ServerEngine:
@@ -89,8 +91,22 @@ def server_engine(settings: ModelSettings) -> ServerEngine:
     return ServerEngine(endpoint, model, name=name, folder=folder, context_tokens=settings.context_tokens)
 
 
-def engine_name(folder: Path, wanted: str = "auto") -> str:
-    """Return "openvino" or "transformers". By itself it is OpenVINO where that knows the model and torch has no GPU.
+def engines_here(settings: ModelSettings) -> dict[str, Engine]:
+    """Return every engine that can run the model of the settings here, by name.
+
+    Raises:
+        ModelError: the model is not here, or none of them can.
+    """
+    folder = require_model(settings.name)
+    names = [engine_name(folder)] if not _has_torch() else ["transformers"]
+    names += ["openvino"] if not openvino_faults(folder) else []
+    return {name: serving_engine(dataclasses.replace(settings, engine=name)) for name in dict.fromkeys(names)}
+
+
+def engine_name(folder: Path, wanted: str = "auto", bits: int = 16) -> str:
+    """Return "openvino" or "transformers". By itself it is the one that `doyen doctor --bench` found the faster.
+
+    Where nothing was measured, it is OpenVINO, if that knows the model and torch has no GPU.
 
     Raises:
         ModelError: the wanted engine cannot run this model here.
@@ -103,7 +119,10 @@ def engine_name(folder: Path, wanted: str = "auto") -> str:
             f"the OpenVINO engine does not know the model in {folder}: {'; '.join(faults)}",
             hint='set [model] engine = "auto"',
         )
-    if wanted == "openvino" or (not faults and not _torch_has_gpu()):
+    best = fastest(folder, bits) if wanted == "auto" else None
+    if best == "transformers" and _has_torch():
+        return best
+    if "openvino" in (wanted, best) and not faults or (not faults and not _torch_has_gpu()):
         return "openvino"
     if not _has_torch():
         raise ModelError(
