@@ -58,6 +58,26 @@ def test_an_adapter_that_is_not_applied_is_refused(make_server, real, adapter, p
         engine_of(server, model="phi", folder=phi).generate(PROMPTS, max_tokens=4, adapter=adapter)
 
 
+def test_a_server_whose_numbers_waver_needs_a_clearer_effect(make_server, tmp_path):
+    """An idle adapter must not pass because the server computes something else each time."""
+    brain, asked = Script(), [0]
+
+    def write(body, adapter, messages):
+        asked[0] += 1
+        brain.top = {"27 ": 0.5, "Not": [0.2, 0.23, 0.18][asked[0] % 3] * (9 if adapter == "real" else 1)}
+        return Script.write(brain, body, adapter, messages)
+
+    brain.write = write
+    server = make_server(brain)
+    for name in ("idle", "real"):
+        server.adapters[name] = ""
+        (tmp_path / name).mkdir()
+    engine = engine_of(server)
+    with pytest.raises(EngineError, match="'idle', but it changes no answer"):
+        engine.generate(PROMPTS, max_tokens=4, adapter=tmp_path / "idle")
+    assert engine.generate(PROMPTS, max_tokens=4, adapter=tmp_path / "real")
+
+
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp"])
 def test_another_template_is_refused_by_golden_tokens(make_server, tmp_path, adapter, kind):
     import torch
