@@ -10,6 +10,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.expert import Expert
+from doyen.models.constraints import Form, constraint_key
 from doyen.records import Answer, Citation, Hit, Question
 
 BLOCK = 32
@@ -17,9 +18,14 @@ Progress = Callable[[str, int, int], None]
 
 
 def answer_file(
-    expert: Expert, questions: Sequence[Question], out: Path, progress: Progress | None = None
+    expert: Expert,
+    questions: Sequence[Question],
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    constraint: Form | None = None,
 ) -> list[Answer]:
-    """Answer questions into the answers file `out`, in their order.
+    """Answer questions into the answers file `out`, in their order; all answers keep to a `constraint`.
 
     Until all are answered, the answers stand in a hidden file beside it; the same call takes them up again.
     """
@@ -33,10 +39,11 @@ def answer_file(
         index,
         [[q.id, q.question] for q in questions],
     ]
+    inputs += [constraint_key(constraint)] if constraint else []
     identity = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
     partial = out.with_name(f".{out.name}.{identity}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    answers = ask_into(expert, questions, None, partial, progress)
+    answers = ask_into(expert, questions, None, partial, progress, constraint=constraint)
     rows = (json.dumps(a.as_dict(q.id), ensure_ascii=False) + "\n" for q, a in zip(questions, answers, strict=True))
     write_atomic(out, "".join(rows))
     partial.unlink(missing_ok=True)
@@ -49,6 +56,8 @@ def ask_into(
     hits: Sequence[Sequence[Hit]] | None,
     path: Path,
     progress: Progress | None,
+    *,
+    constraint: Form | None = None,
 ) -> list[Answer]:
     """Ask what the answers file `path` does not hold yet, block by block; return all answers in the questions' order.
 
@@ -61,7 +70,9 @@ def ask_into(
         if progress:
             progress(expert.arm, len(questions) - len(waiting) + start, len(questions))
         found = expert.ask_many(
-            [questions[i].question for i in block], hits=None if hits is None else [hits[i] for i in block]
+            [questions[i].question for i in block],
+            hits=None if hits is None else [hits[i] for i in block],
+            constraint=constraint,
         )
         with path.open("a", encoding="utf-8") as f:
             for i, answer in zip(block, found, strict=True):
@@ -102,4 +113,7 @@ def answer_of(row: Mapping[str, Any]) -> Answer:
         completion_tokens=row.get("completion_tokens", 0),
         refusal_probability=row.get("refusal_probability"),
         passages_left_out=row.get("passages_left_out", 0),
+        choice_probabilities=row.get("choice_probabilities", {}),
+        shortened=row.get("shortened", False),
+        cached=row.get("cached", False),
     )

@@ -195,6 +195,11 @@ class AnswerSettings:
         low=0.0,
         high=1.0,
     )
+    cache_mib: int = setting(
+        64,
+        "Most MiB of answers that `doyen ask` keeps, to give the same answer to the same prompt at once; 0: none.",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)

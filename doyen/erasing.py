@@ -1,6 +1,6 @@
 """`doyen remove`: a document out of the index, its versions, its original and the files that held them.
 
-Enters: ids. Leaves: an index in whose files nothing of the documents stands. Training examples and adapters made from
+Enters: ids. Leaves: an index in whose files nothing of the documents stands, and no cached answer. Training examples and adapters made from
 them are listed by `doyen status`, not changed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
 from doyen.errors import ExpertError
 from doyen.ingesting import index_folder, open_index, writing_store
@@ -44,4 +45,5 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         index.finish(keep_versions_days=settings.documents.keep_versions_days)
         collect_originals(expert, index)
         forget_old_vectors(expert)
+        forget_answers(expert)
     return erased

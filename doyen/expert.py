@@ -12,23 +12,27 @@ from functools import lru_cache
 from pathlib import Path
 
 from doyen.adapters import adapter_folder, read_adapter
+from doyen.answer_cache import AnswerCache, CachedEngine
 from doyen.citing import cite
 from doyen.config import Settings, load_settings
 from doyen.embedding import load_embedder
 from doyen.errors import UsageError
 from doyen.index.filtering import Filters, Where
 from doyen.ingesting import open_index
-from doyen.models.engine import Completion, Engine
+from doyen.models.constraints import Choices, Constraint, Form, PassageNumbers, require_possible
+from doyen.models.engine import Completion, Engine, LocalEngine
 from doyen.models.serving import serving_engine
 from doyen.prompts import (
     REFUSAL,
     STUCK,
     UNKNOWN,
     Message,
+    ParsedAnswer,
     Shot,
     closed_book_messages,
     parse_answer,
     passages_messages,
+    with_constraint,
     with_summaries,
 )
 from doyen.records import ARMS, Answer, DocumentHit, Hit, Nearness
@@ -81,9 +85,11 @@ class Expert:
         adapter: str | None = None,
         engine: Engine | None = None,
         filters: Filters = (),
+        cache: bool = False,
     ) -> Expert:
         """Open the expert in folder `path` as one of its arms (default: [answer] arm).
 
+        With `cache`, answers are kept in the expert's folder (up to [answer] cache_mib), and given again to the same prompt.
         With `filters` (["folder=contracts", "date>=2026-01-01"] or {field: value}) it sees only documents that meet them.
 
         Raises:
@@ -102,7 +108,10 @@ class Expert:
             raise UsageError(f"the arm '{arm}' searches no documents to filter", hint="--arm rag, or no --filter")
         where = retriever.index.filter_condition(filters) if filters and retriever else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
-        return cls(engine or open_engine(settings), retriever=retriever, tuning=tuning, settings=settings, where=where)
+        engine = engine or open_engine(settings)
+        if cache and settings.answer.cache_mib and isinstance(engine, LocalEngine):
+            engine = CachedEngine(engine, AnswerCache(folder, settings.answer.cache_mib))
+        return cls(engine, retriever=retriever, tuning=tuning, settings=settings, where=where)
 
     @property
     def arm(self) -> str:
@@ -123,33 +132,45 @@ class Expert:
             raise UsageError(f"the arm '{self.arm}' has no index to search", hint="open it with arm='rag'")
         return self.retriever
 
-    def ask(self, question: str) -> Answer:
-        """Answer one question."""
-        return self.ask_many([question])[0]
+    def ask(self, question: str, *, constraint: Form | None = None) -> Answer:
+        """Answer one question, with a `constraint` within that: JSON of a schema, a regular expression, a choice."""
+        return self.ask_many([question], constraint=constraint)[0]
 
     def ask_many(
         self,
         questions: Sequence[str],
         *,
         hits: Sequence[Sequence[Hit]] | None = None,
+        constraint: Form | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
-        """Answer questions in batches; `hits` gives passages found before (best first) instead of searching again."""
+        """Answer questions in batches; `hits` gives passages found before (best first) instead of searching again.
+
+        With a `constraint` every answer keeps to it and is its text as it stands: the model is told of it, may not
+        refuse, and names no passages (code finds the one that supports the answer). Where search finds no evidence,
+        the answer is `answered=False` as without.
+
+        Raises:
+            UsageError: the constraint cannot be met; before anything is searched.
+            EngineError: the answer that it asks for needs more than [model] max_answer_tokens.
+        """
+        require_possible(constraint)
         if self.retriever is None:
-            prompts = [closed_book_messages(q) for q in questions]
-            return self._answers(questions, [()] * len(questions), prompts, progress)
+            prompts = [closed_book_messages(with_constraint(q, constraint)) for q in questions]
+            return self._answers(questions, [()] * len(questions), prompts, constraint, progress)
         count = self.settings.answer.passages
         if hits is None:
             hits = self.retriever.search_many(questions, hits_for(count), where=self.where)
-        decides = self.refusal_rule is not None  # a calibrated rule weighs nearness itself
+        decides = self.refusal_rule is not None and constraint is None  # a calibrated rule weighs nearness itself
         passages = [tuple(self.retriever.passages(h, count)) for h in hits]
         shown = [p if decides or self._has_evidence(q, p) else () for q, p in zip(questions, passages, strict=True)]
         if self.settings.answer.document_summaries:
             summaries = self.retriever.index.summaries_of([h.chunk.document for own in shown for h in own])
             shown = [with_summaries(own, summaries) for own in shown]
-        fitting = [self._fitting(q, h) for q, h in zip(questions, shown, strict=True)]
-        prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(questions, fitting, strict=True)]
-        answers = self._answers(questions, fitting, prompts, progress)
+        asked = [with_constraint(q, constraint) for q in questions]
+        fitting = [self._fitting(q, h) for q, h in zip(asked, shown, strict=True)]
+        prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(asked, fitting, strict=True)]
+        answers = self._answers(questions, fitting, prompts, constraint, progress)
         left_out = [len(all_) - len(kept) for all_, kept in zip(shown, fitting, strict=True)]
         return [dataclasses.replace(a, passages_left_out=n) if n else a for a, n in zip(answers, left_out, strict=True)]
 
@@ -180,36 +201,57 @@ class Expert:
         questions: Sequence[str],
         shown: Sequence[tuple[Hit, ...]],
         prompts: Sequence[list[Message]],
+        constraint: Form | None,
         progress: Callable[[int], None] | None,
     ) -> list[Answer]:
         """Generate for the questions that have a prompt; the others have no evidence."""
         asked = [i for i, prompt in enumerate(prompts) if prompt]
-        found = self._write([prompts[i] for i in asked], [Nearness.of(shown[i]) for i in asked], progress)
+        found = self._write([prompts[i] for i in asked], [shown[i] for i in asked], constraint, progress)
         done = dict(zip(asked, found, strict=True))
         text_of = lru_cache(maxsize=64)(
             lambda document: self.retriever.index.text(document)[0] if self.retriever else ""
         )
         return [
-            self._answer(question, shown[i], *done[i], text_of) if i in done else Answer(UNKNOWN, False, self.arm)
+            self._answer(question, shown[i], *done[i], constraint, text_of)
+            if i in done
+            else Answer(UNKNOWN, False, self.arm)
             for i, question in enumerate(questions)
         ]
 
     def _write(
         self,
         prompts: Sequence[Sequence[Message]],
-        nearness: Sequence[Nearness],
+        shown: Sequence[tuple[Hit, ...]],
+        constraint: Form | None,
         progress: Callable[[int], None] | None,
     ) -> list[tuple[Completion, float | None]]:
         """Return what the model writes, and how probable it is that there is no answer (None: unknown)."""
-        rule = self.refusal_rule
+        rule = None if constraint else self.refusal_rule
         tokens, adapter = self.settings.model.max_answer_tokens, self.tuning.folder if self.tuning else None
+        constraints: list[Constraint | None] = [constraint] * len(prompts)
+        if constraint is None and getattr(self.engine, "holds_passage_numbers", False):
+            constraints = [PassageNumbers(len(hits)) if hits else None for hits in shown]
         if rule is None:
             completions = self.engine.generate(
-                prompts, max_tokens=tokens, adapter=adapter, refusal=REFUSAL, progress=progress
+                prompts,
+                max_tokens=tokens,
+                adapter=adapter,
+                refusal=REFUSAL,
+                may_refuse=constraint is None,
+                progress=progress,
+                constraints=constraints,
             )
             return [(c, c.refusal_probability) for c in completions]
+        nearness = [Nearness.of(hits) for hits in shown]
         found = answer_anyway(
-            self.engine, prompts, nearness, max_tokens=tokens, adapter=adapter, rule=rule, progress=progress
+            self.engine,
+            prompts,
+            nearness,
+            max_tokens=tokens,
+            adapter=adapter,
+            rule=rule,
+            constraints=constraints,
+            progress=progress,
         )
         return [(c, None if c.refusal_probability is None else rule.probability(signs)) for c, signs in found]
 
@@ -219,10 +261,14 @@ class Expert:
         hits: tuple[Hit, ...],
         completion: Completion,
         probability: float | None,
+        constraint: Form | None,
         text_of: Callable[[str], str],
     ) -> Answer:
-        parsed = parse_answer(completion.text, len(hits))
-        rule = self.refusal_rule
+        if constraint:
+            parsed = ParsedAnswer(completion.text, (), refused=False)
+        else:
+            parsed = parse_answer(completion.text, len(hits))
+        rule = None if constraint else self.refusal_rule
         refused = parsed.refused
         if rule is not None and not refused:  # without probabilities (some servers give none) as without a rule
             refused = not self._has_evidence(question, hits) if probability is None else probability > rule.threshold
@@ -236,6 +282,9 @@ class Expert:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             refusal_probability=probability,
+            choice_probabilities=_by_option(constraint, completion),
+            shortened=completion.shortened,
+            cached=completion.cached,
         )
 
     @property
@@ -246,6 +295,11 @@ class Expert:
         rule = self.tuning.refusal_rule if self.tuning else None
         by_hand = self.settings.answer.refusal_threshold
         return dataclasses.replace(rule or RefusalRule(), threshold=by_hand) if by_hand > 0 else rule
+
+
+def _by_option(constraint: Form | None, completion: Completion) -> dict[str, float]:
+    options = constraint.options if isinstance(constraint, Choices) else ()
+    return dict(zip(options, completion.choice_probabilities, strict=False))
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:

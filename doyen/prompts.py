@@ -6,10 +6,12 @@ and no store.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.records import Hit, Summary
 from doyen.words import clip, length_of, words
 
@@ -85,6 +87,17 @@ class Shot:
 def _user_text(question: str, hits: Sequence[Hit]) -> str:
     blocks = [passage_text(number, hit) for number, hit in enumerate(hits, 1)]
     return "\n\n".join([*blocks, f"{_QUESTION}{question}"])
+
+
+def with_constraint(question: str, constraint: Form | None) -> str:
+    """Return a question that says what the answer has to be, in a line of its own."""
+    if isinstance(constraint, Choices):
+        return f"{question}\nAnswer with one of: {', '.join(constraint.options)}"
+    if isinstance(constraint, JsonSchema):
+        return f"{question}\nAnswer with JSON of this schema: {json.dumps(constraint.schema, ensure_ascii=False)}"
+    if isinstance(constraint, Regex):
+        return f"{question}\nAnswer with a text that matches: {constraint.pattern}"
+    return question
 
 
 def question_of(messages: Sequence[Mapping[str, str]]) -> str:

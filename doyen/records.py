@@ -7,8 +7,8 @@ lines (see docs/reference/files.md).
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Arm = Literal["base", "rag", "finetuned", "rag+finetuned"]
@@ -250,6 +250,12 @@ class Answer:
     refusal_probability: float | None = None
     passages_left_out: int = 0
     """How many passages, the last ones, did not fit into the model's context."""
+    choice_probabilities: Mapping[str, float] = field(default_factory=dict)
+    """Of a choice: the probability of each option, in the options' order."""
+    shortened: bool = False
+    """Whether the answer's tokens ran out, and it ends as its constraint allows at the least."""
+    cached: bool = False
+    """Whether it was written before; `seconds` are those that it took then."""
 
     def as_dict(self, question_id: str | None = None) -> dict[str, Any]:
         """Return the answer as one line of an answers file."""
@@ -262,7 +268,9 @@ class Answer:
             row["refusal_probability"] = round(self.refusal_probability, 4)
         if self.passages_left_out:
             row["passages_left_out"] = self.passages_left_out
-        return row
+        if self.choice_probabilities:
+            row["choice_probabilities"] = {o: round(p, 6) for o, p in self.choice_probabilities.items()}
+        return row | {mark: True for mark in ("shortened", "cached") if getattr(self, mark)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from doyen.models.constraints import Constraint
 from doyen.models.engine import Completion, Engine
 from doyen.prompts import REFUSAL, Message, parse_answer
 from doyen.records import Nearness
@@ -67,6 +69,7 @@ def answer_anyway(
     max_tokens: int,
     adapter: Path | None,
     rule: RefusalRule | None = None,
+    constraints: Sequence[Constraint | None] = (),
     progress: Callable[[int], None] | None = None,
 ) -> list[tuple[Completion, Signs]]:
     """Answer prompts; one that the model refuses is asked again with the refusal ruled out.
@@ -74,7 +77,8 @@ def answer_anyway(
     With a `rule` only those are asked again that it could still answer. The completion then is the second one, with
     the refusal's probability of the first. Where an engine tells no probabilities, the first answer stands.
     """
-    first = engine.generate(prompts, max_tokens=max_tokens, adapter=adapter, refusal=REFUSAL, progress=progress)
+    options: dict[str, Any] = {"max_tokens": max_tokens, "adapter": adapter, "refusal": REFUSAL}
+    first = engine.generate(prompts, progress=progress, constraints=constraints, **options)
     found = [_with_signs(c, s) for c, s in zip(first, nearness, strict=True)]
     again = [
         i
@@ -83,9 +87,8 @@ def answer_anyway(
         and completion.refusal_probability is not None  # else a server tells none, and the refusal stands
         and not (rule and rule.probability(dataclasses.replace(signs, log_probability=0.0)) > rule.threshold)
     ]
-    second = engine.generate(
-        [prompts[i] for i in again], max_tokens=max_tokens, adapter=adapter, refusal=REFUSAL, may_refuse=False
-    )
+    own = [constraints[i] for i in again] if constraints else ()
+    second = engine.generate([prompts[i] for i in again], may_refuse=False, constraints=own, **options)
     for i, completion in zip(again, second, strict=True):
         kept = dataclasses.replace(
             completion,

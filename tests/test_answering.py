@@ -26,7 +26,9 @@ class ScriptedEngine:
     def __init__(self, write, stop_at=None):
         self.write, self.stop_at, self.asked = write, stop_at, []
 
-    def generate(self, prompts, *, max_tokens, adapter=None, refusal=None, may_refuse=True, progress=None):
+    def generate(
+        self, prompts, *, max_tokens, adapter=None, refusal=None, may_refuse=True, progress=None, constraints=()
+    ):
         found = []
         for prompt in prompts:
             if len(self.asked) == self.stop_at:

@@ -16,7 +16,9 @@ class RefusingEngine:
     def __init__(self):
         self.calls = []
 
-    def generate(self, prompts, *, max_tokens, adapter=None, refusal=None, may_refuse=True, progress=None):
+    def generate(
+        self, prompts, *, max_tokens, adapter=None, refusal=None, may_refuse=True, progress=None, constraints=()
+    ):
         self.calls.append(([p[-1]["content"] for p in prompts], may_refuse))
         return [self.completion(p[-1]["content"], may_refuse) for p in prompts]
 

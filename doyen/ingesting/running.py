@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
 from doyen.embedding import Embedder, TokenCounter, load_counter, load_embedder
 from doyen.errors import StoreError, UsageError
@@ -79,6 +80,8 @@ def ingest(
             named = [(known, source) for known, source in named if source.root in roots]
         run.report.failed += unreachable
     run.bring_in(named)
+    if run.report.changed or run.report.removed:
+        forget_answers(expert)
     run.report.seconds = time.perf_counter() - started
     return run.report
 
@@ -98,6 +101,8 @@ def ingest_again(
     named, unreachable = open_known(known, state, all_of_them=False)
     run.report.failed += unreachable
     run.bring_in(named)
+    if run.report.changed or run.report.removed:
+        forget_answers(expert)
     run.report.seconds = time.perf_counter() - started
     return run.report
 

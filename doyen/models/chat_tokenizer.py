@@ -58,6 +58,11 @@ class ChatTokenizer:
         self._special = {key: _content(config[key]) for key in _SPECIAL if config.get(key) is not None}
         self._template: Any = None
 
+    @property
+    def backend_tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer`."""
+        return self._tokenizer
+
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 

@@ -1,6 +1,7 @@
 """Requests → tokens on a paged decoder: greedy, many texts at once, equal beginnings read once.
 
-Enters: token ids. Leaves: the written ids with their signs. Knows no tokenizer; what ends a text is handed in.
+Enters: token ids. Leaves: the written ids with their signs. Knows no tokenizer and no grammar; what ends a text, and
+what guides it, is handed in.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.models.guiding import Guide
 from doyen.models.paged import BLOCK, PagedNetwork, Piece, block_keys
 from doyen.models.rotary import Rotary
 
@@ -28,7 +30,11 @@ _MATCHED = (3, 2)
 
 @dataclass(slots=True)
 class Request:
-    """A prompt's tokens, and what becomes of them. `refusing` are the tokens that a refusal may begin with."""
+    """A prompt's tokens, and what becomes of them. `refusing` are the tokens that a refusal may begin with.
+
+    A `guide` chooses the tokens. With `options` (token ids) nothing is written: each of them is read behind the prompt,
+    and `option_log_probabilities` holds how likely it is.
+    """
 
     number: int
     prompt: list[int]
@@ -37,6 +43,9 @@ class Request:
     may_refuse: bool = True
     certain: int = 0
     """Of how many written tokens, at most, the log-probabilities are kept, the end of the turn included."""
+    guide: Guide | None = None
+    options: Sequence[Sequence[int]] = ()
+    option_log_probabilities: list[float] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     refusal: float | None = None
@@ -124,15 +133,35 @@ class Decoder:
     def _write(self, turn: _Turn, logits: NDArray[np.float32], wrote: Callable[[Request], None] | None) -> bool:
         """Write a token for each row of logits, as long as what was guessed for it is right; True: the text has ended."""
         request, read = turn.request, turn.request.read
+        if request.options:
+            return self._score_options(request, logits)
         for row, guess in zip(logits, [*turn.guessed, None], strict=True):
-            self._choose(request, row)
+            tokens = self._choose(request, row)
             if wrote:
                 wrote(request)
             if self._is_done(request):
                 return True
-            if request.written[-1] != guess or request.read != read:
+            if tokens[0] != guess or request.read != read:
                 return False
             request.read = read = read + 1  # the guess was the token, and is read already
+            if len(tokens) > 1:  # forced ones stand behind it: they are read next
+                return False
+        return False
+
+    def _score_options(self, request: Request, logits: NDArray[np.float32]) -> bool:
+        """Note the log-probability of the option that was read; True: it was the last.
+
+        Options of one token need no reading of their own: the first row is always what comes after the prompt.
+        """
+        scores = request.option_log_probabilities
+        if request.refusing and not scores:
+            request.refusal = float(np.exp(logits[0][request.refusing[0]] - _log_sum_exp(logits[0])))
+        scores.append(_log_probability(logits, request.options[len(scores)]))
+        while len(scores) < len(request.options) and len(request.options[len(scores)]) == 1:
+            scores.append(_log_probability(logits, request.options[len(scores)]))
+        if len(scores) == len(request.options):
+            return True
+        request.read -= 1  # the prompt's last token is read again, the next option behind it
         return False
 
     def loss(self, tokens: Sequence[int], first: int) -> float:
@@ -223,10 +252,13 @@ class Decoder:
         for request in running:
             count = request.length - request.read
             if count == 1:
-                turns.append(_Turn(request, 1, self._guess(request, guesses)))
+                turns.append(
+                    _Turn(request, 1, _next_option(request) if request.options else self._guess(request, guesses))
+                )
             elif room:
-                turns.append(_Turn(request, min(count, room)))
-                room -= turns[-1].count
+                part = min(count, room)
+                turns.append(_Turn(request, part, _next_option(request) if part == count else ()))
+                room -= part
         return turns
 
     def _guess(self, request: Request, most: int) -> list[int]:
@@ -246,30 +278,43 @@ class Decoder:
         for i in range(before // BLOCK, min(request.read // BLOCK, len(request.keys))):
             self._network.pool.note(request.blocks[i], request.keys[i])
 
-    def _choose(self, request: Request, logits: NDArray[np.float32]) -> None:
-        """Write the likeliest token; note how sure it is, and how probable refusing was."""
+    def _choose(self, request: Request, logits: NDArray[np.float32]) -> list[int]:
+        """Write the likeliest token, or what the guide makes of it; note how sure it is, and how probable refusing was."""
         allowed = logits
         if request.refusing and not request.written:
             request.refusal = float(np.exp(logits[request.refusing[0]] - _log_sum_exp(logits)))
             if not request.may_refuse:
                 allowed = logits.copy()
                 allowed[list(request.refusing)] = -np.inf
-        token = int(allowed.argmax())
+        tokens = request.guide.write(allowed) if request.guide else [int(allowed.argmax())]
         if len(request.log_probabilities) < request.certain:
-            request.log_probabilities.append(float(allowed[token] - _log_sum_exp(allowed)))
-        request.written.append(token)
+            sure = logits if request.guide else allowed
+            request.log_probabilities.append(float(sure[tokens[0]] - _log_sum_exp(sure)))
+        request.written += tokens
+        return tokens
 
     def _is_done(self, request: Request) -> bool:
         """Whether a text has ended; one that grows beyond the LongRoPE switch is read anew, as transformers does."""
         if request.written[-1] in self._stops:
             request.written.pop()
             return True
-        if len(request.written) == request.max_tokens or self._ends(request):
+        if len(request.written) >= request.max_tokens or self._ends(request):
             return True
         if self._rotary.is_long(request.length) != request.long:
             self._release(request)
             self._begin(request, set())  # the blocks just given back are there
         return False
+
+
+def _next_option(request: Request) -> Sequence[int]:
+    """Return what is to be read of the option whose turn it is: all but its last token; () for a request without."""
+    return request.options[len(request.option_log_probabilities)][:-1] if request.options else ()
+
+
+def _log_probability(logits: NDArray[np.float32], tokens: Sequence[int]) -> float:
+    """Return the summed log-probability of tokens, by one row of logits each."""
+    rows = zip(logits[: len(tokens)], tokens, strict=True)
+    return sum(float(row[token]) - _log_sum_exp(row) for row, token in rows)
 
 
 def _log_sum_exp(values: NDArray[np.float32]) -> float:

@@ -6,6 +6,7 @@ is `prompts.py`, and the turn marks are the model's own chat template.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -18,10 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from doyen.errors import EngineError, ModelError
+from doyen.errors import EngineError, ModelError, UsageError
 from doyen.models.checks import is_whole_model
-from doyen.models.constraints import Constraint
-from doyen.models.fitting import GOLDEN, require_same_base, require_same_tokens
+from doyen.models.choosing import option_probabilities
+from doyen.models.constraints import Choices, Constraint, PassageNumbers, require_possible
+from doyen.models.fitting import (
+    GOLDEN,
+    fingerprint_of_config,
+    require_same_base,
+    require_same_tokens,
+    weights_fingerprint,
+)
+from doyen.models.guiding import Guide, Guides
 from doyen.prompts import Message, is_complete
 
 FINETUNE_EXTRA = "pip install 'doyen[finetune]'"
@@ -33,9 +42,13 @@ class Completion:
     """What the model wrote. `seconds` is the wall time of its batch divided by the batch's rows.
 
     `refusal_probability` is the probability that the model gave to the refusal's first token as its own first token,
-    None where no refusal was named, or a server gives no probabilities. `log_probability` is the mean natural logarithm of
-    the probabilities of the first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included.
-    `choice_probabilities` are those of the options of `Choices`, in their order.
+    None where no refusal was named, or a server gives no probabilities. `log_probability` is the mean natural logarithm of the probabilities of the
+    first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included; under a constraint those that were
+    forced count only with the first of each stretch.
+
+    `choice_probabilities` are those of the options of `Choices`, in their order (`choosing.option_probabilities`).
+    `shortened` says that the tokens ran out: the end is the first that was found to satisfy the constraint.
+    `cached` says that it was written before; `seconds` then are those that it took.
     """
 
     text: str
@@ -45,6 +58,8 @@ class Completion:
     refusal_probability: float | None = None
     log_probability: float = 0.0
     choice_probabilities: tuple[float, ...] = ()
+    shortened: bool = False
+    cached: bool = False
 
 
 Stream = Callable[[int, str], None]
@@ -79,7 +94,7 @@ class Engine(Protocol):
 
         `refusal` is a text whose first token's probability of coming first is noted; with `may_refuse` false, no
         answer begins with it. `progress` is called with the number of prompts answered since its last call.
-        `constraints` are what each prompt's answer may be; empty: anything.
+        `constraints` say what the answers may be, one a prompt (empty: anything).
         """
         ...
 
@@ -280,6 +295,21 @@ def rope_switch(config: Any) -> int | None:
     return int(rope["original_max_position_embeddings"]) if rope.get("rope_type") == "longrope" else None
 
 
+def chosen(
+    read: Completion, choices: Choices, options: Sequence[Sequence[int]], log_probabilities: Sequence[float]
+) -> Completion:
+    """Return the completion that is the likeliest option, by each option's tokens and their summed log-probability."""
+    probabilities = option_probabilities(options, log_probabilities)
+    best = max(range(len(options)), key=probabilities.__getitem__)
+    return dataclasses.replace(
+        read,
+        text=choices.options[best],
+        completion_tokens=len(options[best]),
+        log_probability=log_probabilities[best] / len(options[best]),
+        choice_probabilities=probabilities,
+    )
+
+
 def named_kind(kind: str, bits: int) -> str:
     """Return an engine's kind with the bits of its weights, where these are fewer than stored."""
     return kind if bits == 16 else f"{kind}-{bits}bit"
@@ -287,6 +317,10 @@ def named_kind(kind: str, bits: int) -> str:
 
 class LocalEngine(ABC):
     """What the engines of this machine share: a model's folder and its tokenizer, opened when it is first asked for."""
+
+    kind: str
+    holds_passage_numbers = True
+    """Whether it keeps to `PassageNumbers`; engines that do not say so are not asked to."""
 
     def __init__(
         self,
@@ -304,6 +338,8 @@ class LocalEngine(ABC):
         self._finished = finished
         self._stops: list[int] = []
         self._tokenizer: Any = None
+        self._guides: Guides | None = None
+        self._identity: list[str] | None = None
 
     @abstractmethod
     def _open_tokenizer(self) -> Any:
@@ -322,6 +358,18 @@ class LocalEngine(ABC):
         """The most tokens that a prompt and its answer have together."""
         return self._context_tokens or context_length(self.folder) or sys.maxsize
 
+    @property
+    @abstractmethod
+    def arithmetic(self) -> str:
+        """What it computes in: its precision, as text."""
+
+    def identity(self) -> list[str]:
+        """Return what the answers depend on, beside the prompt and the adapter: engine, arithmetic, weights, template."""
+        if self._identity is None:
+            weights = [fingerprint_of_config(self.folder), weights_fingerprint(self.folder)]
+            self._identity = [self.kind, self.arithmetic, *weights, self.template_hash()]
+        return self._identity
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""
         return len(render(self.tokenizer, messages))
@@ -329,3 +377,26 @@ class LocalEngine(ABC):
     def template_hash(self) -> str:
         """Return a hash of how this model's template turns a fixed conversation into tokens."""
         return template_hash(self.tokenizer)
+
+    def _guides_of(self, constraints: Sequence[Constraint | None], prompts: int, max_tokens: int) -> list[Guide | None]:
+        """Return what guides each answer, before any weights are loaded.
+
+        Raises:
+            UsageError: a constraint cannot be met, or there is not one a prompt.
+            EngineError: one needs more than `max_tokens`.
+        """
+        if constraints and len(constraints) != prompts:
+            raise UsageError(f"{len(constraints)} constraints for {prompts} prompts", hint="one a prompt, or none")
+        if self._guides is None:
+            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+            vocabulary = (config.get("text_config") or config).get("vocab_size", 0)
+            self._guides = Guides(self.tokenizer, int(vocabulary), self._stops)
+        for constraint in constraints:
+            if isinstance(constraint, Choices | PassageNumbers):
+                require_possible(constraint)
+        return [self._guides.of(c, max_tokens) for c in constraints] or [None] * prompts
+
+    def _options_of(self, constraint: Constraint | None) -> list[list[int]]:
+        """Return the tokens of each option of a choice, [] for other constraints."""
+        options = constraint.options if isinstance(constraint, Choices) else ()
+        return [[int(i) for i in self.tokenizer(o, add_special_tokens=False)["input_ids"]] for o in options]

@@ -5,6 +5,7 @@ Enters: messages. Leaves: completions. An adapter is computed beside the 16-bit 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from doyen.embedding.runtime import native_precision
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import open_chat_tokenizer
 from doyen.models.checks import is_whole_model, require_room
+from doyen.models.constraints import Choices, Constraint
 from doyen.models.decoder_network import build_decoder, decoder_faults, decoder_shape
 from doyen.models.decoding import Decoder, Request
 from doyen.models.engine import (
@@ -25,6 +27,7 @@ from doyen.models.engine import (
     LocalEngine,
     Stream,
     check_adapter,
+    chosen,
     first_tokens,
     named_kind,
     render,
@@ -83,6 +86,11 @@ class OpenVINOEngine(LocalEngine):
 
     # ---- the interface
 
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in: "bf16" or "f32"."""
+        return self._precision or native_precision()
+
     def generate(
         self,
         prompts: Sequence[Sequence[Message]],
@@ -93,44 +101,68 @@ class OpenVINOEngine(LocalEngine):
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
         stream: Stream | None = None,
+        constraints: Sequence[Constraint | None] = (),
     ) -> list[Completion]:
         """Answer all prompts greedily; texts of together about `batch_tokens` tokens are at work at a time.
 
         `stream` gets each answer as it is written. An interruption (Ctrl-C) takes effect within a step.
 
         Raises:
-            EngineError: a prompt and its answer do not fit into the model's context, or the adapter does not fit.
+            EngineError: a prompt and its answer do not fit into the model's context, the adapter does not fit, or a
+                constraint needs more than `max_tokens`.
+            UsageError: a constraint cannot be met.
         """
         if not prompts:
             return []
+        guides = self._guides_of(constraints, len(prompts), max_tokens)
         loaded = self._load(adapter)
-        ids = [render(self.tokenizer, p) for p in prompts]
-        longest = max(map(len, ids))
-        require_room(longest, max_tokens, self.context_tokens, self.name)
-        loaded.network.reserve(longest + max_tokens)
         refusing = first_tokens(self.tokenizer, refusal) if refusal else []
-        requests = [Request(i, row, max_tokens, refusing, may_refuse, CERTAINTY_TOKENS) for i, row in enumerate(ids)]
-        streams = [_Pieces(self.tokenizer, stream, i) for i in range(len(prompts))] if stream else None
+        requests = [
+            Request(i, render(self.tokenizer, p), max_tokens, refusing, may_refuse, CERTAINTY_TOKENS, guides[i])
+            for i, p in enumerate(prompts)
+        ]
+        for request, constraint in zip(requests, constraints, strict=False):
+            request.options = self._options_of(constraint)
+            request.max_tokens = max([len(o) for o in request.options] or [max_tokens])
+        longest = max(requests, key=lambda r: len(r.prompt) + r.max_tokens)
+        require_room(len(longest.prompt), longest.max_tokens, self.context_tokens, self.name)
+        loaded.network.reserve(len(longest.prompt) + longest.max_tokens)
+        streams = [_Pieces(self._text, stream, r) for r in requests] if stream else None
         decoder = Decoder(loaded.network, loaded.rotary, self._stops, self._ends)
         done: dict[int, Completion] = {}
         for request in decoder.run(
-            requests, self.batch_tokens, lambda r: streams[r.number].show(r.written) if streams else None
+            requests, self.batch_tokens, lambda r: streams[r.number].show() if streams else None
         ):
-            done[request.number] = self._completion(request)
+            done[request.number] = self._completion(request, constraints)
             if streams:
                 streams[request.number].finish(done[request.number].text)
             if progress:
                 progress(1)
         return [done[i] for i in range(len(prompts))]
 
-    def _completion(self, request: Request) -> Completion:
-        text = self.tokenizer.decode(request.written, skip_special_tokens=True).strip()
+    def _completion(self, request: Request, constraints: Sequence[Constraint | None]) -> Completion:
         kept = request.log_probabilities
         sure = sum(kept) / len(kept) if kept else 0.0
-        return Completion(text, len(request.prompt), len(request.written), request.seconds, request.refusal, sure)
+        made = Completion(
+            self._text(request), len(request.prompt), len(request.written), request.seconds, request.refusal, sure
+        )
+        constraint = constraints[request.number] if constraints else None
+        if not isinstance(constraint, Choices):
+            return dataclasses.replace(made, shortened=request.guide is not None and request.guide.shortened)
+        return chosen(made, constraint, request.options, request.option_log_probabilities)
+
+    def _text(self, request: Request) -> str:
+        """Return what is written: exactly, where a grammar rules it, else without white space at its ends."""
+        if request.guide is not None and request.guide.strict:
+            assert self._guides is not None
+            return self._guides.text(request.written)
+        text: str = self.tokenizer.decode(request.written, skip_special_tokens=True)
+        return text.strip()
 
     def _ends(self, request: Request) -> bool:
-        """Whether what is written is finished; asked only where a line breaks."""
+        """Whether what is written is finished; asked only where a line breaks. A grammar says so itself."""
+        if request.guide is not None and request.guide.strict:
+            return False
         token = request.written[-1]
         if token not in self._breaks:
             self._breaks[token] = "\n" in self.tokenizer.decode([token])
@@ -196,17 +228,16 @@ class _Loaded:
 class _Pieces:
     """Hands on a text as it grows, but no white space at its ends, and no character that is only half written."""
 
-    def __init__(self, tokenizer: Any, stream: Stream, number: int) -> None:
-        self._tokenizer, self._stream, self._number = tokenizer, stream, number
+    def __init__(self, text_of: Callable[[Request], str], stream: Stream, request: Request) -> None:
+        self._text_of, self._stream, self._request = text_of, stream, request
         self._shown = ""
 
-    def show(self, written: Sequence[int]) -> None:
-        text: str = self._tokenizer.decode(written, skip_special_tokens=True).strip()
-        self.finish(text.rstrip("\ufffd"))
+    def show(self) -> None:
+        self.finish(self._text_of(self._request).rstrip("\ufffd"))
 
     def finish(self, text: str) -> None:
         if len(text) > len(self._shown) and text.startswith(self._shown):
-            self._stream(self._number, text[len(self._shown) :])
+            self._stream(self._request.number, text[len(self._shown) :])
             self._shown = text
 
 

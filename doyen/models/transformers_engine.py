@@ -14,6 +14,7 @@ from typing import Any
 
 from doyen.errors import ModelError
 from doyen.models.checks import is_whole_model, require_room
+from doyen.models.constraints import Choices, Constraint
 from doyen.models.engine import (
     CERTAINTY_TOKENS,
     FINETUNE_EXTRA,
@@ -21,6 +22,7 @@ from doyen.models.engine import (
     LocalEngine,
     Stream,
     check_adapter,
+    chosen,
     first_tokens,
     load_causal_model,
     load_tokenizer,
@@ -32,6 +34,7 @@ from doyen.models.engine import (
     working_dtype,
 )
 from doyen.models.fitting import require_shapes
+from doyen.models.guiding import Guide
 from doyen.prompts import Message
 
 _LOSS_TOKENS = 512  # of a batch whose every token's logits are computed: 4 bytes × vocabulary each
@@ -120,6 +123,11 @@ class TransformersEngine(LocalEngine):
 
     # ---- the interface
 
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in: the name of torch's dtype."""
+        return str(self._dtype or working_dtype())
+
     def generate(
         self,
         prompts: Sequence[Sequence[Message]],
@@ -130,31 +138,69 @@ class TransformersEngine(LocalEngine):
         may_refuse: bool = True,
         progress: Callable[[int], None] | None = None,
         stream: Stream | None = None,
+        constraints: Sequence[Constraint | None] = (),
     ) -> list[Completion]:
         """Answer all prompts greedily, in batches of about `batch_tokens` padded prompt tokens.
 
         `stream` gets each answer in one piece, when its batch is done.
 
         Raises:
-            EngineError: a prompt and its answer do not fit into the model's context, or the adapter does not fit.
+            EngineError: a prompt and its answer do not fit into the model's context, the adapter does not fit, or a
+                constraint needs more than `max_tokens`.
+            UsageError: a constraint cannot be met.
         """
         if not prompts:
             return []
+        self.tokenizer  # noqa: B018 - loads it, and the stop tokens
+        guides = self._guides_of(constraints, len(prompts), max_tokens)
         ids = [render(self.tokenizer, p) for p in prompts]
         refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         done: dict[int, Completion] = {}
         with self._adapter_applied(adapter):
             require_room(max(map(len, ids)), max_tokens, self.context_tokens, self.name)
+            choices = {i: c for i, c in enumerate(constraints) if isinstance(c, Choices)}
+            written = [i for i in range(len(prompts)) if i not in choices]
+            groups: list[list[int]] = [[i] for i in choices]
             switch = rope_switch(self._model.config)
-            for batch in _batches([len(i) for i in ids], self.batch_tokens, switch, max_tokens):
-                completions = self._generate_batch([ids[i] for i in batch], max_tokens, refusing, may_refuse)
-                done |= dict(zip(batch, completions, strict=True))
+            groups += (
+                [written[k] for k in batch]
+                for batch in _batches([len(ids[i]) for i in written], self.batch_tokens, switch, max_tokens)
+            )
+            for group in groups:
+                if group[0] in choices:
+                    found = [self._choose(ids[group[0]], choices[group[0]], refusing)]
+                else:
+                    rows, own = [ids[i] for i in group], [guides[i] for i in group]
+                    found = self._generate_batch(rows, max_tokens, refusing, may_refuse, own)
+                done |= dict(zip(group, found, strict=True))
                 if progress:
-                    progress(len(batch))
-                for i in batch:
+                    progress(len(group))
+                for i in group:
                     if stream:
                         stream(i, done[i].text)
         return [done[i] for i in range(len(prompts))]
+
+    def _choose(self, prompt: list[int], choices: Choices, refusing: Sequence[int]) -> Completion:
+        """Read every option behind a prompt, as many at a time as `batch_tokens` allow."""
+        import torch
+
+        started = time.perf_counter()
+        options, device = self._options_of(choices), next(self._model.parameters()).device
+        longest = max(map(len, options))
+        at_once = max(1, self.batch_tokens // (len(prompt) + longest))
+        scores: list[float] = []
+        refusal = None
+        for start in range(0, len(options), at_once):
+            part = options[start : start + at_once]
+            rows = torch.tensor([[*prompt, *o, *[self._stops[0]] * (longest - len(o))] for o in part])
+            with torch.inference_mode():
+                logits = self._model(input_ids=rows.to(device), logits_to_keep=longest + 1).logits.float()
+            sure = logits.log_softmax(-1)
+            if refusing:
+                refusal = float(sure[0, 0, refusing[0]].exp())
+            scores += [sum(float(sure[i, k, t]) for k, t in enumerate(o)) for i, o in enumerate(part)]
+        read = Completion("", len(prompt), 0, time.perf_counter() - started, refusal)
+        return chosen(read, choices, options, scores)
 
     def next_token_logits(self, messages: Sequence[Message], *, adapter: Path | None = None) -> Any:
         """Return the logits `(vocabulary,) float32` after a prompt, with or without an adapter."""
@@ -224,7 +270,12 @@ class TransformersEngine(LocalEngine):
             yield
 
     def _generate_batch(
-        self, ids: list[list[int]], max_tokens: int, refusing: Sequence[int], may_refuse: bool
+        self,
+        ids: list[list[int]],
+        max_tokens: int,
+        refusing: Sequence[int],
+        may_refuse: bool,
+        guides: Sequence[Guide | None],
     ) -> list[Completion]:
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
@@ -235,7 +286,7 @@ class TransformersEngine(LocalEngine):
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
         device = next(self._model.parameters()).device
-        signs = _Signs(refusing, may_refuse)
+        signs, guided = _Signs(refusing, may_refuse), _Guided(guides, self._stops)
         with torch.inference_mode():
             out = self._model.generate(
                 input_ids=tokens.to(device),
@@ -248,19 +299,34 @@ class TransformersEngine(LocalEngine):
                 top_k=None,
                 eos_token_id=self._stops,
                 pad_token_id=pad,
-                logits_processor=LogitsProcessorList([signs]),
-                stopping_criteria=StoppingCriteriaList([self._ends(width)]),
+                logits_processor=LogitsProcessorList([signs, guided]),
+                stopping_criteria=StoppingCriteriaList([self._ends(width, guides)]),
             )
         written = [_until_stop(row, self._stops) for row in out[:, width:].tolist()]
-        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         seconds = (time.perf_counter() - started) / len(ids)
         return [
-            Completion(text.strip(), len(row), len(new), seconds, signs.refusal(i), signs.log_probability(i, len(new)))
-            for i, (text, row, new) in enumerate(zip(texts, ids, written, strict=True))
+            Completion(
+                self._text(new, guide),
+                len(row),
+                len(new),
+                seconds,
+                signs.refusal(i),
+                guided.log_probability(i) or signs.log_probability(i, len(new)),
+                shortened=guide is not None and guide.shortened,
+            )
+            for i, (row, new, guide) in enumerate(zip(ids, written, guides, strict=True))
         ]
 
-    def _ends(self, width: int) -> Callable[..., Any]:
-        """Return a stopping criterion: the rows whose text after `width` prompt tokens is finished."""
+    def _text(self, written: Sequence[int], guide: Guide | None) -> str:
+        """Return what is written: exactly, where a grammar rules it, else without white space at its ends."""
+        if guide is not None and guide.strict:
+            assert self._guides is not None
+            return self._guides.text(written)
+        text: str = self.tokenizer.batch_decode([written], skip_special_tokens=True)[0]
+        return text.strip()
+
+    def _ends(self, width: int, guides: Sequence[Guide | None]) -> Callable[..., Any]:
+        """Return a stopping criterion: the rows whose text after `width` prompt tokens is finished; not those of a grammar."""
         import torch
 
         breaks: dict[int, bool] = {}  # token → whether it holds a line break
@@ -273,7 +339,10 @@ class TransformersEngine(LocalEngine):
         def ended(input_ids: Any, scores: Any, **options: Any) -> Any:
             rows = input_ids[:, width:].tolist()
             return torch.tensor(
-                [breaks_line(row[-1]) and self._finished(self.tokenizer.decode(row)) for row in rows],
+                [
+                    not (guide and guide.strict) and breaks_line(row[-1]) and self._finished(self.tokenizer.decode(row))
+                    for row, guide in zip(rows, guides, strict=True)
+                ],
                 device=input_ids.device,
             )
 
@@ -323,6 +392,41 @@ class _Signs:
         """Return the mean log-probability of one row's first written tokens, or all and its end of turn."""
         steps = [step[row] for step in self._steps[: written + 1]]
         return sum(steps) / len(steps) if steps else 0.0
+
+
+class _Guided:
+    """A logits processor that leaves each guided row the one token that its guide wants next."""
+
+    def __init__(self, guides: Sequence[Guide | None], stops: Sequence[int]) -> None:
+        self._guides, self._stops = guides, stops
+        self._waiting: list[list[int]] = [[] for _ in guides]
+        self._sure: list[list[float]] = [[] for _ in guides]
+        self._running = {i for i, guide in enumerate(guides) if guide is not None}
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if self._running:
+            scores = scores.clone()
+        for i in sorted(self._running):
+            token = self._next(i, scores[i].float())
+            if token in self._stops:
+                self._running.discard(i)
+            scores[i] = float("-inf")
+            scores[i, token] = 0.0
+        return scores
+
+    def _next(self, row: int, logits: Any) -> int:
+        guide, waiting = self._guides[row], self._waiting[row]
+        assert guide is not None
+        if not waiting:
+            waiting += guide.write(logits.cpu().numpy())
+            if len(self._sure[row]) < CERTAINTY_TOKENS:
+                self._sure[row].append(float(logits.log_softmax(-1)[waiting[0]]))
+        return waiting.pop(0)
+
+    def log_probability(self, row: int) -> float | None:
+        """Return the mean log-probability of a row's first tokens that were not forced, None for an unguided row."""
+        sure = self._sure[row]
+        return sum(sure) / len(sure) if sure else None
 
 
 def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:
