@@ -29,7 +29,7 @@ from doyen.models.engine import CERTAINTY_TOKENS, Completion, Stream, first_toke
 from doyen.models.fitting import GOLDEN
 from doyen.models.in_flight import run_in_flight
 from doyen.models.served_adapters import ServedAdapters
-from doyen.models.server_constraints import Asked, asked_as, choice_probabilities, in_words, taken_out
+from doyen.models.server_constraints import Asked, Kept, asked_as, choice_probabilities, in_words, taken_out
 from doyen.models.servers import ServedModel, Server, find_server
 from doyen.models.token_estimate import estimated_tokens
 from doyen.prompts import Message, is_complete
@@ -295,7 +295,7 @@ class _Job:
     fields: dict[str, Any]
     max_tokens: int
     opening: Opening
-    constraint: Constraint | None
+    constraint: Kept | None
     alive: Callable[[], None]
 
 
