@@ -153,9 +153,8 @@ class ServerEngine:
         self._require_room(safe, max_tokens)
         opening = Opening(self._first_text(refusal) if refusal else "", may_refuse or not self.server.continues)
         # Only what a user asks for is held to: what engines may leave out is left out.
-        rules = [c if isinstance(c, JsonSchema | Regex | Choices) else None for c in constraints] or [None] * len(
-            prompts
-        )
+        kept = [c if isinstance(c, JsonSchema | Regex | Choices) else None for c in constraints]
+        rules: list[Kept | None] = kept or [None] * len(prompts)
 
         def work(i: int, say: Callable[[str], None], alive: Callable[[], None]) -> Completion:
             job = _Job(safe[i], {**fields}, max_tokens, opening, rules[i], alive)
