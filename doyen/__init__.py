@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from doyen.ingesting import ingest
     from doyen.planning import plan
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
+    from doyen.serving.model_server import serve_model
 
 _HOME = {
     "Answer": "doyen.records",
@@ -49,6 +50,7 @@ _HOME = {
     "plan": "doyen.planning",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
+    "serve_model": "doyen.serving.model_server",
     "status": "doyen.folder",
     "undo_retriever": "doyen.finetuning.retriever.running",
 }
@@ -77,6 +79,7 @@ __all__ = [
     "plan",
     "recalibrate",
     "remove_documents",
+    "serve_model",
     "status",
     "undo_retriever",
 ]

@@ -35,7 +35,7 @@ def answer_file(
         expert.arm,
         tuned,
         expert.engine.name,
-        expert.settings.as_dict(),
+        expert.settings.shaping(),
         index,
         [[q.id, q.question] for q in questions],
     ]

@@ -14,12 +14,15 @@ import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from doyen.errors import ConfigError, ExpertError
 from doyen.records import ARMS
 
 FORMAT_VERSION = 1
 FILE_NAME = "doyen.toml"
+SERVER_FILE = "server.json"
+"""What `doyen serve` writes into an expert's folder while a model server runs for it."""
 
 
 def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None, one_of: Any = None) -> Any:
@@ -31,12 +34,16 @@ def setting(default: Any, doc: str, *, low: float | None = None, high: float | N
 class ModelSettings:
     """The language model that writes the answers."""
 
-    name: str = setting("smollm2-135m-instruct", "Catalogue name (`doyen models`), `org/repository`, or a folder.")
+    name: str = setting(
+        "smollm2-135m-instruct",
+        "Catalogue name (`doyen models`), `org/repository`, a folder, or `openai:MODEL` or `azure:DEPLOYMENT` behind an API.",
+    )
     max_answer_tokens: int = setting(96, "Longest answer, in tokens.", low=1, high=8192)
     engine: str = setting(
         "auto",
-        "What runs it: openvino (the CPU, without torch), transformers (a GPU; any model); auto: the faster that can.",
-        one_of=("auto", "openvino", "transformers"),
+        "What runs it: openvino (the CPU, without torch), transformers (a GPU; any model), server (what answers at "
+        "`endpoint`); auto: a server for names of APIs, else the faster that can.",
+        one_of=("auto", "openvino", "transformers", "server"),
     )
     bits: int = setting(
         16,
@@ -44,6 +51,22 @@ class ModelSettings:
         one_of=(16, 8, 4),
     )
     batch_tokens: int = setting(8192, "Prompt tokens answered together in one batch.", low=256)
+    endpoint: str = setting(
+        "",
+        "Base URL of the server (`http://host:8000/v1`); empty: that of OpenAI, or with engine server the one that "
+        "`doyen serve` runs.",
+    )
+    key_variable: str = setting(
+        "",
+        "Environment variable with the server's key; empty: OPENAI_API_KEY or AZURE_OPENAI_API_KEY, for their own URLs only.",
+    )
+    context_tokens: int = setting(
+        0, "Tokens that a prompt and its answer have together, on a server that does not say it; 0: as it says.", low=0
+    )
+    requests_per_minute: int = setting(0, "Most requests to the server in a minute; 0: no limit.", low=0)
+    tokens_per_minute: int = setting(0, "Most tokens to and from the server in a minute; 0: no limit.", low=0)
+    input_price: float = setting(-1.0, "US dollars for a million tokens sent, for the estimate; -1: unknown.", low=-1.0)
+    output_price: float = setting(-1.0, "US dollars for a million tokens written; -1: unknown.", low=-1.0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ class EmbedderSettings:
 
     name: str = setting(
         "all-minilm-l6-v2",
-        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `openai:MODEL` or `jina:MODEL`.",
+        "Catalogue name, folder (`./…`: within the expert's folder), `org/repository`, `openai:MODEL`, `azure:DEPLOYMENT` or `jina:MODEL`.",
     )
     dimensions: int = setting(
         0, "Numbers of a vector, for models trained to be cut (Matryoshka); 0: all of them.", low=0, high=65536
@@ -313,6 +336,18 @@ class Settings:
             for t in fields(self)
         }
 
+    def shaping(self) -> dict[str, dict[str, Any]]:
+        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices."""
+        return {
+            table: {key: value for key, value in values.items() if key not in _OF_THE_WAY}
+            for table, values in self.as_dict().items()
+        }
+
+
+_OF_THE_WAY = frozenset(
+    {"endpoint", "key_variable", "requests_per_minute", "tokens_per_minute", "price", "input_price", "output_price"}
+)
+
 
 def _fault(where: str, value: Any, declared: Any) -> str | None:
     """Return what is wrong with `value`, or None."""
@@ -415,7 +450,24 @@ def _in_expert(settings: Settings, expert: Path) -> Settings:
         name = getattr(values, "name", "")
         if name.startswith("./"):
             changed[table.name] = replace(values, name=str((expert / name).resolve()))
+    if settings.model.engine == "server" and not settings.model.endpoint:
+        changed["model"] = replace(changed.get("model", settings.model), endpoint=_running_server(expert))
     return replace(settings, **changed)
+
+
+def _running_server(expert: Path) -> str:
+    """Return the base URL of the server that `doyen serve` runs for an expert, "" where there is none.
+
+    Only one on this machine counts: an expert's folder comes from elsewhere, perhaps, and must not send questions there.
+    """
+    try:
+        row = json.loads((expert / SERVER_FILE).read_text(encoding="utf-8"))
+        found = str(row["endpoint"])
+        if row.get("pid"):
+            os.kill(int(row["pid"]), 0)  # `doyen serve` has ended without taking the file away
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return ""
+    return found if urlsplit(found).hostname in ("127.0.0.1", "localhost", "::1") else ""
 
 
 def written_name(expert: Path, table: str) -> str:

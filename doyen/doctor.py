@@ -22,6 +22,7 @@ from doyen.ingesting import index_folder, open_index
 from doyen.models.catalogue import EmbedderSource, EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched, require_model
+from doyen.models.serving import is_served, server_engine
 
 if TYPE_CHECKING:
     from doyen.models.measured import Speed
@@ -57,7 +58,7 @@ def examine(expert: Path | None) -> list[Check]:
     checks.append(Check("settings", True, str(expert / "doyen.toml")))
     names = (("model", settings.model.name), ("embedder", settings.embedder.name), ("reranker", settings.rerank.name))
     checks += [_model(role, in_expert(name, expert)) for role, name in names if name]
-    return [*checks, _index(expert)]
+    return [*checks, *_server(settings.model), _index(expert)]
 
 
 def bench(expert: Path | None, progress: Callable[[str, int, int], None] | None = None) -> list[Speed]:
@@ -141,6 +142,21 @@ def _model(role: str, name: str) -> Check:
     except DoyenError as error:
         return Check(role, False, str(error), error.hint or "")
     return Check(role, fetched, f"{name} is {'here' if fetched else 'not fetched'}", f"doyen models pull {name}")
+
+
+def _server(model: ModelSettings) -> list[Check]:
+    """Whether the server that is to answer does, and has the model. It is sent no question."""
+    try:
+        if not is_served(model):
+            return []
+        engine = server_engine(model)
+        if engine.endpoint.is_vendors:
+            return [Check("server", True, f"{engine.endpoint.host} (not asked)")]
+        engine.server.find(engine.model)
+    except DoyenError as error:
+        return [Check("server", False, str(error), error.hint or "")]
+    where = "" if engine.endpoint.is_local else ", which is not this machine: questions and passages are sent there"
+    return [Check("server", True, f"{engine.server.kind} answers at {engine.endpoint.host}{where}")]
 
 
 def _index(expert: Path) -> Check:

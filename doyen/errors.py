@@ -57,7 +57,11 @@ class ModelError(DoyenError):
 
 
 class EndpointError(ModelError):
-    """A model behind an API refuses, does not answer, or answers what is no result."""
+    """A model behind an API refuses (`status`: with which HTTP status), does not answer, or answers what is no result."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class EngineError(DoyenError):

@@ -253,7 +253,7 @@ class Expert:
             constraints=constraints,
             progress=progress,
         )
-        return [(completion, rule.probability(signs)) for completion, signs in found]
+        return [(c, None if c.refusal_probability is None else rule.probability(signs)) for c, signs in found]
 
     def _answer(
         self,
@@ -269,7 +269,9 @@ class Expert:
         else:
             parsed = parse_answer(completion.text, len(hits))
         rule = None if constraint else self.refusal_rule
-        refused = parsed.refused or (rule is not None and probability is not None and probability > rule.threshold)
+        refused = parsed.refused
+        if rule is not None and not refused:  # without probabilities (some servers give none) as without a rule
+            refused = not self._has_evidence(question, hits) if probability is None else probability > rule.threshold
         return Answer(
             text=STUCK if parsed.stuck else UNKNOWN if refused else parsed.text,
             answered=not refused,

@@ -75,7 +75,7 @@ def answer_anyway(
     """Answer prompts; one that the model refuses is asked again with the refusal ruled out.
 
     With a `rule` only those are asked again that it could still answer. The completion then is the second one, with
-    the refusal's probability of the first.
+    the refusal's probability of the first. Where an engine tells no probabilities, the first answer stands.
     """
     options: dict[str, Any] = {"max_tokens": max_tokens, "adapter": adapter, "refusal": REFUSAL}
     first = engine.generate(prompts, progress=progress, constraints=constraints, **options)
@@ -84,6 +84,7 @@ def answer_anyway(
         i
         for i, (completion, signs) in enumerate(found)
         if parse_answer(completion.text, 0).refused
+        and completion.refusal_probability is not None  # else a server tells none, and the refusal stands
         and not (rule and rule.probability(dataclasses.replace(signs, log_probability=0.0)) > rule.threshold)
     ]
     own = [constraints[i] for i in again] if constraints else ()

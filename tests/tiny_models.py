@@ -104,6 +104,21 @@ def successor_phi(folder: Path, chain):
     return folder
 
 
+def adapter_folder(folder: Path, model_folder: Path, seed: int):
+    """Save a LoRA adapter with random weights, so large that it changes every answer."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from doyen.models.engine import load_causal_model, quiet_peft
+
+    with torch.random.fork_rng(), quiet_peft():
+        torch.manual_seed(seed)
+        config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+        model = get_peft_model(load_causal_model(model_folder, dtype=torch.float32), config)
+    model.save_pretrained(str(folder))
+    return folder
+
+
 def bert_folder(folder: Path):
     """Save a BERT embedder of 1 layer with a WordPiece tokenizer trained on CORPUS."""
     import torch

@@ -18,6 +18,7 @@ from doyen.cli import (
     ingesting,
     models,
     planning,
+    serving,
     training,
 )
 from doyen.errors import DoyenError
@@ -42,6 +43,7 @@ for module in (
     comparisons,
     evaluating,
     exporting,
+    serving,
     models,
 ):
     module.register(app)

@@ -12,8 +12,9 @@ from doyen.cli.output import Bar, ExpertOption, FilterOption, JsonOption, expert
 from doyen.errors import UsageError
 
 if TYPE_CHECKING:
+    from doyen.expert import Expert
     from doyen.models.constraints import Form
-    from doyen.records import Answer
+    from doyen.records import Answer, Question
 
 
 def register(app: typer.Typer) -> None:
@@ -48,24 +49,29 @@ def ask(
 ) -> None:
     """Answer a question, with citations."""
     import doyen
+    from doyen.answer_costs import told_before
 
     if (question is None) == (questions is None) or (questions is None) != (out is None):
         raise UsageError("ask takes a QUESTION, or --questions FILE with --out FILE")
     constraint = _constraint(json_schema, regex, choices)
     one = doyen.Expert.open(expert_folder(expert), arm=arm, adapter=adapter, filters=filter_ or (), cache=cache)
+    asked = _asked(question, questions)
+    if told := told_before(one.engine, one.settings, [q.question for q in asked], [one.arm]):
+        note(told)
     if questions is not None and out is not None:
         from doyen.answering import answer_file
-        from doyen.examples.importing import read_questions
 
         with Bar("questions") as bar:
-            answers = answer_file(one, read_questions(questions), out, bar, constraint=constraint)
+            answers = answer_file(one, asked, out, bar, constraint=constraint)
         note(f"wrote {out}")
         refused = sum(not a.answered for a in answers)
-        row = {"questions": len(answers), "refused": refused, "arm": one.arm, "out": str(out)}
+        row = {"questions": len(answers), "refused": refused, "arm": one.arm, "out": str(out), **_cost(one, answers)}
+        _remark(one)
         show(row, f"{len(answers)} questions, {refused} without an answer", json_)
         return
     answer = one.ask(question or "", constraint=constraint)
-    show(answer.as_dict(), "\n".join(_lines(answer)), json_)
+    _remark(one)
+    show(answer.as_dict() | _cost(one, [answer]), "\n".join(_lines(answer)), json_)
 
 
 def _constraint(json_schema: Path | None, regex: str | None, choices: str | None) -> Form | None:
@@ -103,3 +109,23 @@ def _lines(answer: Answer) -> list[str]:
     if answer.passages_left_out:
         lines.append(f"({answer.passages_left_out} passages left out: they do not fit into the model's context)")
     return lines
+
+
+def _asked(question: str | None, path: Path | None) -> list[Question]:
+    from doyen.examples.importing import read_questions
+    from doyen.records import Question
+
+    return [Question(id="", question=question or "")] if path is None else read_questions(path)
+
+
+def _cost(expert: Expert, answers: list[Answer]) -> dict[str, float]:
+    """Return what answers over a server cost, where that is known."""
+    from doyen.answer_costs import answers_dollars
+
+    cost = answers_dollars(expert.settings.model, answers) if expert.engine.kind == "server" else None
+    return {} if cost is None else {"cost_usd": round(cost, 6)}
+
+
+def _remark(expert: Expert) -> None:
+    for remark in getattr(expert.engine, "remarks", ()):
+        note(f"remark: {remark}")

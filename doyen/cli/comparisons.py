@@ -61,7 +61,10 @@ def compare(
             adapter=adapter,
             out=out,
             progress=bar,
+            say=note,
         )
+    for remark in report["manifest"].get("remarks", ()):
+        note(f"remark: {remark}")
     note(f"wrote {report['folder']}/report.html")
     show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
 
@@ -83,6 +86,10 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             m = figures["metrics"].get(name)
             cells.append(f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" if m else "-")
         lines.append(f"{arm:<14}" + "".join(f"{cell:>26}" for cell in cells))
+    if costs := report["manifest"].get("cost_usd"):
+        lines.append(
+            f"cost: US$ {sum(costs.values()):.4f} ({', '.join(f'{arm} {usd:.4f}' for arm, usd in costs.items())})"
+        )
     advice = report["advice"]
     return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
 

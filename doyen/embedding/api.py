@@ -22,7 +22,8 @@ from doyen.embedding.prefixes import AUTOMATIC, Kind, Prefixes, plain_name, vect
 from doyen.embedding.tokens import BYTES_PER_TOKEN, ByteCounter, TokenCounter, encodable
 from doyen.errors import EndpointError, ModelError
 from doyen.models.catalogue import EndpointSource
-from doyen.models.endpoint import BadAnswerError, Endpoint, Pace
+from doyen.models.endpoint import BadAnswerError, Endpoint
+from doyen.models.pace import Pace
 
 BATCH_TEXTS = 128
 BATCH_TOKENS = 30_000  # by four bytes a token; OpenAI takes 300,000 of its own a request
@@ -148,7 +149,13 @@ def open_api_embedder(settings: EmbedderSettings, source: EndpointSource, record
     if source.vendor == "cohere" or "rerank" in source.model:
         raise ModelError(f"{settings.name} is a reranker, not an embedder.", hint=f'[rerank] name = "{settings.name}"')
     pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
-    endpoint = Endpoint(source.vendor, url=settings.endpoint, key_variable=settings.key_variable, pace=pace)
+    endpoint = Endpoint(
+        source.vendor,
+        url=settings.endpoint,
+        key_variable=settings.key_variable,
+        deployment=source.model,
+        pace=pace,
+    )
     match = re.match(rf"{re.escape(plain_name(settings.name))}@(\d+)[+/]", recorded or "")
     return ApiEmbedder(endpoint, settings, source, int(match[1]) if match and not settings.dimensions else 0)
 

@@ -12,11 +12,12 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from doyen.adapters import adapter_folder, list_adapters, question_hash, read_adapter
+from doyen.answer_costs import answers_dollars, told_before
 from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
@@ -26,6 +27,7 @@ from doyen.examples.building import held_out_questions
 from doyen.examples.importing import read_questions
 from doyen.expert import Expert, open_engine, open_retriever, open_tuning
 from doyen.models.engine import Engine
+from doyen.models.server_engine import ServerEngine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
 from doyen.records import ARMS, Answer, Arm, Question
 from doyen.retrieval.hybrid import Retriever
@@ -45,11 +47,13 @@ def compare(
     engine: Engine | None = None,
     seed: int = 7,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Ask every arm the same held-out questions and write `report.json` and `report.html` into `out`.
 
     `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`.
-    `shots` are worked examples put before the question in the rag arms.
+    `shots` are worked examples put before the question in the rag arms. `say` is told where questions are sent, and what
+    that costs, before they are.
 
     Returns:
         The report (schema: docs/reference/report.md), with its folder under "folder".
@@ -64,9 +68,12 @@ def compare(
     retriever = open_retriever(folder, settings)
     engine = engine or open_engine(settings)
     manifest = _manifest(folder, settings, chosen, adapter, asked, shots, retriever, engine, seed)
-    identity = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:12]
+    shaping = manifest | {"settings": settings.shaping()}
+    identity = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
     target = out or folder / "comparisons" / identity
-    taken = _begin(target, {arm: _arm_identity(manifest, arm) for arm in chosen})
+    taken = _begin(target, {arm: _arm_identity(shaping, arm) for arm in chosen})
+    if say and (told := told_before(engine, settings, [q.question for q in asked], chosen)):
+        say(told)
     depth = max(HITS_DEPTH, hits_for(settings.answer.passages))
     hits = retriever.search_many([q.question for q in asked], depth)
     answers: dict[Arm, list[Answer]] = {}
@@ -81,6 +88,7 @@ def compare(
         )
         answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
     manifest |= {"taken_over": taken} if taken else {}
+    manifest |= _of_server(engine, settings, answers)
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
     methods = trained_methods(folder) if any("finetuned" in arm for arm in chosen) else ()
     report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods)
@@ -159,6 +167,15 @@ def _manifest(
         if made.forgetting:
             manifest["adapter"]["forgetting"] = made.forgetting
     return manifest
+
+
+def _of_server(engine: Engine, settings: Settings, answers: Mapping[Arm, Sequence[Answer]]) -> dict[str, Any]:
+    """Return what a server's answers have besides: which server, what each arm cost, what could not be checked."""
+    if not isinstance(engine, ServerEngine):
+        return {}
+    row: dict[str, Any] = {"server": f"{engine.server.kind} at {engine.endpoint.host}", "remarks": engine.remarks}
+    costs = {arm: answers_dollars(settings.model, found) for arm, found in answers.items()}
+    return row | {"cost_usd": {arm: round(cost, 6) for arm, cost in costs.items() if cost is not None}}
 
 
 def _hash(value: Any) -> str:

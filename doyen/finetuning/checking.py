@@ -16,7 +16,7 @@ from doyen.finetuning.gates import require_effect
 from doyen.finetuning.preparing import Say, examples_hash
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import Engine
-from doyen.models.serving import serving_engine
+from doyen.models.serving import local_engine
 from doyen.records import Example
 
 
@@ -33,7 +33,7 @@ def check_as_served(
     Raises:
         GateError: it changes no logits there.
     """
-    engine = serving_engine(settings.model)
+    engine = local_engine(settings.model)
     say("gate: the saved adapter changes the serving engine's logits")
     probe = list(train[0].messages[:-1])
     effect = require_effect(engine.next_token_logits(probe), engine.next_token_logits(probe, adapter=made))
@@ -92,7 +92,7 @@ def recalibrate(
             f"adapter {folder.name} was trained on other examples than those of now",
             hint=f"doyen finetune --replace --name {folder.name}",
         )
-    engine = serving_engine(settings.model)
+    engine = local_engine(settings.model)
     used = manifest.settings | {"false_refusals": settings.finetune.false_refusals}
     manifest = dataclasses.replace(manifest, settings=used, **calibrated(engine, folder, settings, validation, say))
     manifest.write(folder)

@@ -250,7 +250,7 @@ _RERANKERS = (
 )
 CATALOGUE |= {entry.name: entry for entry in (*_EMBEDDERS, *_RERANKERS)}
 
-ENDPOINT_VENDORS = ("openai", "jina", "cohere")
+ENDPOINT_VENDORS = ("openai", "azure", "jina", "cohere")
 _ENDPOINT = re.compile(rf"^(?P<vendor>{'|'.join(ENDPOINT_VENDORS)}):(?P<model>\S+)$")
 _REPOSITORY = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?$")
 

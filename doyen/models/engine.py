@@ -42,7 +42,7 @@ class Completion:
     """What the model wrote. `seconds` is the wall time of its batch divided by the batch's rows.
 
     `refusal_probability` is the probability that the model gave to the refusal's first token as its own first token,
-    None where no refusal was named. `log_probability` is the mean natural logarithm of the probabilities of the
+    None where no refusal was named, or a server gives no probabilities. `log_probability` is the mean natural logarithm of the probabilities of the
     first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included; under a constraint those that were
     forced count only with the first of each stretch.
 
@@ -186,12 +186,17 @@ def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = True) 
 
     Turn marks that stand in a document's or a user's text are split by a space, so that no text can end its turn.
     """
-    safe = [{"role": m["role"], "content": _without_marks(m["content"], tokenizer.get_added_vocab())} for m in messages]
+    safe = without_marks(messages, tokenizer.get_added_vocab())
     out = tokenizer.apply_chat_template(safe, add_generation_prompt=prompt, tokenize=True, return_dict=True)
     return [int(i) for i in out["input_ids"]]
 
 
-def _without_marks(text: str, marks: Iterable[str]) -> str:
+def without_marks(messages: Sequence[Message], marks: Iterable[str]) -> list[Message]:
+    """Return messages in which each turn mark is split by a space."""
+    return [{"role": m["role"], "content": _split_marks(m["content"], marks)} for m in messages]
+
+
+def _split_marks(text: str, marks: Iterable[str]) -> str:
     for mark in marks:
         if mark.startswith("<") and len(mark) > 1 and mark in text:
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")

@@ -28,17 +28,6 @@ def make_adapter(tmp_path_factory):
     """Save a LoRA adapter with random weights, so large that it changes every answer; return its folder."""
 
     def make(model_folder, seed):
-        import torch
-        from peft import LoraConfig, get_peft_model
-
-        from doyen.models.engine import load_causal_model, quiet_peft
-
-        with torch.random.fork_rng(), quiet_peft():
-            torch.manual_seed(seed)
-            config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-            model = get_peft_model(load_causal_model(model_folder, dtype=torch.float32), config)
-        folder = tmp_path_factory.mktemp(f"adapter{seed}")
-        model.save_pretrained(str(folder))
-        return folder
+        return tiny_models.adapter_folder(tmp_path_factory.mktemp(f"adapter{seed}"), model_folder, seed)
 
     return make
