@@ -8,7 +8,7 @@ from pathlib import Path
 from doyen.errors import UsageError
 from doyen.exporting.gguf_families import TensorNames, architecture
 from doyen.exporting.gguf_model import add_info, begin_tensors, open_writer
-from doyen.exporting.hub_folder import Progress
+from doyen.models.safetensors_writing import Progress
 from doyen.models.stored_weights import StoredWeights, open_tensors
 
 

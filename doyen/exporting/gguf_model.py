@@ -12,7 +12,7 @@ import numpy as np
 
 from doyen.exporting.gguf_families import TensorNames, add_settings, architecture, rope_tensors
 from doyen.exporting.gguf_tokenizer import add_tokenizer
-from doyen.exporting.hub_folder import Progress
+from doyen.models.safetensors_writing import Progress
 from doyen.exporting.merging import MergedModel
 from doyen.exporting.quantising import FILE_TYPES, quantised, tensor_type
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from doyen.config import FinetuneSettings
 from doyen.errors import DoyenError, GateError
-from doyen.finetuning.exporting import fused_parts, split_weights
+from doyen.models.fused import fused_parts, split_weights
 from doyen.finetuning.methods import lora_config
 from doyen.models.engine import quiet_peft
 

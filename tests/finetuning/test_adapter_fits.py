@@ -9,7 +9,7 @@ import tiny_models
 import doyen
 from doyen.errors import EngineError, ModelError, UsageError
 from doyen.expert import open_tuning
-from doyen.finetuning.exporting import FORMS, export_adapter
+from doyen.exporting.running import FORMS, export_adapter
 from doyen.finetuning.training import finetune
 from doyen.models.fitting import weights_fingerprint
 from doyen.models.transformers_engine import TransformersEngine
