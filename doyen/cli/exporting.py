@@ -61,4 +61,6 @@ def _verdict(row: dict[str, object]) -> str:
     text += f" over {score['positions']} tokens (the base: {score['base_kl']:.2g})"
     if score["f1_before"] is None:
         return text
-    return f"{text}, token F1 {score['f1_before']:.1f} → {score['f1_after']:.1f} on {score['questions']} held-out answers"
+    return (
+        f"{text}, token F1 {score['f1_before']:.1f} → {score['f1_after']:.1f} on {score['questions']} held-out answers"
+    )

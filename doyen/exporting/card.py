@@ -23,7 +23,17 @@ _WHAT = {
     "gguf": "The whole model, base and adapter merged, as a GGUF file.",
     "gguf-lora": "A LoRA adapter for llama.cpp, as a GGUF file: it needs its base model as GGUF.",
 }
-_SETTINGS = ("method", "lora_variants", "rank", "alpha", "learning_rate", "epochs", "documents_epochs", "batch_size", "seed")
+_SETTINGS = (
+    "method",
+    "lora_variants",
+    "rank",
+    "alpha",
+    "learning_rate",
+    "epochs",
+    "documents_epochs",
+    "batch_size",
+    "seed",
+)
 _METRICS = ("overall", "token_f1", "exact_match", "citation_precision", "refusal_rate", "false_refusal_rate")
 
 
@@ -93,7 +103,11 @@ def _commands(manifest: AdapterManifest, made: Exported) -> str:
         lines = [f"vllm serve . --served-model-name {manifest.name}"]
     else:
         lines = [f"vllm serve BASE --enable-lora --max-lora-rank 64 --lora-modules {manifest.name}=."]
-    note = "" if made.form in ("gguf", "merged") else f"\n\nBASE is {manifest.model} (weights {manifest.weights_fingerprint})."
+    note = (
+        ""
+        if made.form in ("gguf", "merged")
+        else f"\n\nBASE is {manifest.model} (weights {manifest.weights_fingerprint})."
+    )
     return "In this folder:\n\n```\n" + "\n".join(lines) + "\n```" + note
 
 
@@ -120,14 +134,13 @@ def _lineage(manifest: AdapterManifest, made: Exported) -> str:
     return _table(("what", "value"), [(key, value) for key, value in rows.items()])
 
 
-def _scores(
-    manifest: AdapterManifest, made: Exported, score: Score | None, report: Mapping[str, Any] | None
-) -> str:
+def _scores(manifest: AdapterManifest, made: Exported, score: Score | None, report: Mapping[str, Any] | None) -> str:
     parts = ["This export was **not checked** (`--no-check`)." if score is None else _loaded_back(score)]
     trained = (report or {}).get("manifest", {}).get("adapter") or {}
     if report and trained.get("name") == manifest.name and trained.get("created") == manifest.created:
         rows = [
-            (arm, *(_value(found["metrics"].get(metric)) for metric in _METRICS)) for arm, found in report["arms"].items()
+            (arm, *(_value(found["metrics"].get(metric)) for metric in _METRICS))
+            for arm, found in report["arms"].items()
         ]
         count = report["manifest"].get("question_count")
         parts.append(
@@ -146,9 +159,7 @@ def _loaded_back(score: Score) -> str:
         f"without the adapter: {score.base_kl:.2g}), the same likeliest token in {score.agreement:.1%}."
     )
     if score.f1_before is not None and score.f1_after is not None:
-        text += (
-            f" Token F1 on {score.questions} held-out answers: {score.f1_before:.1f} before, {score.f1_after:.1f} after."
-        )
+        text += f" Token F1 on {score.questions} held-out answers: {score.f1_before:.1f} before, {score.f1_after:.1f} after."
     return text
 
 

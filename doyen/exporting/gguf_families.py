@@ -141,8 +141,16 @@ def rope_tensors(config: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
 
 def unread_settings(config: Mapping[str, Any]) -> list[str]:
     """Say what of a model llama.cpp does not do as transformers does."""
+    found = []
     window = int(config.get("sliding_window") or 0)
     windowed = config.get("model_type") in ("mistral", "phi3") or config.get("use_sliding_window")
     if window and windowed and window < int(config["max_position_embeddings"]):
-        return [f"llama.cpp knows no sliding window here: prompts of more than {window} tokens are read otherwise"]
-    return []
+        found.append(f"llama.cpp knows no sliding window here: prompts of more than {window} tokens are read otherwise")
+    rope = rope_parameters(config)
+    if rope["rope_type"] == "longrope":
+        switch = int(rope["original_max_position_embeddings"])
+        found.append(
+            f"llama.cpp takes the rotary frequencies of long texts for all of them once its context is set beyond {switch} "
+            f"tokens (-c, num_ctx): set at most {switch} where prompts are shorter"
+        )
+    return found

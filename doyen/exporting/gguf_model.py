@@ -12,9 +12,9 @@ import numpy as np
 
 from doyen.exporting.gguf_families import TensorNames, add_settings, architecture, rope_tensors
 from doyen.exporting.gguf_tokenizer import add_tokenizer
-from doyen.models.safetensors_writing import Progress
 from doyen.exporting.merging import MergedModel
 from doyen.exporting.quantising import FILE_TYPES, quantised, tensor_type
+from doyen.models.safetensors_writing import Progress
 
 
 def write_gguf(

@@ -7,14 +7,16 @@ candidates, as ggml's quantisers do; the weights are larger for larger numbers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 256
 _AT_ONCE = 1 << 13  # blocks: bounds the memory to some hundred MiB
 _TINY = np.float32(1e-30)
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
+Bytes = NDArray[Any]  # uint8
 
 
 def quantise_k(values: Floats, bits: int) -> Bytes:

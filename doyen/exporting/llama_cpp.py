@@ -72,9 +72,11 @@ class LlamaCpp:
         return str(self._post("/apply-template", {"messages": [dict(m) for m in messages]})["prompt"])
 
     def _complete(self, ids: Sequence[int], tokens: int, probabilities: int = 0) -> Any:
-        wanted = {"prompt": list(ids), "max_tokens": tokens, "temperature": 0.0, "cache_prompt": True}
+        wanted: dict[str, Any] = {"prompt": list(ids), "max_tokens": tokens, "temperature": 0.0, "cache_prompt": True}
         if probabilities:
-            wanted["n_probs"] = probabilities
+            # A token that is half a character, or ends the text, is not reported: a letter is written whatever is likely.
+            # The probabilities are those before that.
+            wanted |= {"n_probs": probabilities, "logit_bias": [[self.tokens("a")[0], 1000.0]]}
         made = self._server.handle_completions(wanted)
         if "choices" not in made:
             raise EngineError(f"llama.cpp does not answer: {made}")

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.models.safetensors_writing import write_safetensors
 from doyen.exporting.llama_cpp import LlamaCpp, has_llama_cpp
 from doyen.exporting.scoring import Reader, log_softmax
 from doyen.finetuning.methods import copy_tokenizer
 from doyen.models.engine import Engine
-from doyen.models.gguf_file import GgufFile
 from doyen.models.fused import fused_parts, joined_weights
+from doyen.models.gguf_file import GgufFile
 from doyen.models.openvino_engine import OpenVINOEngine, openvino_faults
+from doyen.models.safetensors_writing import write_safetensors
 from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import Message
 
@@ -53,10 +53,11 @@ class EngineReader:
         ids = np.arange(logits.shape[-1])
         return [(ids, row) for row in log_softmax(logits)]
 
-    def write(self, messages: Sequence[Message], prompt: Sequence[int], max_tokens: int) -> str:
-        """Return the greedy answer."""
+    def write(self, prompts: Sequence[tuple[Sequence[Message], list[int]]], max_tokens: int) -> list[str]:
+        """Return the greedy answers."""
         engine: Engine = self.engine
-        return engine.generate([messages], max_tokens=max_tokens, adapter=self._adapter)[0].text
+        messages = [row for row, _ in prompts]
+        return [made.text for made in engine.generate(messages, max_tokens=max_tokens, adapter=self._adapter)]
 
 
 class LlamaReader:
@@ -73,9 +74,9 @@ class LlamaReader:
         ids = [*prompt, *answer]
         return [self._server.next_token(ids[:end], _LIKELIEST) for end in range(len(prompt), len(ids) + 1)]
 
-    def write(self, messages: Sequence[Message], prompt: Sequence[int], max_tokens: int) -> str:
-        """Return the greedy answer."""
-        return self._server.write(prompt, max_tokens)
+    def write(self, prompts: Sequence[tuple[Sequence[Message], list[int]]], max_tokens: int) -> list[str]:
+        """Return the greedy answers."""
+        return [self._server.write(ids, max_tokens) for _, ids in prompts]
 
 
 @contextmanager
@@ -134,7 +135,9 @@ def _gguf_adapter(made: Path, base: Path, file: Path, work: Path) -> Reader:
     """Write the file's A and B as PEFT has them; the scaling is in them."""
     from safetensors.numpy import save_file
 
-    gguf = GgufFile(file)
+    stored = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    heads = int(stored["num_attention_heads"])
+    gguf = GgufFile(file, (heads, int(stored.get("num_key_value_heads") or heads)))
     rank = int(gguf["adapter.lora.alpha"])
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none", "use_rslora": False}
     (work / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -20,12 +20,11 @@ from doyen.exporting.card import Exported, card, spdx
 from doyen.exporting.llama_cpp import EXPORT_EXTRA, LlamaCpp, has_llama_cpp
 from doyen.exporting.quantising import BITS, QUANTISATIONS
 from doyen.exporting.readers import EngineReader, open_export
-from doyen.exporting.scoring import LARGEST_DROP, MOST_KL, Probe, Score, probes_of, reference_of, score
+from doyen.exporting.scoring import LARGEST_DROP, MOST_KL, Probe, Reference, Score, probes_of, reference_of, score
 from doyen.exporting.writing import Order, needed_bytes, write_form
 from doyen.finetuning.space import is_disk_full
 from doyen.models.catalogue import find_entry
 from doyen.models.chat_tokenizer import open_chat_tokenizer
-from doyen.models.checks import is_whole_model
 from doyen.models.engine import golden_tokens, render, template_hash
 from doyen.models.fetching import require_model
 from doyen.models.fitting import GOLDEN, fingerprint_of_config, require_same_base, require_same_tokens
@@ -51,9 +50,11 @@ def export_adapter(
 
     `merged` is a model folder: base and adapter added in float32, rounded once to 16 bits. `adapter` is PEFT's files.
     `split` is the same with Phi's fused modules (`qkv_proj`, `gate_up_proj`) as engines want them that split these
-    (vllm#4715, llama.cpp#7164). `gguf` is one file for llama.cpp and Ollama, its numbers kept as `quantise` says (one of
-    QUANTISATIONS; '': f16). `gguf-lora` is the adapter alone for llama.cpp. With `check`, what was written is loaded
-    back and compared with the expert; `exported.json` and README.md say how near it is. `say` is told what is to be known.
+    (vllm#4715, llama.cpp#7164). `gguf` is one file for llama.cpp and Ollama. `gguf-lora` is the adapter for llama.cpp.
+
+    `quantise` is how a GGUF file keeps its numbers (one of QUANTISATIONS; '': f16), or a merged model ("bf16" or "f16";
+    '': as the base, or float16 where bfloat16 moves it too far). With `check`, what was written is loaded back and compared
+    with the expert; `exported.json` and README.md say how near it is. `say` is told what is to be known.
 
     Raises:
         UsageError: the form or quantisation is unknown, `out` exists, there is no such adapter, it was trained on another
@@ -80,7 +81,9 @@ def export_adapter(
         order = Order(base, folder, partial, form, quantise, about)
         _require_space(final.parent, needed_bytes(order))
         made = write_form(order, progress)
-        found = _scored(order, made, probes_of(expert), progress, say) if check else None
+        found = None
+        if check:
+            made, found = _good(order, made, probes_of(expert), progress, say)
         _describe(expert, manifest, order, made, found)
         partial.chmod(0o755)
         partial.replace(final)
@@ -97,10 +100,10 @@ def _checked(form: str, quantise: str) -> str:
     """Return the quantisation; refuse unknown words."""
     if form not in FORMS:
         raise UsageError(f"unknown format '{form}'", hint=f"--format {', '.join(FORMS)}")
-    if quantise and form != "gguf":
-        raise UsageError(f"--quantise goes with --format gguf, not with {form}", hint="leave --quantise out")
-    if quantise and quantise not in QUANTISATIONS:
-        raise UsageError(f"unknown quantisation '{quantise}'", hint=f"--quantise {', '.join(QUANTISATIONS)}")
+    known = {"gguf": QUANTISATIONS, "merged": ("f16", "bf16")}.get(form, ())
+    if quantise and quantise not in known:
+        wanted = f"--quantise {', '.join(known)}" if known else "leave --quantise out"
+        raise UsageError(f"unknown quantisation '{quantise}' of format {form}", hint=wanted)
     return quantise or ("f16" if form == "gguf" else "")
 
 
@@ -127,24 +130,48 @@ def _require_space(place: Path, needed: int) -> None:
         )
 
 
-def _scored(
+def _good(
     order: Order, made: Exported, probes: list[Probe], progress: Progress, say: Callable[[str], None]
-) -> Score:
-    """Load an export back and compare it with the expert. Raises EngineError where it is not the expert any more."""
-    tokenizer = open_chat_tokenizer(order.base)
-    expert, base = EngineReader(order.base, order.adapter), EngineReader(order.base)
-    reference = reference_of(expert, base, probes, tokenizer, progress)
-    del expert, base
-    if made.file and not has_llama_cpp():
-        say(f"llama.cpp is not installed: the GGUF file's numbers are checked, llama.cpp is not ({EXPORT_EXTRA})")
-    with open_export(order.form, order.made, order.base, made.file, _CONTEXT) as reader:
-        found = score(reader, reference, probes, progress)
+) -> tuple[Exported, Score]:
+    """Load an export back and compare it with the expert; a merged model that bfloat16 rounds too far becomes float16.
+
+    Raises:
+        EngineError: it is not the expert any more.
+    """
+    reference = _reference(order, probes, progress)
+    found = _score(order, made, probes, reference, progress, say)
+    if made.form == "merged" and not order.quantisation and made.quantisation == "bf16" and found.mean_kl >= MOST_KL:
+        say(
+            f"note: bfloat16 moves it by {found.mean_kl:.2g} nats; it is kept in float16, which rounds eight times less"
+        )
+        order = dataclasses.replace(order, quantisation="f16")
+        made = write_form(order, progress)
+        found = _score(order, made, probes, reference, progress, say)
     if made.form == "gguf" and has_llama_cpp():
-        _require_same_prompt(order.made / made.file, tokenizer)
+        _require_same_prompt(order.made / made.file, open_chat_tokenizer(order.base))
     _judge(found, BITS.get(made.quantisation, 16), say)
     for remark in made.remarks:
         say(f"note: {remark}")
-    return found
+    return made, found
+
+
+def _reference(order: Order, probes: list[Probe], progress: Progress) -> Reference:
+    expert, base = EngineReader(order.base, order.adapter), EngineReader(order.base)
+    return reference_of(expert, base, probes, open_chat_tokenizer(order.base), progress)
+
+
+def _score(
+    order: Order,
+    made: Exported,
+    probes: list[Probe],
+    reference: Reference,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Score:
+    if made.file and not has_llama_cpp():
+        say(f"llama.cpp is not installed: the GGUF file's numbers are checked, llama.cpp is not ({EXPORT_EXTRA})")
+    with open_export(order.form, order.made, order.base, made.file, _CONTEXT) as reader:
+        return score(reader, reference, probes, progress)
 
 
 def _judge(found: Score, bits: int, say: Callable[[str], None]) -> None:
@@ -179,7 +206,9 @@ def _require_same_prompt(gguf: Path, tokenizer: object) -> None:
     with LlamaCpp(gguf, context=_CONTEXT) as server:
         found = server.tokens(server.prompt(messages))
     if found != wanted:
-        at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted)))
+        at = next(
+            (i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted))
+        )
         raise EngineError(
             f"llama.cpp makes other tokens of a conversation than the expert: the one at {at + 1} of {len(wanted)} differs",
             hint="--format merged, for engines that read tokenizer.json",

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from doyen.evaluation.metrics import token_f1
 from doyen.examples.importing import read_examples
-from doyen.models.safetensors_writing import Progress
 from doyen.models.engine import render
 from doyen.models.fitting import GOLDEN
+from doyen.models.safetensors_writing import Progress
 from doyen.prompts import Message, is_complete
 
 MOST_KL = 1e-3
 """What a 16-bit export's mean divergence, in nats a token, must stay below."""
 LARGEST_DROP = {8: 1.0, 5: 3.0, 4: 3.0}
 """Points of token F1 that fewer bits may cost before it is warned of."""
-_EXAMPLES, _ANSWER_TOKENS, _WRITTEN = 16, 8, 48
+_EXAMPLES, _ANSWER_TOKENS, _WRITTEN = 12, 8, 48
 Floats = NDArray[np.float64]
 
 
@@ -41,8 +41,8 @@ class Reader(Protocol):
         """
         ...
 
-    def write(self, messages: Sequence[Message], prompt: Sequence[int], max_tokens: int) -> str:
-        """Return the greedy answer to a prompt, which is given as messages and as tokens."""
+    def write(self, prompts: Sequence[tuple[Sequence[Message], list[int]]], max_tokens: int) -> list[str]:
+        """Return the greedy answers to prompts, each given as messages and as tokens."""
         ...
 
 
@@ -107,14 +107,15 @@ class Reference:
     written: list[str]
 
 
-def reference_of(expert: Reader, base: Reader, probes: Sequence[Probe], tokenizer: Any, progress: Progress) -> Reference:
+def reference_of(
+    expert: Reader, base: Reader, probes: Sequence[Probe], tokenizer: Any, progress: Progress
+) -> Reference:
     """Ask the expert as it is, and its base, about the probes."""
     prompts = [render(tokenizer, probe.messages) for probe in probes]
     answers = [tokenizer(p.answer, add_special_tokens=False)["input_ids"][:_ANSWER_TOKENS] for p in probes]
-    found, written = [], []
-    for i, probe in enumerate(probes):
+    found = []
+    for i in range(len(probes)):
         found.append([_dense(*row) for row in expert.log_probabilities(prompts[i], answers[i])])
-        written.append(_answer(expert, probe, prompts[i]))
         progress("asking the expert", i + 1, len(probes))
     few = range(0, len(probes), max(1, len(probes) // 4))
     base_kl = [
@@ -122,20 +123,19 @@ def reference_of(expert: Reader, base: Reader, probes: Sequence[Probe], tokenize
         for i in few
         for p, q in zip(found[i], base.log_probabilities(prompts[i], answers[i]), strict=True)
     ]
-    return Reference(prompts, answers, found, float(np.mean(base_kl)), written)
+    return Reference(prompts, answers, found, float(np.mean(base_kl)), _written(expert, probes, prompts))
 
 
 def score(reader: Reader, reference: Reference, probes: Sequence[Probe], progress: Progress) -> Score:
     """Ask an export about the probes and compare."""
-    divergences, same, written = [], [], []
-    for i, probe in enumerate(probes):
+    divergences, same = [], []
+    for i in range(len(probes)):
         rows = reader.log_probabilities(reference.prompts[i], reference.answers[i])
         for p, (ids, logs) in zip(reference.distributions[i], rows, strict=True):
             divergences.append(_divergence(p, ids, logs))
             same.append(int(p.argmax()) == int(ids[logs.argmax()]))
-        written.append(_answer(reader, probe, reference.prompts[i]))
         progress("asking the export", i + 1, len(probes))
-    held_out = [i for i, probe in enumerate(probes) if probe.held_out]
+    right = [probe.answer for probe in probes if probe.held_out]
     return Score(
         engine=reader.name,
         examples=len(probes),
@@ -144,17 +144,19 @@ def score(reader: Reader, reference: Reference, probes: Sequence[Probe], progres
         largest_kl=float(np.max(divergences)),
         base_kl=reference.base_kl,
         agreement=float(np.mean(same)),
-        questions=len(held_out),
-        f1_before=_mean_f1([reference.written[i] for i in held_out], [probes[i].answer for i in held_out]),
-        f1_after=_mean_f1([written[i] for i in held_out], [probes[i].answer for i in held_out]),
+        questions=len(right),
+        f1_before=_mean_f1(reference.written, right),
+        f1_after=_mean_f1(_written(reader, probes, reference.prompts), right),
     )
 
 
-def _answer(reader: Reader, probe: Probe, prompt: Sequence[int]) -> str:
-    """Return what is written, ended where the engines end a short answer; nothing where no answer is known."""
-    if not probe.held_out:
-        return ""
-    text = reader.write(probe.messages, prompt, _WRITTEN).strip()
+def _written(reader: Reader, probes: Sequence[Probe], prompts: Sequence[list[int]]) -> list[str]:
+    """Return the answers to the probes whose right answer is known, ended where the engines end a short answer."""
+    asked = [(p.messages, ids) for p, ids in zip(probes, prompts, strict=True) if p.held_out]
+    return [_ended(text.strip()) for text in reader.write(asked, _WRITTEN)] if asked else []
+
+
+def _ended(text: str) -> str:
     ends = (i + 1 for i, char in enumerate(text) if char == "\n" and is_complete(text[: i + 1]))
     return text[: next(ends, len(text))].strip()
 

@@ -15,7 +15,7 @@ from doyen.exporting.card import Exported
 from doyen.exporting.gguf_families import architecture, unread_settings
 from doyen.exporting.gguf_lora import write_gguf_lora
 from doyen.exporting.gguf_model import write_gguf
-from doyen.exporting.hub_folder import write_hub_folder
+from doyen.exporting.hub_folder import own_type, write_hub_folder
 from doyen.exporting.merging import MergedModel
 from doyen.exporting.modelfile import modelfile
 from doyen.exporting.quantising import BITS
@@ -69,12 +69,15 @@ def needed_bytes(order: Order) -> int:
     if order.form in ("adapter", "split"):
         return 2 * (order.adapter / _WEIGHTS).stat().st_size if (order.adapter / _WEIGHTS).exists() else 0
     numbers = MergedModel(order.base, None).parameters
-    return int(numbers * {"merged": 16, "gguf-lora": 16}.get(order.form, BITS[order.quantisation or "f16"] + 1) / 8)
+    bits = 16 if order.form != "gguf" else BITS[order.quantisation] + 1
+    return numbers * bits // 8
 
 
 def _merged(order: Order, progress: Progress) -> Exported:
-    write_hub_folder(MergedModel(order.base, order.adapter), order.made, progress)
-    return Exported("merged", "", "", {}, ())
+    model = MergedModel(order.base, order.adapter)
+    kind = order.quantisation or own_type(model)
+    write_hub_folder(model, order.made, kind, progress)
+    return Exported("merged", kind, "", {kind.upper(): len(model.names)}, ())
 
 
 def _adapter(order: Order, progress: Progress) -> Exported:

@@ -6,7 +6,7 @@ Knows the architectures llama (also Mistral's), qwen2, qwen3 and phi3. Numbers a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ _TENSOR = re.compile(r"^(?:blk\.(?P<layer>\d+)\.)?(?P<part>\w+)\.(?P<end>weight|
 class GgufFile:
     """An open GGUF file; metadata values are decoded once (the vocabulary takes a second)."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file.
+    def __init__(self, path: Path, heads: Sequence[int] | None = None) -> None:
+        """Open the file; `heads` are the numbers of query and key heads, which an adapter's file does not say.
 
         Raises:
             ModelError: it cannot be read, or is of an architecture that is not known here.
@@ -48,6 +48,7 @@ class GgufFile:
         from gguf import GGUFReader
 
         self.path = path
+        self._heads = heads
         self._values: dict[str, Any] = {}
         try:
             reader = GGUFReader(path)
@@ -104,7 +105,8 @@ class GgufFile:
         part = next((part for part in ("q_proj", "k_proj") if f".{part}." in name), None)
         if self.architecture != "llama" or part is None or name.endswith(".lora_A.weight"):
             return values
-        return unwoven(values, self.setting("attention.head_count" if part == "q_proj" else "attention.head_count_kv"))
+        query, key = self._heads or (self.setting("attention.head_count"), self.setting("attention.head_count_kv"))
+        return unwoven(values, query if part == "q_proj" else key)
 
     def extra(self, name: str) -> NDArray[np.float32]:
         """Return a tensor by its name in the file."""
