@@ -158,7 +158,6 @@ def forms_of(expert: Path, base: Path, adapter: Path, work: Path) -> dict[str, O
         "gguf-lora, llama.cpp": lora,
         "merged f16, OpenVINO f32": lambda: nullcontext(EngineReader(exported("merged", "f16"))),
         "adapter, OpenVINO as served": served,
-        "gguf q5_k_m, llama.cpp": gguf("q5_k_m"),
         "merged bf16, OpenVINO f32": lambda: nullcontext(EngineReader(exported("merged", "bf16"))),
         "gguf bf16, llama.cpp": gguf("bf16"),
         "base without adapter, OpenVINO f32": lambda: nullcontext(EngineReader(base)),

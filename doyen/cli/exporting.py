@@ -29,7 +29,7 @@ def export(
     ] = "merged",
     quantise: Annotated[
         str,
-        typer.Option(help="Of gguf: f16, bf16, q8_0, q5_k_m or q4_k_m (default: f16).", show_default=False),
+        typer.Option(help="Of gguf: f16 (default), bf16, q8_0 or q4_k_m; of merged: f16 or bf16.", show_default=False),
     ] = "",
     check: Annotated[bool, typer.Option(help="Load the export back and compare it with the expert.")] = True,
     expert: ExpertOption = None,

@@ -1,6 +1,6 @@
 """Numbers → llama.cpp's types: which tensor is kept in which, and its bytes.
 
-The mixes are those of llama.cpp's llama-quantize: some tensors of a 4- or 5-bit file have more bits, and rows that do
+The mixes are those of llama.cpp's llama-quantize: some tensors of a 4-bit file have more bits, and rows that do
 not divide by 256 fall back to types of 32 numbers a block.
 """
 
@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 
 from doyen.exporting.k_quants import BLOCK, quantise_k
 
-QUANTISATIONS = ("f16", "bf16", "q8_0", "q5_k_m", "q4_k_m")
-FILE_TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"} | {
-    "q5_k_m": "MOSTLY_Q5_K_M",
-    "q4_k_m": "MOSTLY_Q4_K_M",
-}
-BITS = {"f16": 16, "bf16": 16, "q8_0": 8, "q5_k_m": 5, "q4_k_m": 4}
-_MAIN = {"f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q5_k_m": "Q5_K", "q4_k_m": "Q4_K"}
+QUANTISATIONS = ("f16", "bf16", "q8_0", "q4_k_m")
+FILE_TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0", "q4_k_m": "MOSTLY_Q4_K_M"}
+BITS = {"f16": 16, "bf16": 16, "q8_0": 8, "q4_k_m": 4}
+_MAIN = {"f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q4_k_m": "Q4_K"}
 _FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 _K_BITS = {"Q4_K": 4, "Q5_K": 5, "Q6_K": 6}
 _ROWS_AT_ONCE = 1 << 21  # numbers
@@ -33,7 +30,7 @@ def tensor_type(name: str, shape: Sequence[int], quantisation: str, layers: int,
     if len(shape) == 1 or not name.endswith(".weight"):
         return "F32"
     kind = _MAIN[quantisation]
-    if quantisation.endswith("_k_m"):
+    if quantisation == "q4_k_m":
         kind = _more_bits(name, kind, layers, tied)
     if kind in _FALLBACK and shape[-1] % BLOCK:
         kind = _FALLBACK[kind]
@@ -48,7 +45,7 @@ def _more_bits(name: str, kind: str, layers: int, tied: bool) -> str:
         return kind
     layer, eighth = int(match[1]), layers // 8
     if match[2] == "attn_qkv":
-        return "Q5_K" if kind == "Q4_K" else "Q6_K"
+        return "Q5_K"
     more = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
     return "Q6_K" if more and match[2] in ("attn_v", "ffn_down") else kind
 

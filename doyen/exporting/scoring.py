@@ -23,7 +23,7 @@ from doyen.prompts import Message, is_complete
 
 MOST_KL = 1e-3
 """What a 16-bit export's mean divergence, in nats a token, must stay below."""
-LARGEST_DROP = {8: 1.0, 5: 3.0, 4: 3.0}
+LARGEST_DROP = {8: 1.0, 4: 3.0}
 """Points of token F1 that fewer bits may cost before it is warned of."""
 _EXAMPLES, _ANSWER_TOKENS, _WRITTEN = 12, 8, 48
 Floats = NDArray[np.float64]

@@ -116,7 +116,7 @@ def _gguf(order: Order, progress: Progress) -> Exported:
     context = int(model.config["max_position_embeddings"])
     (order.made / "Modelfile").write_text(modelfile(file, tokenizer, stops, context), encoding="utf-8")
     remarks = unread_settings(model.config)
-    if order.quantisation.endswith("_k_m") and (other := {k: n for k, n in types.items() if k in ("Q5_0", "Q5_1")}):
+    if order.quantisation == "q4_k_m" and (other := {k: n for k, n in types.items() if k in ("Q5_0", "Q5_1")}):
         remarks.append(
             f"{sum(other.values())} tensors have rows that do not divide by 256: they are kept in "
             f"{' and '.join(other)}, which takes more room"

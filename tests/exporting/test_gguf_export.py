@@ -145,20 +145,20 @@ def test_dora_has_no_place_in_a_gguf_adapter(tmp_path):
     assert "--format gguf" in caught.value.hint
 
 
-@pytest.mark.parametrize("quantisation", ["bf16", "q8_0", "q5_k_m", "q4_k_m"])
+@pytest.mark.parametrize("quantisation", ["bf16", "q8_0", "q4_k_m"])
 def test_fewer_bits_stay_near(tmp_path, quantisation):
     model = tiny_exports.model_folder(
         tmp_path / "model", "phi3", hidden_size=256, intermediate_size=256, num_attention_heads=4
     )
     types = write_gguf(MergedModel(model, None), tmp_path / "x.gguf", quantisation, {"name": "x"}, lambda *_: None)
-    main = {"bf16": "BF16", "q8_0": "Q8_0", "q5_k_m": "Q5_K", "q4_k_m": "Q4_K"}[quantisation]
-    assert types[main] >= 2 and (not quantisation.endswith("_k_m") or types["Q6_K"] >= 1)
+    main = {"bf16": "BF16", "q8_0": "Q8_0", "q4_k_m": "Q4_K"}[quantisation]
+    assert types[main] >= 2 and (quantisation != "q4_k_m" or (types["Q6_K"] >= 1 and types["Q5_K"] == 2))
     wanted = torch_logits(model, None, IDS)[-1]
     (tmp_path / "back").mkdir()
     convert_gguf(tmp_path / "x.gguf", tmp_path / "back")
     own = torch_logits(tmp_path / "back", None, IDS)[-1]
     # twelve quantised products in a row, of random weights
-    most = {"bf16": 0.02, "q8_0": 0.03, "q5_k_m": 0.12, "q4_k_m": 0.25}[quantisation]
+    most = {"bf16": 0.02, "q8_0": 0.03, "q4_k_m": 0.25}[quantisation]
     assert np.linalg.norm(own - wanted) < most * np.linalg.norm(wanted)
     if has_llama_cpp():
         with LlamaCpp(tmp_path / "x.gguf", context=256) as server:
