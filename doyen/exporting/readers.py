@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.errors import EngineError
 from doyen.exporting.llama_cpp import LlamaCpp, has_llama_cpp
 from doyen.exporting.scoring import Reader, log_softmax
 from doyen.finetuning.methods import copy_tokenizer
-from doyen.models.engine import Engine
+from doyen.models.chat_tokenizer import open_chat_tokenizer
+from doyen.models.engine import Engine, render
+from doyen.models.fitting import GOLDEN
 from doyen.models.fused import fused_parts, joined_weights
 from doyen.models.gguf_file import GgufFile
 from doyen.models.openvino_engine import OpenVINOEngine, openvino_faults
@@ -95,6 +98,7 @@ def open_export(form: str, made: Path, base: Path, file: str, context: int) -> I
 def _in_llama_cpp(form: str, path: Path, base: Path, work: Path, context: int) -> Iterator[Reader]:
     if form == "gguf":
         with LlamaCpp(path, context=context) as server:
+            _require_same_prompt(server, open_chat_tokenizer(base))
             yield LlamaReader(server)
         return
     from doyen.exporting.gguf_model import write_gguf
@@ -103,6 +107,27 @@ def _in_llama_cpp(form: str, path: Path, base: Path, work: Path, context: int) -
     write_gguf(MergedModel(base, None), work / "base.gguf", "f16", {"name": base.name}, lambda *_: None)
     with LlamaCpp(work / "base.gguf", lora=path, context=context) as server:
         yield LlamaReader(server)
+
+
+def _require_same_prompt(server: LlamaCpp, tokenizer: Any) -> None:
+    """Refuse a GGUF file of which llama.cpp makes other tokens of a conversation than the expert does."""
+    from jinja2 import TemplateError
+
+    messages = [dict(m) for m in GOLDEN[:2]]
+    try:
+        wanted = render(tokenizer, messages)
+    except TemplateError:  # it takes no system message
+        messages = messages[1:]
+        wanted = render(tokenizer, messages)
+    found = server.tokens(server.prompt(messages))
+    if found == wanted:
+        return
+    pairs = enumerate(zip(found, wanted, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(found), len(wanted)))
+    raise EngineError(
+        f"llama.cpp makes other tokens of a conversation than the expert: the one at {at + 1} of {len(wanted)} differs",
+        hint="--format merged, for engines that read tokenizer.json",
+    )
 
 
 def _merged(made: Path, base: Path, file: Path, work: Path) -> Reader:

@@ -17,7 +17,7 @@ from doyen.config import load_settings
 from doyen.errors import DoyenError, EngineError, UsageError
 from doyen.evaluation.comparison import latest_report
 from doyen.exporting.card import Exported, card, spdx
-from doyen.exporting.llama_cpp import EXPORT_EXTRA, LlamaCpp, has_llama_cpp
+from doyen.exporting.llama_cpp import EXPORT_EXTRA, has_llama_cpp
 from doyen.exporting.quantising import BITS, QUANTISATIONS
 from doyen.exporting.readers import EngineReader, open_export
 from doyen.exporting.scoring import LARGEST_DROP, MOST_KL, Probe, Reference, Score, probes_of, reference_of, score
@@ -25,9 +25,9 @@ from doyen.exporting.writing import Order, needed_bytes, write_form
 from doyen.finetuning.space import is_disk_full
 from doyen.models.catalogue import find_entry
 from doyen.models.chat_tokenizer import open_chat_tokenizer
-from doyen.models.engine import golden_tokens, render, template_hash
+from doyen.models.engine import golden_tokens, template_hash
 from doyen.models.fetching import require_model
-from doyen.models.fitting import GOLDEN, fingerprint_of_config, require_same_base, require_same_tokens
+from doyen.models.fitting import fingerprint_of_config, require_same_base, require_same_tokens
 from doyen.models.safetensors_writing import Progress
 
 FORMS = ("merged", "adapter", "split", "gguf", "gguf-lora")
@@ -147,8 +147,6 @@ def _good(
         order = dataclasses.replace(order, quantisation="f16")
         made = write_form(order, progress)
         found = _score(order, made, probes, reference, progress, say)
-    if made.form == "gguf" and has_llama_cpp():
-        _require_same_prompt(order.made / made.file, open_chat_tokenizer(order.base))
     _judge(found, BITS.get(made.quantisation, 16), say)
     for remark in made.remarks:
         say(f"note: {remark}")
@@ -192,26 +190,6 @@ def _judge(found: Score, bits: int, say: Callable[[str], None]) -> None:
         say(
             f"warning: token F1 falls by {found.f1_drop:.1f} points on {found.questions} held-out answers "
             f"({LARGEST_DROP[bits]:.0f} expected at most; so few answers tell little)"
-        )
-
-
-def _require_same_prompt(gguf: Path, tokenizer: object) -> None:
-    """Refuse a GGUF file of which llama.cpp makes other tokens of a conversation than the expert does."""
-    messages = [dict(m) for m in GOLDEN[:2]]
-    try:
-        wanted = render(tokenizer, messages)
-    except Exception:  # noqa: BLE001 - a template that takes no system message raises what it likes
-        messages = messages[1:]
-        wanted = render(tokenizer, messages)
-    with LlamaCpp(gguf, context=_CONTEXT) as server:
-        found = server.tokens(server.prompt(messages))
-    if found != wanted:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted))
-        )
-        raise EngineError(
-            f"llama.cpp makes other tokens of a conversation than the expert: the one at {at + 1} of {len(wanted)} differs",
-            hint="--format merged, for engines that read tokenizer.json",
         )
 
 

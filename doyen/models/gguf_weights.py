@@ -25,6 +25,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     Raises: ModelError for a file that cannot be read, an architecture that is not known, or an unknown tokenizer.
     """
     file = GgufFile(gguf)
+    if "general.type" in file and file["general.type"] != "model":
+        raise ModelError(f"{gguf.name} is no model: its type is {file['general.type']}", hint="give the model's file")
     try:
         config = _config(file)
         write_tokenizer(file, folder)

@@ -128,6 +128,16 @@ def test_an_export_without_the_adapter_is_refused_and_nothing_is_left(phi_expert
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not has_llama_cpp(), reason="xllamacpp (doyen[export]) is not installed")
+def test_another_vocabulary_in_the_file_is_refused(phi_expert, tmp_path, monkeypatch):
+    from doyen.exporting import gguf_tokenizer
+
+    monkeypatch.setattr(gguf_tokenizer, "_split_name", lambda _: "llama-bpe")
+    with pytest.raises(EngineError, match="llama.cpp makes other tokens of a conversation"):
+        export_adapter(phi_expert, tmp_path / "out", form="gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bfloat16_that_rounds_too_far_becomes_float16(tmp_path):
     model = tiny_exports.model_folder(tmp_path / "in" / "model", "llama", initializer_range=0.3)
     tiny_exports.vary_config(model, dtype="bfloat16")
