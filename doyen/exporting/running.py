@@ -74,11 +74,12 @@ def export_adapter(
     model = load_settings(expert).model.name
     base, entry = require_model(model), find_entry(model)
     _require_fit(manifest, base)
-    about = {"name": manifest.name, "license": spdx(entry), "base": entry.name}
+    # llama.cpp tells Phi-3 by general.name: the base's name must be in it.
+    about = {"name": f"{entry.name.rpartition('/')[2]} {manifest.name}", "license": spdx(entry), "base": entry.name}
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
-        order = Order(base, folder, partial, form, quantise, about)
+        order = Order(base, folder, manifest.name, partial, form, quantise, about)
         _require_space(final.parent, needed_bytes(order))
         made = write_form(order, progress)
         found = None

@@ -30,19 +30,15 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be written where; `about` is what a GGUF file says of itself."""
+    """What is to be written where; `name` is the adapter's, `about` is what a GGUF file says of itself."""
 
     base: Path
     adapter: Path
+    name: str
     made: Path
     form: str
     quantisation: str
     about: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The adapter's name."""
-        return self.about["name"]
 
 
 def write_form(order: Order, progress: Progress) -> Exported:
@@ -127,5 +123,5 @@ def _gguf(order: Order, progress: Progress) -> Exported:
 def _gguf_lora(order: Order, progress: Progress) -> Exported:
     file = f"{order.name}.lora.gguf"
     architecture(json.loads((order.base / "config.json").read_text(encoding="utf-8")))
-    count = write_gguf_lora(order.base, order.adapter, order.made / file, order.name, progress)
+    count = write_gguf_lora(order.base, order.adapter, order.made / file, order.about["name"], progress)
     return Exported("gguf-lora", "", file, {"F32": 2 * count}, ())

@@ -7,6 +7,7 @@ otherwise than in training. Byte-level BPE and SentencePiece's BPE are known.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from doyen.models.gguf_file import GgufFile
 from doyen.models.pre_tokenizers import PRE_TOKENIZERS
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # llama.cpp's enum llama_token_type
+_KEEP_SPACE = ("<unk>", "<s>", "<|endoftext|>")
+"""Of a Phi-3 with SentencePiece's vocabulary (told by its name, as llama.cpp does) all other marks drop what space follows."""
 _SPECIAL = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unknown": "unk_token"}
 
 
@@ -34,7 +37,13 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
     tokenizer = _pieces(file, tokens) if kind == "llama" else _bytes(file, tokens, split)
     control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
     plain = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    drops = kind == "llama" and re.search("phi-?3", str(file["general.name"] if "general.name" in file else ""), re.I)
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False, rstrip=bool(drops) and token not in _KEEP_SPACE)
+            for token in control
+        ]
+    )
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
     tokenizer.save(str(folder / "tokenizer.json"))
     config: dict[str, Any] = {

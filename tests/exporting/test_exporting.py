@@ -210,6 +210,6 @@ def test_the_command_prints_the_score(phi_expert, tmp_path):
     assert found.exit_code == 0, found.output
     row = json.loads(found.stdout)
     assert row["form"] == "gguf" and row["score"]["positions"] > 6 and row["folder"] == str((tmp_path / "o").resolve())
-    assert GgufFile(tmp_path / "o" / "a.q8_0.gguf")["general.name"] == "a"
+    assert GgufFile(tmp_path / "o" / "a.q8_0.gguf")["general.name"] == "model a"
     found = CliRunner().invoke(app, [*command[:-1], str(tmp_path / "p"), "--no-check"])
     assert found.stdout.splitlines()[-1] == "not checked"

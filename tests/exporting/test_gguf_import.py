@@ -24,10 +24,11 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def pieces(tmp_path_factory):
-    """A tiny Phi-3 with a SentencePiece BPE vocabulary as Llama 2's: byte tokens, a space put before a text."""
+    """A tiny Phi-3 with a SentencePiece BPE vocabulary as Llama 2's: byte tokens, a space put before a text, white
+    space after turn marks dropped."""
     import json
 
-    from tokenizers import SentencePieceBPETokenizer, Tokenizer, normalizers
+    from tokenizers import AddedToken, SentencePieceBPETokenizer, Tokenizer, normalizers
     from tokenizers.models import BPE
 
     folder = tmp_path_factory.mktemp("pieces")
@@ -39,21 +40,22 @@ def pieces(tmp_path_factory):
     content = json.loads(trained._tokenizer.to_str())["model"]
     rank = {"".join(merge): i for i, merge in enumerate(content["merges"])}
     merges = [
-        (l, r)
+        (left, right)
         for token in sorted(rank, key=rank.__getitem__)
-        for l, r in ((token[:i], token[i:]) for i in range(1, len(token)))
-        if l in content["vocab"] and r in content["vocab"]
+        for left, right in ((token[:i], token[i:]) for i in range(1, len(token)))
+        if left in content["vocab"] and right in content["vocab"]
     ]
     made = Tokenizer(BPE(content["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    made.add_special_tokens(["<unk>", "<s>", "</s>", *tiny_models.PHI_SPECIALS])
+    turns = [AddedToken(token, special=True, normalized=False, rstrip=True) for token in tiny_models.PHI_SPECIALS[1:]]
+    made.add_special_tokens(["<unk>", "<s>", "</s>", "<|endoftext|>", *turns])
     model = tiny_exports.model_folder(folder / "model", "phi3", vocab_size=440)
     made.save(str(model / "tokenizer.json"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "<|endoftext|>"}
     config |= {"unk_token": "<unk>", "chat_template": tiny_models.PHI_TEMPLATE}
     (model / "tokenizer_config.json").write_text(json.dumps(config))
     (model / "chat_template.jinja").unlink(missing_ok=True)
-    write_gguf(MergedModel(model, None), folder / "x.gguf", "f16", {"name": "x"}, lambda *_: None)
+    write_gguf(MergedModel(model, None), folder / "x.gguf", "f16", {"name": "phi-3 x"}, lambda *_: None)
     return model, folder / "x.gguf"
 
 
@@ -65,7 +67,8 @@ def test_sentencepieces_vocabulary_goes_there_and_back(pieces, tmp_path):
     before, after = (Tokenizer.from_file(str(f / "tokenizer.json")) for f in (model, folder))
     for text in TEXTS:
         assert after.encode(text, add_special_tokens=False).ids == before.encode(text, add_special_tokens=False).ids
-        assert after.decode(after.encode(text).ids, skip_special_tokens=False).strip() == text.strip()
+        if "<" not in text:
+            assert after.decode(after.encode(text).ids).strip() == text.strip()
 
 
 @pytest.mark.skipif(not has_llama_cpp(), reason="xllamacpp (doyen[export]) is not installed")
@@ -75,7 +78,7 @@ def test_llama_cpp_makes_the_same_pieces(pieces):
     model, path = pieces
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     with LlamaCpp(path, context=256) as server:
-        for text in TEXTS[:3]:
+        for text in TEXTS:
             assert server.tokens(text) == tokenizer.encode(text, add_special_tokens=False).ids
 
 
