@@ -38,6 +38,11 @@ class ModelSettings:
         "What runs it: openvino (the CPU, without torch), transformers (a GPU; any model); auto: the faster that can.",
         one_of=("auto", "openvino", "transformers"),
     )
+    bits: int = setting(
+        16,
+        "Bits of a weight of the layers: 16 as stored, or 8 or 4, which take a half or a third of the memory.",
+        one_of=(16, 8, 4),
+    )
     batch_tokens: int = setting(8192, "Prompt tokens answered together in one batch.", low=256)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.embedding.runtime import load_openvino
+from doyen.models.packed_weights import GROUP, Packed
 from doyen.models.rotary import Rotary, rotary_fault
 from doyen.models.stored_weights import LowRank
 
@@ -23,6 +24,9 @@ _LARGE = 1e30
 _LARGEST_STACK = 32 << 20
 
 
+_Stored = NDArray[Any] | Packed
+
+
 class Weights(Protocol):
     """Tensors by name: float32, float16, or uint16 that holds bfloat16's bits."""
 
@@ -30,12 +34,20 @@ class Weights(Protocol):
 
     def __getitem__(self, name: str) -> NDArray[Any]: ...
 
+    def packed(self, names: Sequence[str]) -> Packed | None:
+        """Return linears behind each other in fewer bits, None where they are as they are stored."""
+        ...
+
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
         ...
 
     def stacked(self, names: Sequence[str]) -> NDArray[Any]:
         """Return tensors behind each other."""
+        ...
+
+    def behind(self, stored: NDArray[Any], rows: NDArray[np.float32]) -> NDArray[Any]:
+        """Return a tensor with more rows, rounded to its type."""
         ...
 
     def low_rank(self, module: str) -> LowRank | None:
@@ -93,24 +105,25 @@ def decoder_faults(config: Mapping[str, Any]) -> list[str]:
     return [fault for fault in found if fault]
 
 
-def build_decoder(shape: DecoderShape, weights: Weights, rotary: Rotary) -> Any:
-    """Return the `openvino.Model`. Its inputs, with n tokens of b texts behind each other:
+def build_decoder(shape: DecoderShape, weights: Weights, rotary: Rotary, *, exact: bool = False) -> Any:
+    """Return the `openvino.Model`; `exact` keeps an adapter in float32. Its inputs, with n tokens of b texts in a row:
 
     `input_ids (n,) int64`, `cos` and `sin (n, rotary.size) float32`, `rows (r,) int64` (the tokens whose logits are
     wanted), the paged attention's tables (TABLE_INPUTS), and `key_cache.i`, `value_cache.i` of each layer.
     Output: `logits (r, vocabulary) float32`.
     """
-    return _Graph(shape, weights, rotary.size).model()
+    return _Graph(shape, weights, rotary.size, exact).model()
 
 
 class _Graph:
     """The nodes of one decoder."""
 
-    def __init__(self, shape: DecoderShape, weights: Weights, rotated: int) -> None:
+    def __init__(self, shape: DecoderShape, weights: Weights, rotated: int, exact: bool) -> None:
         self._ov: Any = load_openvino()
         self.ops: Any = self._ov.opset13
         self.shape = shape
         self._weights = weights
+        self._exact = exact
         self._rotated = rotated
         self._inputs: list[Any] = []
         self._zero = self.ops.constant(np.int64(0))
@@ -163,28 +176,49 @@ class _Graph:
         """Return a weight as float32; 16-bit ones stay as they are in memory, and are converted as they are used."""
         return self._constant(self._weights[name])
 
-    def _constant(self, stored: NDArray[Any]) -> Any:
+    def _constant(self, stored: _Stored) -> Any:
+        if isinstance(stored, Packed):
+            return self._unpacked(stored)
         if stored.dtype == np.float32:
             return self.ops.constant(np.ascontiguousarray(stored), shared_memory=True)
         kind = self._ov.Type.bf16 if stored.dtype == np.uint16 else self._ov.Type.f16
         tensor = self._ov.Tensor(np.ascontiguousarray(stored), self._ov.Shape(stored.shape), kind)
         return self.ops.convert(self.ops.constant(tensor, shared_memory=True), "f32")
 
+    def _unpacked(self, packed: Packed) -> Any:
+        """Return a packed weight as float32; OpenVINO keeps it packed, and unpacks it as it is used."""
+        ops, (rows, columns) = self.ops, packed.shape
+        kind = self._ov.Type.i8 if packed.zero is None else self._ov.Type.u4
+        shape = self._ov.Shape([rows, columns // GROUP, GROUP])
+        values = self._ov.Tensor(np.ascontiguousarray(packed.values), shape, kind)
+        x = ops.convert(ops.constant(values, shared_memory=True), "f16")
+        if packed.zero is not None:
+            x = ops.subtract(x, ops.constant(packed.zero[..., None]))
+        x = ops.multiply(x, ops.constant(packed.scale[..., None]))
+        return ops.convert(ops.reshape(x, self._integers(rows, columns), False), "f32")
+
     def _linear(self, x: Any, name: str) -> Any:
         """Return x·Wᵀ, + b where there is one."""
-        product = self.ops.matmul(x, self._matrix(f"{name}.weight"), False, True)
-        return self._with_biases(self._adapted(product, x, [name]), [name])
+        return self._product(x, [name])
 
-    def _adapted(self, product: Any, x: Any, names: list[str]) -> Any:
-        """Add what an adapter makes of linears behind each other.
+    def _product(self, x: Any, names: list[str]) -> Any:
+        """Return linears of x behind each other: one product, what an adapter adds, and biases."""
+        stored = [f"{name}.weight" for name in names]
+        parts = [self._weights.low_rank(name) for name in names]
+        packed = self._weights.packed(stored)
+        whole = packed or self._weights.stacked(stored)
+        if all(part is None for part in parts):
+            product = self.ops.matmul(x, self._constant(whole), False, True)
+        else:
+            product = self._adapted(x, whole, parts, [self._weights[name].shape[0] for name in stored])
+        return self._with_biases(product, names)
+
+    def _adapted(self, x: Any, whole: _Stored, parts: Sequence[LowRank | None], rows: Sequence[int]) -> Any:
+        """Return x·Wᵀ and what an adapter adds to it.
 
         Not merged into the weights: rounding the sum to 16 bits moves every weight, by as much as small adapters do.
         """
-        parts = [self._weights.low_rank(name) for name in names]
-        found = [part for part in parts if part is not None]
-        if not found:
-            return product
-        ops, rows = self.ops, [self._weights[f"{name}.weight"].shape[0] for name in names]
+        ops, found = self.ops, [part for part in parts if part is not None]
         down = np.concatenate([part.a for part in found])
         up, scale = np.zeros((sum(rows), len(down)), dtype=np.float32), np.ones(sum(rows), dtype=np.float32)
         row = column = 0
@@ -194,11 +228,20 @@ class _Graph:
                 scale[row : row + count] = 1.0 if part.scale is None else part.scale
                 column += len(part.a)
             row += count
-        low = ops.matmul(x, ops.constant(down), False, True)
+        product, low = self._with_low_rank(x, whole, down)
         product = ops.add(product, ops.matmul(low, ops.constant(up), False, True))
         if all(part.scale is None for part in found):
             return product
         return ops.multiply(product, ops.constant(scale.reshape(1, 1, -1)))
+
+    def _with_low_rank(self, x: Any, whole: _Stored, down: NDArray[np.float32]) -> tuple[Any, Any]:
+        """Return x·Wᵀ and x·Aᵀ: of small weights by one product, since the second alone would wait longer than it works."""
+        ops = self.ops
+        if self._exact or isinstance(whole, Packed) or whole.nbytes > _LARGEST_STACK:
+            return ops.matmul(x, self._constant(whole), False, True), ops.matmul(x, ops.constant(down), False, True)
+        both = ops.matmul(x, self._constant(self._weights.behind(whole, down)), False, True)
+        parts = ops.variadic_split(both, ops.constant(np.int64(-1)), self._integers(len(whole), len(down)))
+        return parts.output(0), parts.output(1)
 
     def _with_biases(self, product: Any, names: list[str]) -> Any:
         if f"{names[0]}.bias" not in self._weights:
@@ -211,13 +254,10 @@ class _Graph:
 
         Small ones are computed as one too: fewer, larger products leave less waiting between two threads.
         """
-        ops, weights = self.ops, [self._weights[f"{name}.weight"] for name in names]
-        if len(names) > 1 and sum(w.nbytes for w in weights) > _LARGEST_STACK:
+        ops = self.ops
+        if len(names) > 1 and sum(self._weights[f"{name}.weight"].nbytes for name in names) > _LARGEST_STACK:
             return [self._linear(x, name) for name in names]
-        whole = self._weights.stacked([f"{name}.weight" for name in names]) if len(names) > 1 else weights[0]
-        product = self._adapted(ops.matmul(x, self._constant(whole), False, True), x, names)
-        product = self._with_biases(product, names)
-        parts = ops.variadic_split(product, ops.constant(np.int64(-1)), self._integers(*sizes))
+        parts = ops.variadic_split(self._product(x, names), ops.constant(np.int64(-1)), self._integers(*sizes))
         return [parts.output(i) for i in range(len(sizes))]
 
     def _norm(self, x: Any, name: str) -> Any:

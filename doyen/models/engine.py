@@ -53,7 +53,7 @@ class Engine(Protocol):
 
     name: str
     kind: str
-    """What runs the model, as `[model] engine` names it."""
+    """What runs the model, as `[model] engine` names it, and in how many bits if fewer than 16: `openvino-4bit`."""
 
     @property
     def context_tokens(self) -> int:
@@ -101,17 +101,19 @@ def quiet_transformers() -> None:
     """Keep transformers' own progress bars and advice off stderr: doyen shows its own.
 
     bitsandbytes, which PEFT imports where it is installed, tries to fetch a faster kernel from a hub and says that it
-    could not; doyen never fetches code, so that line is dropped too.
+    could not; doyen never fetches code, so that line is dropped too. With 8 bits it says for each product that it casts.
     """
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_not_hub_advice)
+    for name in ("backends.cpu.ops", "autograd._functions"):
+        logging.getLogger(f"bitsandbytes.{name}").addFilter(_says_something)
 
 
-def _is_not_hub_advice(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward from kernels-community")
+def _says_something(record: logging.LogRecord) -> bool:
+    dull = ("Failed to load CPU gemm_4bit_forward from kernels-community", "MatMul8bitLt: inputs will be cast")
+    return not str(record.msg).startswith(dull)
 
 
 @contextmanager
@@ -266,6 +268,11 @@ def rope_switch(config: Any) -> int | None:
     """
     rope = getattr(config, "rope_parameters", None) or {}
     return int(rope["original_max_position_embeddings"]) if rope.get("rope_type") == "longrope" else None
+
+
+def named_kind(kind: str, bits: int) -> str:
+    """Return an engine's kind with the bits of its weights, where these are fewer than stored."""
+    return kind if bits == 16 else f"{kind}-{bits}bit"
 
 
 class LocalEngine(ABC):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.embedding.runtime import native_precision
 from doyen.errors import ModelError
 from doyen.models.chat_tokenizer import open_chat_tokenizer
 from doyen.models.checks import is_whole_model, require_room
@@ -25,8 +26,10 @@ from doyen.models.engine import (
     Stream,
     check_adapter,
     first_tokens,
+    named_kind,
     render,
 )
+from doyen.models.packed_weights import PackedWeights
 from doyen.models.paged import PagedNetwork
 from doyen.models.rotary import Rotary
 from doyen.models.stored_weights import StoredWeights
@@ -42,9 +45,11 @@ class OpenVINOEngine(LocalEngine):
 
     kind = "openvino"
 
-    def __init__(self, folder: Path, *, precision: str | None = None, **options: Any) -> None:
-        """Take a model's folder; `options` are those of `LocalEngine`."""
+    def __init__(self, folder: Path, *, precision: str | None = None, bits: int = 16, **options: Any) -> None:
+        """Take a model's folder; `options` are those of `LocalEngine`. `bits` (16, 8, 4) are those of a linear's weight."""
         super().__init__(folder, **options)
+        self._bits = bits
+        self.kind = named_kind(self.kind, bits)
         self._precision = precision
         self._base: _Loaded | None = None
         self._tuned: tuple[Path, _Loaded] | None = None
@@ -70,10 +75,11 @@ class OpenVINOEngine(LocalEngine):
 
     def _loaded(self, adapter: Path | None, precision: str | None, tokens: int) -> _Loaded:
         if adapter is None:
-            return _Loaded(self.folder, None, precision, tokens)
+            return _Loaded(self.folder, None, precision, tokens, self._bits)
         check_adapter(adapter, self.folder, self.name, self.tokenizer)
         whole = is_whole_model(adapter)
-        return _Loaded(adapter if whole else self.folder, None if whole else adapter, precision, tokens)
+        base, added = (adapter, None) if whole else (self.folder, adapter)
+        return _Loaded(base, added, precision, tokens, self._bits)
 
     # ---- the interface
 
@@ -171,7 +177,7 @@ class OpenVINOEngine(LocalEngine):
 class _Loaded:
     """A compiled network and what its configuration says."""
 
-    def __init__(self, folder: Path, adapter: Path | None, precision: str | None, tokens: int) -> None:
+    def __init__(self, folder: Path, adapter: Path | None, precision: str | None, tokens: int, bits: int) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if faults := decoder_faults(config):
             raise ModelError(
@@ -180,8 +186,10 @@ class _Loaded:
             )
         shape = decoder_shape(config)
         self.rotary = Rotary(config, shape.head_size)
-        self._weights = StoredWeights(folder, adapter)  # the network reads them where they are
-        model = build_decoder(shape, self._weights, self.rotary)
+        packed = bits < 16
+        # The network reads them where they are.
+        self._weights = PackedWeights(folder, adapter, bits) if packed else StoredWeights(folder, adapter)
+        model = build_decoder(shape, self._weights, self.rotary, exact=(precision or native_precision()) == "f32")
         self.network = PagedNetwork(model, self.rotary, tokens, precision)
 
 

@@ -28,6 +28,7 @@ def serving_engine(settings: ModelSettings) -> Engine:
     entry = find_entry(settings.name)
     folder = require_model(settings.name)
     options: dict[str, Any] = {"batch_tokens": settings.batch_tokens, "context_tokens": entry.context_tokens or None}
+    options["bits"] = settings.bits
     return ENGINES[engine_name(folder, settings.engine)](folder, name=entry.name, **options)
 
 

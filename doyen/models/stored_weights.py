@@ -49,6 +49,7 @@ class StoredWeights:
         self._tensors = open_tensors(folder)
         self._adapter = _Adapter(adapter) if adapter is not None else None
         self._stacks: dict[str, Array] = {}
+        self._made: list[Array] = []
         if self._adapter:
             missing = [m for m in self._adapter.modules if f"{m}.weight" not in self._tensors]
             if missing:
@@ -72,10 +73,22 @@ class StoredWeights:
 
     def stacked(self, names: Sequence[str]) -> Array:
         """Return tensors of one type behind each other, by their first dimension."""
+        if len(names) == 1:
+            return self[names[0]]
         key = "+".join(names)
         if key not in self._stacks:
             self._stacks[key] = np.concatenate([self[name] for name in names])
         return self._stacks[key]
+
+    def behind(self, stored: Array, rows: NDArray[np.float32]) -> Array:
+        """Return a tensor with more rows behind it, rounded to its type."""
+        more = to_bfloat16(rows) if stored.dtype == np.uint16 else rows.astype(stored.dtype)
+        self._made.append(np.concatenate([stored, more]))
+        return self._made[-1]
+
+    def packed(self, names: Sequence[str]) -> Any:
+        """Return None: nothing is packed here (see `packed_weights.py`)."""
+        return None
 
     def numbers(self, name: str) -> NDArray[np.float32]:
         """Return one tensor as float32."""
@@ -148,8 +161,8 @@ def tensor_names(path: Path) -> list[str]:
     return [name for name in _header(path)[0] if name != "__metadata__"]
 
 
-def mapped_tensors(path: Path) -> dict[str, Array]:
-    """Map the tensors of one safetensors file that hold floating-point numbers of 16 or 32 bits; others are left out.
+def mapped_tensors(path: Path, kinds: Mapping[str, np.dtype[Any]] = _STORED) -> dict[str, Array]:
+    """Map the tensors of one safetensors file that are of one of `kinds`; others are left out.
 
     Format: https://huggingface.co/docs/safetensors — 8 bytes of header length, JSON, data.
 
@@ -160,9 +173,9 @@ def mapped_tensors(path: Path) -> dict[str, Array]:
     try:
         # "c": copy on write, since OpenVINO refuses a read-only array
         data = np.memmap(path, dtype=np.uint8, mode="c", offset=start)
-        wanted = {name: row for name, row in header.items() if name != "__metadata__" and row["dtype"] in _STORED}
+        wanted = {name: row for name, row in header.items() if name != "__metadata__" and row["dtype"] in kinds}
         return {
-            name: data[slice(*row["data_offsets"])].view(_STORED[row["dtype"]]).reshape(row["shape"])
+            name: data[slice(*row["data_offsets"])].view(kinds[row["dtype"]]).reshape(row["shape"])
             for name, row in wanted.items()
         }
     except (OSError, ValueError, KeyError) as error:

@@ -5,15 +5,18 @@ Enters: messages. Leaves: completions.
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from doyen.errors import ModelError
 from doyen.models.checks import is_whole_model, require_room
 from doyen.models.engine import (
     CERTAINTY_TOKENS,
+    FINETUNE_EXTRA,
     Completion,
     LocalEngine,
     Stream,
@@ -21,6 +24,7 @@ from doyen.models.engine import (
     first_tokens,
     load_causal_model,
     load_tokenizer,
+    named_kind,
     quiet_peft,
     quiet_transformers,
     render,
@@ -42,9 +46,11 @@ class TransformersEngine(LocalEngine):
 
     kind = "transformers"
 
-    def __init__(self, folder: Path, *, dtype: Any = None, **options: Any) -> None:
-        """Take a model's folder; `options` are those of `LocalEngine`."""
+    def __init__(self, folder: Path, *, dtype: Any = None, bits: int = 16, **options: Any) -> None:
+        """Take a model's folder; `options` are those of `LocalEngine`. `bits` (16, 8, 4) are those of a linear's weight."""
         super().__init__(folder, **options)
+        self._bits = bits
+        self.kind = named_kind(self.kind, bits)
         self._dtype = dtype
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
@@ -65,25 +71,29 @@ class TransformersEngine(LocalEngine):
 
     def _load(self) -> Any:
         if self._model is None:
-            import torch
-
             quiet_transformers()
             self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._model = load_causal_model(self.folder, dtype=self._dtype or working_dtype()).to(device).eval()
+            self._model = self._loaded(self.folder)
         return self._model
+
+    def _loaded(self, folder: Path) -> Any:
+        """Load a model onto the device; its linears in fewer bits where that is wanted."""
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = self._dtype or working_dtype()
+        if self._bits == 16:
+            return load_causal_model(folder, dtype=dtype).to(device).eval()
+        quantised = _quantisation(self._bits, dtype)
+        return load_causal_model(folder, dtype=dtype, quantization_config=quantised, device_map={"": device}).eval()
 
     def _load_whole(self, folder: Path) -> Any:
         """Load a model of which all weights were trained, in place of the last such one."""
         folder = folder.resolve()
         if self._whole is None or self._whole[0] != folder:
-            import torch
-
             self._check_adapter(folder)
             self._whole = None
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            model = load_causal_model(folder, dtype=self._dtype or working_dtype()).to(device).eval()
-            self._whole = folder, model
+            self._whole = folder, self._loaded(folder)
         return self._whole[1]
 
     def _load_adapter(self, folder: Path) -> str:
@@ -278,6 +288,18 @@ class TransformersEngine(LocalEngine):
             )
 
         return ended
+
+
+def _quantisation(bits: int, dtype: Any) -> Any:
+    """Return bitsandbytes' settings: NF4 (arXiv 2305.14314) or LLM.int8 (2208.07339)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"[model] bits = {bits} needs bitsandbytes, which is not installed", hint=FINETUNE_EXTRA)
+    from transformers import BitsAndBytesConfig
+
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    options = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    return BitsAndBytesConfig(load_in_4bit=True, **options)
 
 
 class _Signs:

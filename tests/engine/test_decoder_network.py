@@ -43,13 +43,13 @@ def folder_of(folder, family, changes):
     return tiny_models._save(folder, tokenizer, *classes, 0, changes)
 
 
-def network_of(folder, tokens=512):
+def network_of(folder, tokens=512, adapter=None, exact=False):
     config = json.loads((folder / "config.json").read_text())
     assert decoder_faults(config) == []
     shape = decoder_shape(config)
     rotary = Rotary(config, shape.head_size)
-    weights = StoredWeights(folder)
-    network = PagedNetwork(build_decoder(shape, weights, rotary), rotary, tokens, "f32")
+    weights = StoredWeights(folder, adapter)
+    network = PagedNetwork(build_decoder(shape, weights, rotary, exact=exact), rotary, tokens, "f32")
     network.weights = weights  # it reads them where they are
     return network, rotary
 
@@ -76,6 +76,26 @@ def test_logits_equal_those_of_transformers(case, tmp_path):
         logits = network.step([Piece(first[i + 7 : i + 8], i + 7, blocks[0]), Piece(second[i : i + 1], i, blocks[1])])
         np.testing.assert_allclose(logits, [expected[0][i + 7], expected[1][i]], atol=1e-3)
     np.testing.assert_allclose(network.step([Piece(first[48:], 48, blocks[0])])[0], expected[0][-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Phi3"])
+def test_an_adapter_within_the_weights_product_equals_one_beside_it(family, make_adapter, tmp_path):
+    folder = folder_of(tmp_path, family, {"tie_word_embeddings": True})
+    adapter, ids = make_adapter(folder, 3), list(range(5, 45))
+    found = []
+    for exact in (False, True):
+        network, _ = network_of(folder, adapter=adapter, exact=exact)
+        found.append(network.step([Piece(ids, 0, network.pool.take(2))])[0].copy())
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+    assert np.abs(found[0] - logits_of(folder, ids)[-1]).max() > 0.1
+
+
+def test_rows_behind_a_stored_tensor_take_its_type(tmp_path):
+    weights = StoredWeights(folder_of(tmp_path, "Llama", {}))
+    rows = np.array([[1.0, 1 + 2**-12]], dtype=np.float32)
+    stored = np.full((1, 2), 0x4000, dtype=np.uint16)  # 2.0 in bfloat16
+    np.testing.assert_array_equal(weights.behind(stored, rows), [[0x4000, 0x4000], [0x3F80, 0x3F80]])
+    np.testing.assert_array_equal(weights.behind(rows, rows), [rows[0], rows[0]])
 
 
 @pytest.mark.parametrize("length", [47, 48, 49, 70])
