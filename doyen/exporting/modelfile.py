@@ -62,7 +62,7 @@ def modelfile(gguf: str, tokenizer: Any, stops: Sequence[str], context: int) -> 
     form = known_form(tokenizer)
     if form:
         lines.append(f'TEMPLATE """{_FORMS[form].go()}"""')
-    lines.append(f'SYSTEM """{SYSTEM_CLOSED_BOOK}"""')
+    lines.append(f"SYSTEM {SYSTEM_CLOSED_BOOK}")  # one line, with quotation marks in it
     lines += [f'PARAMETER stop "{stop}"' for stop in stops]
     lines += ["PARAMETER temperature 0", f"PARAMETER num_ctx {min(context, _MOST_CONTEXT)}"]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from doyen.exporting.gguf_families import architecture, unread_settings
 from doyen.exporting.gguf_lora import write_gguf_lora
 from doyen.exporting.gguf_model import write_gguf
 from doyen.exporting.hub_folder import own_type, write_hub_folder
+from doyen.exporting.llama_cpp import has_llama_cpp
 from doyen.exporting.merging import MergedModel
 from doyen.exporting.modelfile import modelfile
 from doyen.exporting.quantising import BITS
@@ -65,7 +66,7 @@ def needed_bytes(order: Order) -> int:
     if order.form in ("adapter", "split"):
         return 2 * (order.adapter / _WEIGHTS).stat().st_size if (order.adapter / _WEIGHTS).exists() else 0
     numbers = MergedModel(order.base, None).parameters
-    bits = 16 if order.form != "gguf" else BITS[order.quantisation] + 1
+    bits = 16 if order.form != "gguf" else BITS[order.quantisation] + (1 if has_llama_cpp() else 33)
     return numbers * bits // 8
 
 
