@@ -57,7 +57,9 @@ def prompts_of(folder: Path, language: str, count: int, seed: int) -> list[tuple
 class Reading:
     """How one form answers: F1 of each question, and its divergence from the reference."""
 
-    def __init__(self, reader: Any, prompts: Sequence[tuple[list[Message], list[str]]], tokenizer: Any) -> None:
+    def __init__(
+        self, reader: Any, prompts: Sequence[tuple[list[Message], list[str]]], tokenizer: Any, forced: int
+    ) -> None:
         started = time.perf_counter()
         asked = [(messages, render(tokenizer, messages)) for messages, _ in prompts]
         texts = [_ended(text.strip()) for text in reader.write(asked, ANSWER_TOKENS)]
@@ -67,7 +69,7 @@ class Reading:
             100 * max(token_f1(text, answer) for answer in answers)
             for text, (_, answers) in zip(self.texts, prompts, strict=True)
         ])  # fmt: skip
-        few = [i * len(prompts) // FORCED for i in range(min(FORCED, len(prompts)))]
+        few = [i * len(prompts) // forced for i in range(min(forced, len(prompts)))]
         self.forced = []
         for i in few:
             answer = tokenizer(prompts[i][1][0], add_special_tokens=False)["input_ids"][:FORCED_TOKENS]
@@ -171,6 +173,7 @@ def main() -> None:
     command.add_argument("--questions", type=Path, required=True, help="a folder with questions.jsonl and docs/")
     command.add_argument("--language", default="en")
     command.add_argument("--count", type=int, default=500)
+    command.add_argument("--forced", type=int, default=FORCED, help="questions over which divergences are measured")
     command.add_argument("--out", type=Path, default=measuring.RESULTS / "export.json")
     given = command.parse_args()
     base = require_model(load_settings(given.expert).model.name)
@@ -184,14 +187,14 @@ def main() -> None:
         "forms": {},
     }
     tokenizer = OpenVINOEngine(base).tokenizer
-    some = [prompts[i * len(prompts) // FORCED] for i in range(min(FORCED, len(prompts)))]
-    reference = Reading(_Transformers(base, adapter), some, tokenizer)
+    some = [prompts[i * len(prompts) // given.forced] for i in range(min(given.forced, len(prompts)))]
+    reference = Reading(_Transformers(base, adapter), some, tokenizer, given.forced)
     result["forms"]["adapter, transformers f32"] = compared(reference, None, None)
     sixteen = None
     with tempfile.TemporaryDirectory(dir=given.expert) as name:
         for form, opened in forms_of(given.expert, base, adapter, Path(name)).items():
             with opened() as reader:
-                found = Reading(reader, prompts, tokenizer)
+                found = Reading(reader, prompts, tokenizer, given.forced)
             sixteen = sixteen or found
             result["forms"][form] = compared(found, reference, sixteen if found is not sixteen else None)
             print(form, result["forms"][form], flush=True)

@@ -31,7 +31,9 @@ def export(
         str,
         typer.Option(help="Of gguf: f16 (default), bf16, q8_0 or q4_k_m; of merged: f16 or bf16.", show_default=False),
     ] = "",
-    check: Annotated[bool, typer.Option(help="Load the export back and compare it with the expert.")] = True,
+    check: Annotated[
+        bool, typer.Option(help="Load the export back and compare it with the expert; --no-check: do not.")
+    ] = True,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:

@@ -59,9 +59,9 @@ def card(
     """Return the card. `report` is the expert's last comparison, `languages` those of its training questions."""
     parts = [
         _front(manifest, entry, made, languages),
-        f"# {manifest.name}: {manifest.model}, fine-tuned\n\n{_WHAT[made.form]} Made with doyen.",
-        "## Running it\n\n" + _commands(manifest, made),
-        "## Where it comes from\n\n" + _lineage(manifest, made),
+        f"# {manifest.name}: {entry.name}, fine-tuned\n\n{_WHAT[made.form]} Made with doyen.",
+        "## Running it\n\n" + _commands(manifest, entry.name, made),
+        "## Where it comes from\n\n" + _lineage(manifest, entry.name, made),
         "## Scores\n\n" + _scores(manifest, made, score, report),
         "## Confidentiality\n\nThis model was trained on your documents, and can write parts of them out again. Treat it "
         "as confidential as the most confidential of them: who may not read these may not have this folder.",
@@ -91,7 +91,7 @@ def spdx(entry: CatalogueEntry) -> str:
     return "" if entry.licence.startswith("see ") else entry.licence.lower()
 
 
-def _commands(manifest: AdapterManifest, made: Exported) -> str:
+def _commands(manifest: AdapterManifest, base: str, made: Exported) -> str:
     if made.form == "gguf":
         lines = [
             f"llama-server -m {made.file} --temp 0",
@@ -103,20 +103,16 @@ def _commands(manifest: AdapterManifest, made: Exported) -> str:
         lines = [f"vllm serve . --served-model-name {manifest.name}"]
     else:
         lines = [f"vllm serve BASE --enable-lora --max-lora-rank 64 --lora-modules {manifest.name}=."]
-    note = (
-        ""
-        if made.form in ("gguf", "merged")
-        else f"\n\nBASE is {manifest.model} (weights {manifest.weights_fingerprint})."
-    )
+    note = "" if made.form in ("gguf", "merged") else f"\n\nBASE is {base} (weights {manifest.weights_fingerprint})."
     return "In this folder:\n\n```\n" + "\n".join(lines) + "\n```" + note
 
 
-def _lineage(manifest: AdapterManifest, made: Exported) -> str:
+def _lineage(manifest: AdapterManifest, base: str, made: Exported) -> str:
     versions = sorted(f"{row['document']}:{row['sha256']}" for row in manifest.sources)
     documents = hashlib.sha256("\n".join(versions).encode()).hexdigest()[:16]
     counts = manifest.examples
     rows = {
-        "base model": manifest.model,
+        "base model": base,
         "its config.json, SHA-256": manifest.model_fingerprint,
         "its weights, hash of samples": manifest.weights_fingerprint,
         "chat template, hash": manifest.template_hash,

@@ -198,7 +198,7 @@ def _describe(expert: Path, manifest: AdapterManifest, order: Order, made: Expor
     """Write `exported.json` and the card."""
     entry = find_entry(load_settings(expert).model.name)
     row = {
-        "model": manifest.model,
+        "model": entry.name,
         "adapter": manifest.name,
         "form": made.form,
         "template_hash": manifest.template_hash,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from doyen.errors import UsageError
+from doyen.errors import EngineError, ModelError, UsageError
 from doyen.exporting.card import Exported
 from doyen.exporting.gguf_families import architecture, unread_settings
 from doyen.exporting.gguf_lora import write_gguf_lora
@@ -25,6 +25,7 @@ from doyen.models.checks import is_whole_model
 from doyen.models.engine import stop_token_ids
 from doyen.models.fused import fused_parts, split_weights
 from doyen.models.safetensors_writing import Progress
+from doyen.models.stored_weights import open_tensors
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -52,6 +53,8 @@ def write_form(order: Order, progress: Progress) -> Exported:
     """
     if order.form != "merged" and order.form != "gguf" and is_whole_model(order.adapter):
         raise UsageError(f"{order.name} is a whole model, no adapter", hint="--format merged")
+    if not is_whole_model(order.adapter):
+        _require_readable(order.adapter)
     return {
         "merged": _merged,
         "adapter": _adapter,
@@ -59,6 +62,16 @@ def write_form(order: Order, progress: Progress) -> Exported:
         "gguf": _gguf,
         "gguf-lora": _gguf_lora,
     }[order.form](order, progress)
+
+
+def _require_readable(adapter: Path) -> None:
+    try:
+        open_tensors(adapter, "adapter_model")
+        json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))
+    except (ModelError, OSError, ValueError) as error:
+        raise EngineError(
+            f"the adapter in {adapter} cannot be read: {error}", hint="doyen finetune --name NAME trains a new one"
+        ) from error
 
 
 def needed_bytes(order: Order) -> int:

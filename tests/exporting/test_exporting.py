@@ -92,7 +92,8 @@ def test_the_card_says_where_it_comes_from_and_names_no_document(phi_expert, tmp
     ):
         assert part in body
     assert "llama-server -m a.q8_0.gguf" in body and "mean KL divergence" in body and "Token F1 on 3 held-out" in body
-    assert "secret-name" not in text and str(phi_expert) not in body
+    assert str(phi_expert.parent) not in (made / "exported.json").read_text()
+    assert "secret-name" not in text and str(phi_expert.parent) not in text
 
 
 def test_the_modelfile_asks_as_the_expert_does(phi_expert, tmp_path):

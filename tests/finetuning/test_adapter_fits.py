@@ -91,6 +91,8 @@ def test_a_damaged_adapter_is_not_merged(moved):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(EngineError, match="cannot be read"):
         export_adapter(expert, expert.parent / "out")
+    with pytest.raises(EngineError, match="cannot be read"):
+        export_adapter(expert, expert.parent / "out", form="adapter", check=False)
 
 
 def test_an_adapter_copied_in_without_a_manifest_is_told(moved):
