@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from doyen.cli.output import ExpertOption, JsonOption, duplicate_line, expert_folder, show
+from doyen.cli.output import Bar, ExpertOption, JsonOption, duplicate_line, expert_folder, show
 
 _SHOWN = 20
 
@@ -105,7 +105,13 @@ def _stale_lines(row: dict[str, Any], examples: int | None) -> list[str]:
     return [f"  stale    {len(row['stale_examples'])} of {of} ({row['stale_share']:.1%}): {named}"]
 
 
-def doctor(expert: ExpertOption = None, json_: JsonOption = False) -> None:
+def doctor(
+    expert: ExpertOption = None,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Measure how fast each engine answers here; `auto` then takes the fastest.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
     """Say what is wrong here, and how to mend it."""
     from doyen.doctor import examine
     from doyen.errors import ExpertError
@@ -116,6 +122,9 @@ def doctor(expert: ExpertOption = None, json_: JsonOption = False) -> None:
         if expert is not None:
             raise
         folder = None
+    if bench:
+        _show_speeds(folder, json_)
+        return
     checks = examine(folder)
     lines = [
         f"{'ok  ' if c.ok else 'MEND'} {c.name}: {c.detail}" + (f"\n     hint: {c.hint}" if c.hint and not c.ok else "")
@@ -124,3 +133,17 @@ def doctor(expert: ExpertOption = None, json_: JsonOption = False) -> None:
     show([c.as_dict() for c in checks], "\n".join(lines), json_)
     if not all(c.ok for c in checks):
         raise typer.Exit(1)
+
+
+def _show_speeds(folder: Path | None, json_: bool) -> None:
+    from doyen.doctor import bench
+
+    with Bar("rounds") as bar:
+        speeds = bench(folder, bar)
+    lines = [
+        f"{s.engine:<13} {s.answer_s:6.2f} s an answer (1,200 tokens read, 60 written): first token {s.first_token_s:.2f} s, "
+        f"{s.read_tokens_per_s:,.0f} tokens/s read, {s.write_tokens_per_s:,.0f} written"
+        for s in speeds
+    ]
+    lines.append(f'[model] engine = "auto" takes {speeds[0].engine} with this model here')
+    show([s.as_dict() for s in speeds], "\n".join(lines), json_)

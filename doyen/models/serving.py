@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from doyen.errors import ModelError
 from doyen.models.catalogue import find_entry
 from doyen.models.engine import FINETUNE_EXTRA, Engine
 from doyen.models.fetching import require_model
+from doyen.models.measured import fastest
 from doyen.models.openvino_engine import OpenVINOEngine, openvino_faults
 from doyen.models.transformers_engine import TransformersEngine
 
@@ -29,11 +31,25 @@ def serving_engine(settings: ModelSettings) -> Engine:
     folder = require_model(settings.name)
     options: dict[str, Any] = {"batch_tokens": settings.batch_tokens, "context_tokens": entry.context_tokens or None}
     options["bits"] = settings.bits
-    return ENGINES[engine_name(folder, settings.engine)](folder, name=entry.name, **options)
+    return ENGINES[engine_name(folder, settings.engine, settings.bits)](folder, name=entry.name, **options)
 
 
-def engine_name(folder: Path, wanted: str = "auto") -> str:
-    """Return "openvino" or "transformers". By itself it is OpenVINO where that knows the model and torch has no GPU.
+def engines_here(settings: ModelSettings) -> dict[str, Engine]:
+    """Return every engine that can run the model of the settings here, by name.
+
+    Raises:
+        ModelError: the model is not here, or none of them can.
+    """
+    folder = require_model(settings.name)
+    names = [engine_name(folder)] if not _has_torch() else ["transformers"]
+    names += ["openvino"] if not openvino_faults(folder) else []
+    return {name: serving_engine(dataclasses.replace(settings, engine=name)) for name in dict.fromkeys(names)}
+
+
+def engine_name(folder: Path, wanted: str = "auto", bits: int = 16) -> str:
+    """Return "openvino" or "transformers". By itself it is the one that `doyen doctor --bench` found the faster.
+
+    Where nothing was measured, it is OpenVINO, if that knows the model and torch has no GPU.
 
     Raises:
         ModelError: the wanted engine cannot run this model here.
@@ -46,7 +62,10 @@ def engine_name(folder: Path, wanted: str = "auto") -> str:
             f"the OpenVINO engine does not know the model in {folder}: {'; '.join(faults)}",
             hint='set [model] engine = "auto"',
         )
-    if wanted == "openvino" or (not faults and not _torch_has_gpu()):
+    best = fastest(folder, bits) if wanted == "auto" else None
+    if best == "transformers" and _has_torch():
+        return best
+    if "openvino" in (wanted, best) and not faults or (not faults and not _torch_has_gpu()):
         return "openvino"
     if not _has_torch():
         raise ModelError(
