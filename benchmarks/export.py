@@ -54,6 +54,12 @@ def prompts_of(folder: Path, language: str, count: int, seed: int) -> list[tuple
     return made
 
 
+def spread(count: int, most: int) -> list[int]:
+    """Return at most `most` different numbers below `count`, evenly spread."""
+    wanted = min(count, most)
+    return [i * count // wanted for i in range(wanted)]
+
+
 class Reading:
     """How one form answers: F1 of each question, and its divergence from the reference."""
 
@@ -69,7 +75,7 @@ class Reading:
             100 * max(token_f1(text, answer) for answer in answers)
             for text, (_, answers) in zip(self.texts, prompts, strict=True)
         ])  # fmt: skip
-        few = [i * len(prompts) // forced for i in range(min(forced, len(prompts)))]
+        few = spread(len(prompts), forced)
         self.forced = []
         for i in few:
             answer = tokenizer(prompts[i][1][0], add_special_tokens=False)["input_ids"][:FORCED_TOKENS]
@@ -187,7 +193,7 @@ def main() -> None:
         "forms": {},
     }
     tokenizer = OpenVINOEngine(base).tokenizer
-    some = [prompts[i * len(prompts) // given.forced] for i in range(min(given.forced, len(prompts)))]
+    some = [prompts[i] for i in spread(len(prompts), given.forced)]
     reference = Reading(_Transformers(base, adapter), some, tokenizer, given.forced)
     result["forms"]["adapter, transformers f32"] = compared(reference, None, None)
     sixteen = None
