@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
-    from doyen.finetuning.exporting import export_adapter
+    from doyen.exporting.running import export_adapter
     from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
     from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
@@ -40,7 +40,7 @@ _HOME = {
     "build_examples": "doyen.examples.building",
     "compare": "doyen.evaluation.comparison",
     "evaluate_retrieval": "doyen.evaluation.retrieval",
-    "export_adapter": "doyen.finetuning.exporting",
+    "export_adapter": "doyen.exporting.running",
     "finetune": "doyen.finetuning.running",
     "finetune_retriever": "doyen.finetuning.retriever.running",
     "import_file": "doyen.examples.building",

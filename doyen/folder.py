@@ -26,7 +26,7 @@ from doyen.index.lance import LanceIndex
 from doyen.ingesting import index_folder, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
 from doyen.lineage import DOCUMENT_TEXT, LINEAGE_FILE, read_lineage, stale_examples
-from doyen.models.catalogue import FolderSource, find_entry, in_expert
+from doyen.models.catalogue import FolderSource, GgufSource, find_entry, in_expert
 from doyen.models.fetching import is_fetched
 
 
@@ -59,7 +59,7 @@ def init(
 def _known(name: str) -> str:
     """Return a model's name as it is kept in the settings; a folder becomes absolute. Raises ModelError if unknown."""
     entry = find_entry(name)
-    return str(entry.source.path.resolve()) if isinstance(entry.source, FolderSource) else name
+    return str(entry.source.path.resolve()) if isinstance(entry.source, FolderSource | GgufSource) else name
 
 
 def status(folder: Path | str) -> dict[str, Any]:

@@ -159,3 +159,9 @@ def test_synthetic_texts_are_made_of_the_words_of_real_ones(monkeypatch):
     texts = made.Texts(real)
     assert set(" ".join(texts.make(50, rng)).split()) <= set(" ".join(real).split())
     assert all(10 <= len(question.split()) <= 20 for question in texts.questions(30, rng))
+
+
+def test_questions_of_an_export_are_spread_and_different(monkeypatch):
+    for export in loaded("export", monkeypatch):
+        assert export.spread(6, 40) == [0, 1, 2, 3, 4, 5]
+        assert export.spread(30, 10) == list(range(0, 30, 3))

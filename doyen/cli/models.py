@@ -44,11 +44,13 @@ def models(context: typer.Context, json_: JsonOption = False) -> None:
         f"{r['name']:<38} {r['role']:<9} {r['source']:<5} {r['licence']:<11} {r['size_mib']:>6} MiB  {'here' if r['fetched'] else '-'}"
         for r in rows
     ]
-    show(rows, "\n".join([*lines, "any other: org/repository of the Hugging Face Hub, or a folder"]), json_)
+    show(
+        rows, "\n".join([*lines, "any other: org/repository of the Hugging Face Hub, a folder, or a GGUF file"]), json_
+    )
 
 
 def pull(names: Annotated[list[str], typer.Argument(metavar="NAME…")], json_: JsonOption = False) -> None:
-    """Fetch models into the cache (DOYEN_CACHE)."""
+    """Fetch models into the cache (DOYEN_CACHE), or read GGUF files into it."""
     from doyen.models.catalogue import find_entry
     from doyen.models.fetching import pull as fetch
 

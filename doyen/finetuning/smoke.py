@@ -13,9 +13,9 @@ from typing import Any
 
 from doyen.config import FinetuneSettings
 from doyen.errors import DoyenError, GateError
-from doyen.finetuning.exporting import fused_parts, split_weights
 from doyen.finetuning.methods import lora_config
 from doyen.models.engine import quiet_peft
+from doyen.models.fused import fused_parts, split_weights
 
 _TOLERANCE = 1e-3
 _ROWS = 4

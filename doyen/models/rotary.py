@@ -40,6 +40,11 @@ class Rotary:
             self._long = plain / np.asarray(self._rope["long_factor"], dtype=np.float64)
             self._scale = _longrope_scale(config, self._rope)
 
+    @property
+    def frequencies(self) -> NDArray[np.float64]:
+        """The frequencies `(size / 2,)` of short texts."""
+        return self._short
+
     def is_long(self, length: int) -> bool:
         """Whether a text of so many tokens takes the other frequencies."""
         return self.switch is not None and length > self.switch

@@ -212,18 +212,3 @@ def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     rounded += bits
     rounded >>= 16
     return rounded.astype(np.uint16)
-
-
-def write_bfloat16(tensors: Mapping[str, NDArray[np.uint16]], path: Path) -> None:
-    """Write bfloat16 tensors, given as their bits, into a safetensors file."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name in sorted(tensors):
-        start, end = end, end + tensors[name].nbytes
-        header[name] = {"dtype": "BF16", "shape": list(tensors[name].shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in sorted(tensors):
-            file.write(np.ascontiguousarray(tensors[name]).data)

@@ -211,6 +211,16 @@ class TransformersEngine(LocalEngine):
             model = self._model
             return model(input_ids=ids.to(next(model.parameters()).device), logits_to_keep=1).logits[0, -1].float()
 
+    def logits_after(self, prompt: Sequence[int], answer: Sequence[int], *, adapter: Path | None = None) -> Any:
+        """Return the logits `(1 + len(answer), vocabulary) float32` after a prompt and after each token of an answer."""
+        import torch
+
+        ids = torch.tensor([[*prompt, *answer]])
+        with self._adapter_applied(adapter), torch.inference_mode():
+            device = next(self._model.parameters()).device
+            logits = self._model(input_ids=ids.to(device), logits_to_keep=1 + len(answer)).logits
+        return logits[0].float().cpu()
+
     def text_losses(
         self, texts: Sequence[str], prompts: Sequence[Sequence[Message]] = (), *, adapter: Path | None = None
     ) -> list[float]:

@@ -8,7 +8,8 @@ import tiny_models
 import torch
 
 from doyen.errors import EngineError, ModelError
-from doyen.models.stored_weights import StoredWeights, as_float32, open_tensors, to_bfloat16, write_bfloat16
+from doyen.models.safetensors_writing import write_safetensors
+from doyen.models.stored_weights import StoredWeights, as_float32, open_tensors, to_bfloat16
 
 
 def test_bfloat16_is_rounded_as_torch_rounds():
@@ -19,15 +20,28 @@ def test_bfloat16_is_rounded_as_torch_rounds():
     assert np.array_equal(as_float32(to_bfloat16(values)), expected.float().numpy())
 
 
-def test_what_is_written_is_read_by_safetensors(tmp_path):
+@pytest.mark.parametrize("shard_bytes", [1 << 30, 12])
+@pytest.mark.parametrize("kind", ["BF16", "F16", "F32"])
+def test_what_is_written_is_read_by_safetensors(tmp_path, kind, shard_bytes):
     from safetensors.torch import load_file
 
-    bits = {"b": to_bfloat16(np.arange(6, dtype=np.float32).reshape(2, 3)), "a": to_bfloat16(np.ones(5, np.float32))}
-    write_bfloat16(bits, tmp_path / "model.safetensors")
-    theirs = load_file(str(tmp_path / "model.safetensors"))
-    assert theirs["b"].dtype == torch.bfloat16 and theirs["b"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(5, np.float32)}
+    write_safetensors(
+        tmp_path,
+        ["b", "a"],
+        lambda n: tensors[n].shape,
+        tensors.__getitem__,
+        kind,
+        lambda *_: None,
+        shard_bytes=shard_bytes,
+    )
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert len(files) == (1 if shard_bytes > 12 else 2)
+    theirs = {name: tensor for path in files for name, tensor in load_file(str(path)).items()}
+    wanted = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[kind]
+    assert theirs["b"].dtype == wanted and theirs["b"].tolist() == [[0, 1, 2], [3, 4, 5]]
     ours = open_tensors(tmp_path)
-    assert np.array_equal(ours["a"], bits["a"]) and ours.keys() == theirs.keys()
+    assert np.array_equal(as_float32(ours["a"]), tensors["a"]) and ours.keys() == theirs.keys()
 
 
 def test_shards_are_read_as_one(tmp_path):

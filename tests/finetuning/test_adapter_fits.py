@@ -9,7 +9,7 @@ import tiny_models
 import doyen
 from doyen.errors import EngineError, ModelError, UsageError
 from doyen.expert import open_tuning
-from doyen.finetuning.exporting import FORMS, export_adapter
+from doyen.exporting.running import FORMS, export_adapter
 from doyen.finetuning.training import finetune
 from doyen.models.fitting import weights_fingerprint
 from doyen.models.transformers_engine import TransformersEngine
@@ -91,6 +91,8 @@ def test_a_damaged_adapter_is_not_merged(moved):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(EngineError, match="cannot be read"):
         export_adapter(expert, expert.parent / "out")
+    with pytest.raises(EngineError, match="cannot be read"):
+        export_adapter(expert, expert.parent / "out", form="adapter", check=False)
 
 
 def test_an_adapter_copied_in_without_a_manifest_is_told(moved):

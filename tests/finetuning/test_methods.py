@@ -11,7 +11,7 @@ import doyen
 from doyen.adapters import read_adapter
 from doyen.config import FinetuneSettings, ModelSettings, Settings
 from doyen.errors import EngineError, UsageError
-from doyen.finetuning.exporting import export_adapter
+from doyen.exporting.running import export_adapter
 from doyen.finetuning.loss import mean_loss
 from doyen.finetuning.methods import lora_variants, resolved, trained_model
 from doyen.finetuning.preparing import prepare
