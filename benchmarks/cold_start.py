@@ -20,8 +20,8 @@ DOYEN = Path(sys.executable).parent / "doyen"
 QUESTION = "What is the limit for theft of jewellery?"
 COMMANDS: dict[str, tuple[float, list[str]]] = {
     "doyen --help": (0.4, ["--help"]),
-    "doyen search": (3.0, ["search", QUESTION, "-k", "5"]),
-    "doyen ask --arm rag": (15.0, ["ask", QUESTION, "--arm", "rag"]),
+    "doyen search": (2.5, ["search", QUESTION, "-k", "5"]),
+    "doyen ask --arm rag": (6.0, ["ask", QUESTION, "--arm", "rag", "--no-cache"]),
 }
 
 
