@@ -127,7 +127,7 @@ def installed(package: str) -> bool:
     return True
 
 
-def writers(folder: Path, gguf: Path | None, onnx: Path | None) -> dict[str, Writer]:
+def writers(folder: Path, gguf: Path | None, onnx: Path | None, compiled: bool) -> dict[str, Writer]:
     """Load every engine that is here."""
     made: dict[str, Writer] = {f"doyen, {bits} bits": ours(folder, bits) for bits in (16, 8, 4)}
     if gguf and installed("openvino-genai"):
@@ -137,7 +137,8 @@ def writers(folder: Path, gguf: Path | None, onnx: Path | None) -> dict[str, Wri
     if onnx and installed("onnxruntime-genai"):
         made["onnxruntime-genai, int4"] = onnxruntime_genai(onnx)
     made["transformers bf16"] = transformers(folder, compiled=False)
-    made["transformers bf16, static cache, compiled"] = transformers(folder, compiled=True)
+    if compiled:
+        made["transformers bf16, static cache, compiled"] = transformers(folder, compiled=True)
     return made
 
 
@@ -146,10 +147,11 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, required=True, help="questions file (contract form)")
     parser.add_argument("--gguf", type=Path, help="the default model as GGUF")
     parser.add_argument("--onnx", type=Path, help="the default model for onnxruntime-genai")
+    parser.add_argument("--compiled", action="store_true", help="transformers compiled too: minutes for each new width")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     folder = require_model(load_settings(arguments.work).model.name)
-    engines = writers(folder, arguments.gguf, arguments.onnx)
+    engines = writers(folder, arguments.gguf, arguments.onnx, arguments.compiled)
     from doyen.models.openvino_engine import OpenVINOEngine
 
     tokenizer = OpenVINOEngine(folder).tokenizer
@@ -166,6 +168,7 @@ def main() -> None:
                 if turn:  # the first round compiles and warms up
                     seconds[name].append(time.perf_counter() - begun)
                 assert written == tokens, (name, written)
+            print(turn, name, round(time.perf_counter() - begun, 2), flush=True)
     rows = []
     for name in engines:
         start, end = statistics.median(first[name]), statistics.median(whole[name])
