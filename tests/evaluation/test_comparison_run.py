@@ -80,6 +80,7 @@ def test_the_report_is_written_with_an_answers_file_an_arm(expert, engine):
     assert {p.name for p in folder.iterdir()} == {
         "report.json",
         "report.html",
+        "report.md",
         "inputs",
         "answers.base.jsonl",
         "answers.rag.jsonl",
