@@ -65,5 +65,5 @@ def _setting_lines(difference: Mapping[str, Any]) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())  # no control codes on a terminal
     return line if len(line) <= CUT else line[:CUT].rstrip() + " …"

@@ -130,8 +130,7 @@ def _cost(report: Mapping[str, Any]) -> str:
     head = ["Arm", *(LABELS[n] for n in names), *(["US$"] if costs else [])]
     if costs:
         rows = [
-            [*row, f"{costs[arm]:.4f}" if arm in costs else "–"]
-            for row, arm in zip(rows, report["arms"], strict=True)
+            [*row, f"{costs[arm]:.4f}" if arm in costs else "–"] for row, arm in zip(rows, report["arms"], strict=True)
         ]
     return f"## Cost and behaviour\n\n{table(head, rows)}"
 

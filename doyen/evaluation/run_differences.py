@@ -107,9 +107,7 @@ def find_run(given: Path | str, expert: Path | str | None = None) -> dict[str, A
     except (OSError, ValueError, LookupError, TypeError):
         whole = False
     if not whole:
-        raise UsageError(
-            f"{path} is not the report of a comparison", hint="name the folder that doyen compare wrote"
-        )
+        raise UsageError(f"{path} is not the report of a comparison", hint="name the folder that doyen compare wrote")
     return report | {"folder": str(path.parent)}
 
 
@@ -135,7 +133,7 @@ def _common(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[P
     """Return the rows of the questions that both runs asked alike, and the ids of those that are not the same any more."""
     before = {row["id"]: row for row in first["rows"]}
     both = [(before[row["id"]], row) for row in second["rows"] if row["id"] in before]
-    alike = [(x, y) for x, y in both if all(x[key] == y[key] for key in _SAME)]
+    alike = [(x, y) for x, y in both if all(x.get(key) == y.get(key) for key in _SAME)]
     if not alike:
         counts = f"{len(first['rows'])} and {len(second['rows'])} questions"
         why = f"; {len(both)} ids are the same, but not their texts or known answers" if both else ""
@@ -151,7 +149,9 @@ def _arm(arm: str, rows: Sequence[Pair], seed: int) -> dict[str, Any]:
     sides = [(x["arms"][arm], y["arms"][arm]) for x, y in rows]
     metrics = {}
     for name in PAIRED:
-        pairs = [(x["scores"][name], y["scores"][name]) for x, y in sides if name in x["scores"] and name in y["scores"]]
+        pairs = [
+            (x["scores"][name], y["scores"][name]) for x, y in sides if name in x["scores"] and name in y["scores"]
+        ]
         if pairs:
             old, new = (list(side) for side in zip(*pairs, strict=True))
             means = {"a": round(sum(old) / len(old), 6), "b": round(sum(new) / len(new), 6)}

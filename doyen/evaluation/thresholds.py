@@ -30,9 +30,7 @@ def parse_bounds(given: Sequence[str], arms: Sequence[str], *, low: float = 0.0)
         if "=" in text and arm.strip() not in arms:
             faults.append(f"'{text}' names an arm that is not compared")
     if faults:
-        raise UsageError(
-            f"--fail-under: {'; '.join(faults)}", hint=f"0.5 for 50%, or ARM=0.5; arms: {', '.join(arms)}"
-        )
+        raise UsageError(f"--fail-under: {'; '.join(faults)}", hint=f"0.5 for 50%, or ARM=0.5; arms: {', '.join(arms)}")
     return bounds
 
 

@@ -7,7 +7,9 @@ from doyen.evaluation.markdown_report import escaped, flat, render_markdown, wri
 from doyen.evaluation.report import build_report
 from doyen.records import ARMS, Answer, GoldSource, Question
 
-HOSTILE = '| <b>x</b> </table><script>alert(1)</script> [l](u) ![i](u) `c` *e* __s__ # h\n\n# head\n\n- li $x$ @me \\| ~~d~~'
+HOSTILE = (
+    "| <b>x</b> </table><script>alert(1)</script> [l](u) ![i](u) `c` *e* __s__ # h\n\n# head\n\n- li $x$ @me \\| ~~d~~"
+)
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
@@ -42,7 +44,9 @@ def shown(text):
     return "".join(t.content for t in tokens)
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "a|b", "1. one", "0.25", "---", "- x", "+ y", "== z", "<img src=x onerror=y>", "&lt;", "a_b_c\\"])
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "a|b", "1. one", "0.25", "---", "- x", "+ y", "== z", "<img src=x onerror=y>", "&lt;", "a_b_c\\"]
+)
 def test_escaped_text_is_shown_as_it_is(text):
     line = escaped(text)
     assert "\n" not in line and "|" not in line
