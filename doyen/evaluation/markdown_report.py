@@ -75,13 +75,18 @@ def _scale(name: str) -> tuple[float, int, str]:
 
 
 def points(interval: Mapping[str, Any] | None) -> str:
-    """Return a difference as `+4.1 (+1.0 to +7.2), p = 0.012`, in bold where its interval leaves out zero."""
+    """Return a difference as `+4.1 (+1.0 to +7.2), p = 0.012`; in bold where it is sure.
+
+    Sure: as the report's tests say (`beats`, with `p_holm`), else where the interval leaves out zero.
+    """
     if interval is None:
         return "–"
     value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    shown = f"**{value:+.1f}**" if interval["low"] > 0 or interval["high"] < 0 else f"{value:+.1f}"
-    p = "" if "p" not in interval else ", p < 0.001" if interval["p"] < 0.001 else f", p = {interval['p']:.3f}"
-    return f"{shown} ({low:+.1f} to {high:+.1f}){p}"
+    sure = interval["beats"] if "beats" in interval else interval["low"] > 0 or interval["high"] < 0
+    shown = f"**{value:+.1f}**" if sure else f"{value:+.1f}"
+    p = interval.get("p_holm", interval.get("p"))
+    said = "" if p is None else ", p &lt; 0.001" if p < 0.001 else f", p = {p:.3f}"
+    return f"{shown} ({low:+.1f} to {high:+.1f}){said}"
 
 
 # ------------------------------------------------------------------ parts
@@ -147,7 +152,11 @@ def _differences(report: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     head = ["Pair", *(LABELS[name] for name in PAIRED)]
-    return f"## Paired differences, in points\n\n{table(head, rows)}\n\nBold: the 95% interval leaves out zero."
+    corrected = any("p_holm" in d for pair in report["differences"] for d in pair["metrics"].values())
+    bold = (
+        "one arm beats the other, corrected for all pairs (Holm)" if corrected else "the 95% interval leaves out zero"
+    )
+    return f"## Paired differences, in points\n\n{table(head, rows)}\n\nBold: {bold}."
 
 
 def _groups(report: Mapping[str, Any], group: str, title: str) -> str:

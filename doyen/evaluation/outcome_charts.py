@@ -26,7 +26,8 @@ def shares_chart(report: Mapping[str, Any]) -> str:
         said.append(f"{arm}: {words}")
         y = BAR_HEIGHT * i
         marks.append(f'<text x="0" y="{y + 16}">{escape(arm)}</text>')
-        marks.append(f'<text class="tick" x="100%" y="{y + 16}" text-anchor="end">{words}</text>')
+        short = ", ".join(f"{100 * shares[name]['value']:.0f}% {label}" for name, label in SHARES)
+        marks.append(f'<text class="tick" x="100%" y="{y + 16}" text-anchor="end">{short}</text>')
         left = 0.0
         for name, _ in SHARES:
             width = 100 * shares[name]["value"]

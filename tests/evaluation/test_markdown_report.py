@@ -3,7 +3,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from doyen.evaluation.markdown_report import escaped, flat, render_markdown, write_markdown
+from doyen.evaluation.markdown_report import escaped, flat, points, render_markdown, write_markdown
 from doyen.evaluation.report import build_report
 from doyen.records import ARMS, Answer, GoldSource, Question
 
@@ -102,3 +102,9 @@ def test_a_report_of_an_earlier_version_has_no_shares():
 
 def test_flat_settings():
     assert list(flat({"a": {"b": 1, "c": {}}, "d": [2]})) == [("a.b", 1), ("a.c", {}), ("d", [2])]
+
+
+def test_a_corrected_test_decides_what_is_bold():
+    row = {"value": 0.1, "low": 0.01, "high": 0.19, "n": 40, "p": 0.04, "p_holm": 0.0001, "beats": None}
+    assert points(row) == "+10.0 (+1.0 to +19.0), p &lt; 0.001"
+    assert points(row | {"beats": "rag"}).startswith("**+10.0**")
