@@ -35,9 +35,6 @@ def compare(
     split: Annotated[
         str | None, typer.Option(help="Split to ask (default: test; 'all' for every question).", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
-    ] = None,
     diff: Annotated[
         tuple[str, str] | None,
         typer.Option(
@@ -55,14 +52,14 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
+    ] = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Ask the arms the same held-out questions and write report.html, report.json and report.md."""
-    import doyen
-    from doyen.evaluation.comparison import read_test_questions
     from doyen.evaluation.thresholds import parse_bounds, shortfalls
-    from doyen.examples.building import held_out_questions
 
     chosen = [a.strip() for a in arms.split(",") if a.strip()]
     if diff:
@@ -72,6 +69,10 @@ def compare(
             )
         return _show_difference(*diff, chosen, fail_under or [], expert, json_)
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
+    import doyen
+    from doyen.evaluation.comparison import read_test_questions
+    from doyen.examples.building import held_out_questions
+
     folder = expert_folder(expert)
     imported = folder / "examples" / "questions.jsonl"
     if questions is None and split is None:
@@ -97,24 +98,6 @@ def compare(
     _fail(shortfalls(report, bounds))
 
 
-def _show_difference(a: str, b: str, arms: list[str], fail_under: list[str], expert: Path | None, json_: bool) -> None:
-    import doyen
-    from doyen.evaluation.difference_text import difference_lines
-    from doyen.evaluation.thresholds import declines, parse_bounds
-
-    whole = all((Path(run) / "report.json").is_file() or Path(run).is_file() for run in (a, b))
-    folder = None if whole and expert is None else expert_folder(expert)  # two files need no expert
-    difference = doyen.compare_runs(a, b, expert=folder, arms=arms)
-    bounds = parse_bounds(fail_under, list(difference["arms"]), low=-1.0)
-    show(difference, "\n".join(difference_lines(difference)), json_)
-    _fail(declines(difference, bounds))
-
-
-def _fail(faults: list[str]) -> None:
-    if faults:
-        raise ThresholdError("; ".join(faults), hint="--fail-under sets the bound; the report is written and says why")
-
-
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
     shown = (
@@ -138,6 +121,24 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     advice = report["advice"]
     return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+
+
+def _show_difference(a: str, b: str, arms: list[str], fail_under: list[str], expert: Path | None, json_: bool) -> None:
+    import doyen
+    from doyen.evaluation.difference_text import difference_lines
+    from doyen.evaluation.thresholds import declines, parse_bounds
+
+    whole = all((Path(run) / "report.json").is_file() or Path(run).is_file() for run in (a, b))
+    folder = None if whole and expert is None else expert_folder(expert)  # two files need no expert
+    difference = doyen.compare_runs(a, b, expert=folder, arms=arms)
+    bounds = parse_bounds(fail_under, list(difference["arms"]), low=-1.0)
+    show(difference, "\n".join(difference_lines(difference)), json_)
+    _fail(declines(difference, bounds))
+
+
+def _fail(faults: list[str]) -> None:
+    if faults:
+        raise ThresholdError("; ".join(faults), hint="--fail-under sets the bound; the report is written and says why")
 
 
 def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:

@@ -17,10 +17,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
 from doyen.evaluation.coverage_curve import outcome_figures
 from doyen.evaluation.methods import won_back
-from doyen.evaluation.outcome_charts import curve_chart, shares_chart
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import Score, score_answer, summarise_scores
 from doyen.evaluation.statistics import RESAMPLES, paired_difference
@@ -52,12 +52,12 @@ def build_report(
         seed, resamples: of the bootstrap
         questions: {total, answerable, unanswerable, scored, kinds: {kind: count}}
         arms: {arm: {metrics, by_kind: {kind: metrics}, by_tag: {tag: metrics}}}, metrics = {name: {value, low, high,
-            n}} as `scoring.summarise_scores` defines them; by_tag holds the 30 commonest tags; besides `shares` and
-            `risk_coverage`, see coverage_curve.py
+            n}} as `scoring.summarise_scores` defines them; by_tag holds the 30 commonest tags
         differences: [{a, b, metrics: {overall | answer_score | token_f1: {value, low, high, n, p}}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         advice: {arm, reasons, runner_up, measured}
+        arms.ARM besides: shares, risk_coverage, as `coverage_curve.outcome_figures` defines them
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
             null, arms: {arm: {answer, answered, outcome, scores, citations, seconds, prompt_tokens,
             completion_tokens, refusal_probability}}}]; outcome is right | wrong | refused | refused rightly | unscored
@@ -80,14 +80,13 @@ def build_report(
         "seed": seed,
         "resamples": RESAMPLES,
         "questions": _counts(questions),
-        "arms": {
-            arm: _arm(questions, found, seed) | outcome_figures(found, answers[arm], seed=seed)
-            for arm, found in scores.items()
-        },
+        "arms": {arm: _arm(questions, found, seed) for arm, found in scores.items()},
         "differences": _differences(scores, seed),
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
+    for arm, found in scores.items():
+        report["arms"][arm] |= outcome_figures(found, answers[arm], seed=seed)
     report["advice"] = advise(report).as_dict()
     report["rows"] = [_row(i, q, answers, scores, hits) for i, q in enumerate(questions)]
     return report
@@ -234,7 +233,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "kinds": _groups_table(report, "by_kind", "Answer score by kind of question"),
         "tags": _groups_table(report, "by_tag", "Answer score by tag"),
         "differences": _differences_table(report),
-        "outcomes": shares_chart(report) + curve_chart(report),
+        "outcomes": outcome_charts.shares_chart(report) + outcome_charts.curve_chart(report),
         "retrieval": _retrieval_table(report),
         "methods": _methods_table(report.get("methods", ())),
         "manifest": _settings(report),
