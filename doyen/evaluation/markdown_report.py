@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
-from doyen.evaluation.report import ARM_NAMES, COST, LABELS, PAIRED
+from doyen.evaluation.report import ARM_NAMES, COST, LABELS
 
 MOST_MISSES = 20
 CUT = 200
@@ -145,13 +145,14 @@ def _measured(report: Mapping[str, Any], name: str) -> bool:
 
 
 def _differences(report: Mapping[str, Any]) -> str:
+    names = [name for name in LABELS if any(name in pair["metrics"] for pair in report["differences"])]
     rows = [
-        [f"{escaped(pair['b'])} minus {escaped(pair['a'])}", *(points(pair["metrics"].get(name)) for name in PAIRED)]
+        [f"{escaped(pair['b'])} minus {escaped(pair['a'])}", *(points(pair["metrics"].get(name)) for name in names)]
         for pair in report["differences"]
     ]
-    if not rows:
+    if not names:
         return ""
-    head = ["Pair", *(LABELS[name] for name in PAIRED)]
+    head = ["Pair", *(LABELS[name] for name in names)]
     corrected = any("p_holm" in d for pair in report["differences"] for d in pair["metrics"].values())
     bold = (
         "one arm beats the other, corrected for all pairs (Holm)" if corrected else "the 95% interval leaves out zero"

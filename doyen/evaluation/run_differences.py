@@ -14,10 +14,11 @@ from typing import Any
 
 from doyen.errors import UsageError
 from doyen.evaluation.markdown_report import flat
-from doyen.evaluation.report import FORMAT, PAIRED
+from doyen.evaluation.report import FORMAT
 from doyen.evaluation.statistics import paired_difference
 from doyen.records import ARMS
 
+COMPARED = ("overall", "answer_score", "token_f1")
 CHANGES = ("worse", "better", "reworded")
 MOST_NAMED = 12
 _NOT_SETTINGS = ("id", "created", "taken_over", "arms", "question_count", "cost_usd", "remarks")
@@ -148,7 +149,7 @@ def _common(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[P
 def _arm(arm: str, rows: Sequence[Pair], seed: int) -> dict[str, Any]:
     sides = [(x["arms"][arm], y["arms"][arm]) for x, y in rows]
     metrics = {}
-    for name in PAIRED:
+    for name in COMPARED:
         pairs = [
             (x["scores"][name], y["scores"][name]) for x, y in sides if name in x["scores"] and name in y["scores"]
         ]
