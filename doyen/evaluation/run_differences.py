@@ -105,6 +105,7 @@ def find_run(given: Path | str, expert: Path | str | None = None) -> dict[str, A
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         whole = report["format"] == FORMAT and isinstance(report["arms"], dict)
         whole = whole and all("arms" in row for row in report["rows"])
+        whole = whole and isinstance(report["manifest"], dict) and "arm" in report["advice"]
     except (OSError, ValueError, LookupError, TypeError):
         whole = False
     if not whole:

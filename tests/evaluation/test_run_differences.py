@@ -127,7 +127,16 @@ def test_an_unknown_run_names_those_that_there_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 1, "arms": {}, "rows": [{"scores": {}}]}', '{"format": 9}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format": 1, "arms": {}, "rows": [{"scores": {}}]}',
+        '{"format": 9}',
+        '{"format": 1, "arms": {}, "rows": []}',
+    ],
 )
 def test_other_files_are_no_comparison(text, tmp_path):
     (tmp_path / "report.json").write_text(text)
