@@ -116,6 +116,8 @@ def _option(parameter: Any) -> str:
     names = ", ".join(parameter.opts)
     if parameter.is_flag:
         return names
+    if parameter.metavar:
+        return f"{names} {parameter.metavar}"
     declared = getattr(parameter, "type_descriptor", None)  # typer 0.29; older versions have click's type
     kind = declared.annotation.__name__ if declared else type(parameter.type).__name__
     shown = next((s for word, s in (("int", "N"), ("float", "X"), ("path", "PATH")) if word in kind.lower()), "TEXT")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
     from doyen.evaluation.retrieval import evaluate_retrieval
+    from doyen.evaluation.run_differences import compare_runs
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
     from doyen.exporting.running import export_adapter
@@ -39,6 +40,7 @@ _HOME = {
     "advise": "doyen.evaluation.advice",
     "build_examples": "doyen.examples.building",
     "compare": "doyen.evaluation.comparison",
+    "compare_runs": "doyen.evaluation.run_differences",
     "evaluate_retrieval": "doyen.evaluation.retrieval",
     "export_adapter": "doyen.exporting.running",
     "finetune": "doyen.finetuning.running",
@@ -68,6 +70,7 @@ __all__ = [
     "advise",
     "build_examples",
     "compare",
+    "compare_runs",
     "evaluate_retrieval",
     "export_adapter",
     "finetune",

@@ -11,6 +11,7 @@ DoyenError
 ├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
+├── ThresholdError      a measured score is under the one asked for (--fail-under)
 ├── ProcessError        one of several processes that train together is gone
 └── Interrupted         long work was stopped by the user; what was done is kept (exit code 130)
 
@@ -74,6 +75,10 @@ class ExamplesError(DoyenError):
 
 class GateError(DoyenError):
     """A fine-tuning gate: the run would finish and be worthless."""
+
+
+class ThresholdError(DoyenError):
+    """A measured score is under the one asked for: the work is done and written, and a build should stop."""
 
 
 class ProcessError(DoyenError):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.errors import ThresholdError, UsageError
 from doyen.records import ARMS
 
 SAMPLE_SEED = 7
@@ -34,13 +35,40 @@ def compare(
     split: Annotated[
         str | None, typer.Option(help="Split to ask (default: test; 'all' for every question).", show_default=False)
     ] = None,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            help="Ask nothing: say what changed from comparison A to B (ids, folders or report.json files).",
+            metavar="A B",
+            show_default=False,
+        ),
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[ARM=]SCORE",
+            help="Exit with 1 if the overall score (0 to 1) of the recommended or the named arm is lower; with --diff, if B "
+            "is surely less than this above A (0: surely worse). Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
     ] = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Ask the arms the same held-out questions and write report.html and report.json."""
+    """Ask the arms the same held-out questions and write report.html, report.json and report.md."""
+    from doyen.evaluation.thresholds import parse_bounds, shortfalls
+
+    chosen = [a.strip() for a in arms.split(",") if a.strip()]
+    if diff:
+        if questions or adapter or limit or split or out:
+            raise UsageError(
+                "--diff asks no questions", hint="it goes with --arms, --fail-under, --expert and --json only"
+            )
+        return _show_difference(*diff, chosen, fail_under or [], expert, json_)
+    bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
     from doyen.evaluation.comparison import read_test_questions
     from doyen.examples.building import held_out_questions
@@ -57,7 +85,7 @@ def compare(
         report = doyen.compare(
             folder,
             asked,
-            arms=[a.strip() for a in arms.split(",") if a.strip()],
+            arms=chosen,
             adapter=adapter,
             out=out,
             progress=bar,
@@ -67,6 +95,7 @@ def compare(
         note(f"remark: {remark}")
     note(f"wrote {report['folder']}/report.html")
     show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
+    _fail(shortfalls(report, bounds))
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
@@ -92,6 +121,24 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     advice = report["advice"]
     return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+
+
+def _show_difference(a: str, b: str, arms: list[str], fail_under: list[str], expert: Path | None, json_: bool) -> None:
+    import doyen
+    from doyen.evaluation.difference_text import difference_lines
+    from doyen.evaluation.thresholds import declines, parse_bounds
+
+    whole = all((Path(run) / "report.json").is_file() or Path(run).is_file() for run in (a, b))
+    folder = None if whole and expert is None else expert_folder(expert)  # two files need no expert
+    difference = doyen.compare_runs(a, b, expert=folder, arms=arms)
+    bounds = parse_bounds(fail_under, list(difference["arms"]), low=-1.0)
+    show(difference, "\n".join(difference_lines(difference)), json_)
+    _fail(declines(difference, bounds))
+
+
+def _fail(faults: list[str]) -> None:
+    if faults:
+        raise ThresholdError("; ".join(faults), hint="--fail-under sets the bound; the report is written and says why")
 
 
 def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:

@@ -1,4 +1,4 @@
-"""Four arms × held-out questions → answers, kept as they come, → report.json and report.html.
+"""Four arms × held-out questions → answers, kept as they come, → report.json, report.html, report.md.
 
 Enters: an expert's folder and questions. Leaves: `comparisons/<id>/` with one answers file an arm. Answers of an
 interrupted comparison with the same inputs are not asked for again.
@@ -21,6 +21,7 @@ from doyen.answer_costs import answers_dollars, told_before
 from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
+from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.report import build_report, write_report
 from doyen.examples.building import held_out_questions
@@ -49,7 +50,7 @@ def compare(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Ask every arm the same held-out questions and write `report.json` and `report.html` into `out`.
+    """Ask every arm the same held-out questions and write `report.json`, `report.html` and `report.md` into `out`.
 
     `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`.
     `shots` are worked examples put before the question in the rag arms. `say` is told where questions are sent, and what
@@ -93,6 +94,7 @@ def compare(
     methods = trained_methods(folder) if any("finetuned" in arm for arm in chosen) else ()
     report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods)
     write_report(report, target)
+    write_markdown(report, target)
     return report | {"folder": str(target)}
 
 

@@ -17,7 +17,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
+from doyen.evaluation.coverage_curve import outcome_figures
 from doyen.evaluation.methods import won_back
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import Score, score_answer, summarise_scores
@@ -55,9 +57,10 @@ def build_report(
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         advice: {arm, reasons, runner_up, measured}
+        arms.ARM besides: shares, risk_coverage, as `coverage_curve.outcome_figures` defines them
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
             null, arms: {arm: {answer, answered, outcome, scores, citations, seconds, prompt_tokens,
-            completion_tokens}}}]; outcome is right | wrong | refused | refused rightly | unscored
+            completion_tokens, refusal_probability}}}]; outcome is right | wrong | refused | refused rightly | unscored
 
     Raises:
         ValueError: the answers of an arm, or the hits, are not as many as the questions.
@@ -82,6 +85,8 @@ def build_report(
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
+    for arm, found in scores.items():
+        report["arms"][arm] |= outcome_figures(found, answers[arm], seed=seed)
     report["advice"] = advise(report).as_dict()
     report["rows"] = [_row(i, q, answers, scores, hits) for i, q in enumerate(questions)]
     return report
@@ -146,6 +151,7 @@ def _row(
             "scores": {name: round(value, 4) for name, value in values.items()}
             | {name: getattr(score, name) for name in COUNT_FIELDS if score.gold_total},
             **{key: answer[key] for key in ("citations", "seconds", "prompt_tokens", "completion_tokens")},
+            **{key: answer[key] for key in ("refusal_probability",) if key in answer},
         }
     return {
         "id": question.id,
@@ -227,6 +233,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "kinds": _groups_table(report, "by_kind", "Answer score by kind of question"),
         "tags": _groups_table(report, "by_tag", "Answer score by tag"),
         "differences": _differences_table(report),
+        "outcomes": outcome_charts.shares_chart(report) + outcome_charts.curve_chart(report),
         "retrieval": _retrieval_table(report),
         "methods": _methods_table(report.get("methods", ())),
         "manifest": _settings(report),

@@ -1,6 +1,7 @@
 """A comparison on tiny real models and a small index: written once, gone on with, asked anew when inputs change."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tiny_models import write_jsonl
 
 import doyen
 from doyen.adapters import AdapterManifest, question_hash
+from doyen.cli import main
 from doyen.errors import UsageError
 from doyen.evaluation.comparison import latest_report, read_test_questions
 from doyen.models.transformers_engine import TransformersEngine
@@ -80,6 +82,7 @@ def test_the_report_is_written_with_an_answers_file_an_arm(expert, engine):
     assert {p.name for p in folder.iterdir()} == {
         "report.json",
         "report.html",
+        "report.md",
         "inputs",
         "answers.base.jsonl",
         "answers.rag.jsonl",
@@ -223,3 +226,21 @@ def test_answers_with_the_same_inputs_are_taken_over_from_another_comparison(exp
     doyen.ingest(expert, [write_text(expert.parent / "more" / "quay.md", "# Quay\n\nThe quay is 40 m long.\n").parent])
     doyen.compare(expert, QUESTIONS, arms=["base", "rag"], engine=counting)
     assert len(counting.asked) == 3  # rag sees another index, base does not
+
+
+@pytest.mark.parametrize(("bound", "code"), [("base=0", 0), ("1", 1)])
+def test_a_build_fails_after_the_report_is_written(bound, code, expert, tmp_path, monkeypatch, capsys):
+    settings = (expert / "doyen.toml").read_text().replace('# engine = "auto"', 'engine = "transformers"')
+    (expert / "doyen.toml").write_text(settings)
+    rows = [{"id": q.id, "question": q.question, "answers": q.answers} for q in QUESTIONS[:2]]
+    asked = write_jsonl(tmp_path / "asked.jsonl", rows)
+    out = tmp_path / "out"
+    arguments = ["compare", "--expert", expert, "--questions", asked, "--arms", "base", "--out", out, "--json"]
+    monkeypatch.setattr(sys, "argv", ["doyen", *map(str, arguments), "--fail-under", bound])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert (ended.value.code or 0) == code
+    assert {"report.md", "report.html", "report.json"} <= {p.name for p in out.iterdir()}
+    assert json.loads(printed.out)["arms"]["base"]["shares"]["correct"]["n"] == 2
+    assert ("error: base scores" in printed.err and "under 1" in printed.err) is (code == 1)

@@ -100,7 +100,7 @@ def test_answers_cannot_add_markup():
     rows = json.loads(elements.rows)
     assert rows[0]["question"] == HOSTILE
     assert rows[0]["arms"]["rag"]["answer"].startswith(HOSTILE)
-    assert page.count("<svg") == 1  # the {{chart}} inside an answer is text, not a place to fill
+    assert page.count("<svg") == 2  # scores and shares: the {{chart}} inside an answer is text, not a place to fill
     assert "innerHTML" not in page and "insertAdjacentHTML" not in page and "document.write" not in page
 
 
