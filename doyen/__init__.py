@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from doyen.errors import DoyenError
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
+    from doyen.evaluation.pairs import plan_questions
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
@@ -48,6 +49,7 @@ _HOME = {
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
     "plan": "doyen.planning",
+    "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
     "serve_model": "doyen.serving.model_server",
@@ -77,6 +79,7 @@ __all__ = [
     "init",
     "list_adapters",
     "plan",
+    "plan_questions",
     "recalibrate",
     "remove_documents",
     "serve_model",
