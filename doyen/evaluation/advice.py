@@ -122,7 +122,7 @@ def _resolution(comparison: Mapping[str, Any], chosen: Arm, best: Arm) -> list[s
     gain = None if chosen == best else difference(comparison, chosen, best)
     if not gain or not gain.get("detectable"):
         return []
-    seen = f"a true difference of {100 * gain['detectable']:.1f} points between the two is seen four times in five"
+    seen = f"a true difference of {100 * gain['detectable']:.1f} points between two arms compared alone is seen four times in five"
     return [f"With {gain['n']} questions {seen}, a smaller one less often."]
 
 

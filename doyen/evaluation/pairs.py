@@ -24,6 +24,7 @@ from doyen.records import Arm
 
 PAIRED = ("overall", "answer_score", "token_f1")
 NO_LEAD = 0.005  # half a point
+PAIRS_OF_FOUR = 6
 MOST_QUESTIONS = 20_000  # nobody writes more to settle a choice
 ASSUMED_SPREAD = 0.5  # as if a quarter of the questions were right in one arm and wrong in the other
 
@@ -45,26 +46,29 @@ def pair_rows(values: Mapping[Arm, Sequence[float]], *, seed: int) -> list[dict[
 
     Each is {value, low, high, n, p_value, p_holm, beats, spread, detectable, more_questions}: `p_holm` is corrected for
     all pairs; `beats` the arm that is surely better (p_holm at most 5%, and an interval without zero) or None; `spread`
-    the standard deviation of the differences; `detectable` the true difference found four times in five;
-    `more_questions` about how many more would find the observed one so often, None where it is too near to zero.
+    the standard deviation of the differences; `detectable` the true difference that a test of this pair
+    alone finds four times in five, None where all differences are equal; `more_questions` about how many more would find the observed one so often, corrected
+    for the pairs not told apart yet; 0 where it is, None where the difference is too near to zero.
     """
     pairs = list(combinations(values, 2))
     found = [paired_difference(values[a], values[b], seed=seed) for a, b in pairs]
+    corrected = holm([gain.p or 0.0 for gain in found])
+    sure = [p <= LEVEL and (gain.low > 0 or gain.high < 0) for gain, p in zip(found, corrected, strict=True)]
     rows = []
-    for (a, b), gain, p_holm in zip(pairs, found, holm([gain.p or 0.0 for gain in found]), strict=True):
+    for i, ((a, b), gain) in enumerate(zip(pairs, found, strict=True)):
         row = gain.as_dict()
         row["p_value"] = row.pop("p")
-        sure = p_holm <= LEVEL and (gain.low > 0 or gain.high < 0)
         width = spread([y - x for x, y in zip(values[a], values[b], strict=True)])
-        row |= {"p_holm": round(p_holm, 5), "beats": (b if gain.value > 0 else a) if sure else None}
-        row |= {"spread": round(width, 6), "detectable": round(detectable_difference(width, gain.n), 6)}
-        rows.append(row | {"more_questions": 0 if sure else more_questions(gain.value, width, gain.n)})
+        row |= {"p_holm": round(corrected[i], 5), "beats": (b if gain.value > 0 else a) if sure[i] else None}
+        row |= {"spread": round(width, 6), "detectable": round(detectable_difference(width, gain.n), 6) or None}
+        row["more_questions"] = 0 if sure[i] else more_questions(gain.value, width, gain.n, tests=sure.count(False))
+        rows.append(row)
     return rows
 
 
-def more_questions(difference: float, spread: float, n: int) -> int | None:
-    """Return about how many questions beside `n` would tell two arms apart, or None if that is out of reach."""
-    if abs(difference) < NO_LEAD or (needed := questions_needed(difference, spread)) > MOST_QUESTIONS:
+def more_questions(difference: float, spread: float, n: int, *, tests: int = 1) -> int | None:
+    """Return about how many questions beside `n` would tell two arms apart in `tests` tests; None if out of reach."""
+    if abs(difference) < NO_LEAD or (needed := questions_needed(difference, spread, tests=tests)) > MOST_QUESTIONS:
         return None
     more = max(1, needed - n)
     digits = max(0, int(math.log10(more)) - 1)  # two figures: the spread is known no better
@@ -83,8 +87,9 @@ def plan_questions(
         spread: standard deviation of the paired differences; 0.5 is assumed where nothing is known.
 
     Returns:
-        {difference, questions, asked, assumed, pairs: [{a, b, spread, questions}]}: `questions` are enough for every
-        pair, `asked` those of the comparison, `assumed` the spread where none was measured, else None.
+        {difference, questions, corrected, asked, assumed, pairs: [{a, b, spread, questions}]}: `questions` are enough for
+        every pair compared alone, `corrected` for any one of them among all six; `asked` those of the comparison,
+        `assumed` the spread where none was measured, else None.
 
     Raises:
         UsageError: a figure lies outside of 0 to 1.
@@ -99,15 +104,24 @@ def plan_questions(
             needed = questions_needed(difference, width)
             pairs.append({"a": row["a"], "b": row["b"], "spread": width, "questions": needed})
     assumed = None if pairs else spread or ASSUMED_SPREAD
-    enough = max((p["questions"] for p in pairs), default=0) or questions_needed(difference, assumed or ASSUMED_SPREAD)
-    asked = comparison["questions"]["total"] if comparison is not None else None
-    return {"difference": difference, "questions": enough, "asked": asked, "assumed": assumed, "pairs": pairs}
+    widest = assumed or max(pair["spread"] for pair in pairs)
+    return {
+        "difference": difference,
+        "questions": questions_needed(difference, widest),
+        "corrected": questions_needed(difference, widest, tests=PAIRS_OF_FOUR),
+        "asked": comparison["questions"]["total"] if comparison is not None else None,
+        "assumed": assumed,
+        "pairs": pairs,
+    }
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     """Return a plan of `plan_questions` for the terminal."""
     points = f"{100 * plan['difference']:g} points"
-    lines = [f"{plan['questions']} questions show a true difference of {points} four times in five"]
+    lines = [
+        f"{plan['questions']:,} questions show a true difference of {points} between two arms four times in five; "
+        f"{plan['corrected']:,} do so among four arms"
+    ]
     if plan["assumed"]:
         share = f"{plan['assumed'] ** 2:.0%}"
         lines.append(f"  assumed: a spread of {plan['assumed']:g}, as if two arms differed wholly on {share} of them")

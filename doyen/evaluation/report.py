@@ -391,7 +391,9 @@ def _differences_table(report: Mapping[str, Any]) -> str:
     for pair in report["differences"]:
         cells = [_difference_cell(pair["metrics"].get(name)) for name in PAIRED]
         overall = pair["metrics"].get("overall")
-        seen = f"{100 * overall['detectable']:.1f}: {resolution(overall)}" if overall else "–"
+        seen = resolution(overall) if overall else "–"
+        if overall and overall["detectable"]:
+            seen = f"{100 * overall['detectable']:.1f}: {seen}"
         rows.append(
             _row_of(f"{escape(pair['b'])} minus {escape(pair['a'])}", [*cells, f'<td class="text">{seen}</td>'])
         )
@@ -404,7 +406,7 @@ def _difference_cell(d: Mapping[str, Any] | None) -> str:
         return '<td class="none">–</td>'
     value = f"{100 * d['value']:+.1f}"
     value = f"<strong>{value}</strong>" if d["beats"] else value
-    p = "p < 0.001" if d["p_holm"] < 0.001 else f"p = {d['p_holm']:.3f}"
+    p = "p &lt; 0.001" if d["p_holm"] < 0.001 else f"p = {d['p_holm']:.3f}"
     return f'<td>{value} <span class="interval">{100 * d["low"]:+.1f} to {100 * d["high"]:+.1f}, {p}</span></td>'
 
 

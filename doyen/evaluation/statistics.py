@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,7 @@ from numpy.typing import NDArray
 RESAMPLES = 2000
 FLIPS = 10_000
 LEVEL = 0.05  # of the tests, two-sided
-# Normal quantiles of a two-sided 5% test and of 80% power, added: a true difference so many standard errors from zero
-# is found four times in five (Cohen 1988, chapter 2).
-FOUND = 1.959964 + 0.841621
+POWER = 0.8
 LEAST_QUESTIONS = 8  # from 8 on, differences all on one side can pass the corrected test of six pairs
 BLOCK_CELLS = 1_000_000  # 8 MB of draw counts at a time
 Array = NDArray[np.float64]
@@ -152,7 +151,7 @@ _T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582)
 
 
 def student_t(freedom: int) -> float:
-    """Return the 97.5% quantile of Student's t, to 0.001 (Abramowitz & Stegun 26.7.5 beyond 5 degrees of freedom)."""
+    """Return the 97.5% quantile of Student's t, to 0.002 (Abramowitz & Stegun 26.7.5 beyond 5 degrees of freedom)."""
     if freedom <= len(_T):
         return _T[freedom - 1]
     z = 1.959964
@@ -192,17 +191,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def _errors_from_zero(level: float) -> float:
+    """Return how many standard errors from zero is found with 80% power, two-sided (Cohen 1988, chapter 2)."""
+    return NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
+
+
 def detectable_difference(spread: float, n: int) -> float:
     """Return the true difference that n questions find four times in five, two-sided at 5%; `spread` as of `spread`."""
-    return FOUND * spread / math.sqrt(n)
+    return _errors_from_zero(LEVEL) * spread / math.sqrt(n)
 
 
-def questions_needed(difference: float, spread: float) -> int:
-    """Return how many questions find a true difference four times in five, two-sided at 5%.
+def questions_needed(difference: float, spread: float, *, tests: int = 1) -> int:
+    """Return how many questions find a true difference four times in five, two-sided at 5% divided by `tests`.
 
     Raises:
         ValueError: the difference is 0.
     """
     if not difference:
         raise ValueError("no number of questions finds a difference of 0")
-    return max(LEAST_QUESTIONS, math.ceil((FOUND * spread / difference) ** 2))
+    return max(LEAST_QUESTIONS, math.ceil((_errors_from_zero(LEVEL / tests) * spread / difference) ** 2))
