@@ -166,6 +166,7 @@ def measure(n: int, count: int) -> dict[str, Any]:
         "questions": n,
         "comparisons": count,
         "coverage": covered(d, truth),
+        "coverage_of_scores": covered(scores, means)["percentile"],
         "found_at_detectable": {"share": _share(p[near] <= LEVEL), "pairs": int(near.sum())},
         "beats": {
             "share": _share(beats),

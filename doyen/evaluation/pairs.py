@@ -46,9 +46,9 @@ def pair_rows(values: Mapping[Arm, Sequence[float]], *, seed: int) -> list[dict[
 
     Each is {value, low, high, n, p_value, p_holm, beats, spread, detectable, more_questions}: `p_holm` is corrected for
     all pairs; `beats` the arm that is surely better (p_holm at most 5%, and an interval without zero) or None; `spread`
-    the standard deviation of the differences; `detectable` the true difference that a test of this pair
-    alone finds four times in five, None where all differences are equal; `more_questions` about how many more would find the observed one so often, corrected
-    for the pairs not told apart yet; 0 where it is, None where the difference is too near to zero.
+    the standard deviation of the differences; `detectable` the true difference that a test of this pair alone finds four
+    times in five, None where all differences are equal; `more_questions` about how many more would find the observed one
+    so often, corrected for the pairs not told apart yet; 0 where it is, None where it is too near to zero.
     """
     pairs = list(combinations(values, 2))
     found = [paired_difference(values[a], values[b], seed=seed) for a, b in pairs]
