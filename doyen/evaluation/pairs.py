@@ -138,5 +138,5 @@ def resolution(gain: Mapping[str, Any]) -> str:
     if gain["beats"]:
         return "told apart"
     if gain["more_questions"] is None:
-        return "too near to zero to be settled by more questions"
-    return f"about {gain['more_questions']:,} more questions would tell them apart"
+        return "more questions will not settle it"
+    return f"about {gain['more_questions']:,} more questions"

@@ -196,7 +196,7 @@ LABELS: dict[str, str] = {
     "mrr": "Mean reciprocal rank (first 10)",
     "ndcg@10": "nDCG (first 10)",
 }
-SEEN = "Overall difference seen 4 times in 5"
+SEEN = "Seen 4 times in 5"
 COST = (
     *("seconds_p50", "tokens", "false_refusal_rate", "unanswerable_refused"),
     *("citation_precision", "citation_recall"),
@@ -390,13 +390,8 @@ def _differences_table(report: Mapping[str, Any]) -> str:
     rows = []
     for pair in report["differences"]:
         cells = [_difference_cell(pair["metrics"].get(name)) for name in PAIRED]
-        overall = pair["metrics"].get("overall")
-        seen = resolution(overall) if overall else "–"
-        if overall and overall["detectable"]:
-            seen = f"{100 * overall['detectable']:.1f}: {seen}"
-        rows.append(
-            _row_of(f"{escape(pair['b'])} minus {escape(pair['a'])}", [*cells, f'<td class="text">{seen}</td>'])
-        )
+        cells.append(_resolution_cell(pair["metrics"].get("overall")))
+        rows.append(_row_of(f"{escape(pair['b'])} minus {escape(pair['a'])}", cells))
     caption = "Paired differences in points; bold where one arm beats the other, corrected for all pairs (Holm)"
     return _table(caption, ["Pair", *(LABELS[name] for name in PAIRED), SEEN], rows) if rows else ""
 
@@ -408,6 +403,13 @@ def _difference_cell(d: Mapping[str, Any] | None) -> str:
     value = f"<strong>{value}</strong>" if d["beats"] else value
     p = "p &lt; 0.001" if d["p_holm"] < 0.001 else f"p = {d['p_holm']:.3f}"
     return f'<td>{value} <span class="interval">{100 * d["low"]:+.1f} to {100 * d["high"]:+.1f}, {p}</span></td>'
+
+
+def _resolution_cell(d: Mapping[str, Any] | None) -> str:
+    if d is None:
+        return '<td class="none">–</td>'
+    seen = f"{100 * d['detectable']:.1f}" if d["detectable"] else "–"
+    return f'<td>{seen} <span class="interval">{resolution(d)}</span></td>'
 
 
 def _retrieval_table(report: Mapping[str, Any]) -> str:
