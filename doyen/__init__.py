@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from doyen.errors import DoyenError
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
+    from doyen.evaluation.pairs import plan_questions
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.evaluation.run_differences import compare_runs
     from doyen.examples.building import build_examples, import_file
@@ -50,6 +51,7 @@ _HOME = {
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
     "plan": "doyen.planning",
+    "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
     "serve_model": "doyen.serving.model_server",
@@ -80,6 +82,7 @@ __all__ = [
     "init",
     "list_adapters",
     "plan",
+    "plan_questions",
     "recalibrate",
     "remove_documents",
     "serve_model",

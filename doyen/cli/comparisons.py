@@ -55,6 +55,10 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
     ] = None,
+    plan_questions: Annotated[
+        float | None,
+        typer.Option(help="Ask nothing; say how many questions show a difference of so much (0.05: 5 points)."),
+    ] = None,
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -74,6 +78,9 @@ def compare(
     from doyen.examples.building import held_out_questions
 
     folder = expert_folder(expert)
+    if plan_questions is not None:
+        _show_plan(folder, plan_questions, json_)
+        return
     imported = folder / "examples" / "questions.jsonl"
     if questions is None and split is None:
         asked = held_out_questions(folder)
@@ -96,6 +103,14 @@ def compare(
     note(f"wrote {report['folder']}/report.html")
     show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
     _fail(shortfalls(report, bounds))
+
+
+def _show_plan(folder: Path, difference: float, json_: bool) -> None:
+    from doyen.evaluation.comparison import latest_report
+    from doyen.evaluation.pairs import plan_lines, plan_questions
+
+    plan = plan_questions(difference, latest_report(folder))
+    show(plan, "\n".join(plan_lines(plan)), json_)
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:

@@ -5,17 +5,16 @@ Works on the report's dictionary (see report.py for its form) and computes no sc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from doyen.evaluation.pairs import more_questions
+from doyen.evaluation.statistics import student_t
 from doyen.finetuning.forgetting import MOST_RISE
 from doyen.records import ARMS, Arm
 
 FEW_QUESTIONS = 30
-NO_LEAD = 0.5  # points
-MOST_QUESTIONS = 20_000  # nobody writes more to settle a choice
 Figures = Mapping[str, Mapping[str, Any]]  # metric → {value, low, high, n}
 Overall = Mapping[Arm, Mapping[str, Any]]
 
@@ -43,7 +42,7 @@ class Advice:
 
 
 def difference(comparison: Mapping[str, Any], a: Arm, b: Arm, metric: str = "overall") -> dict[str, Any] | None:
-    """Return the paired difference b - a of a report as {value, low, high, n, p}, or None where it has none."""
+    """Return the paired difference b - a of a report (docs/reference/report.md), or None where it has none."""
     for row in comparison["differences"]:
         found = row["metrics"].get(metric)
         if found and (row["a"], row["b"]) == (a, b):
@@ -54,9 +53,9 @@ def difference(comparison: Mapping[str, Any], a: Arm, b: Arm, metric: str = "ove
 
 
 def advise(comparison: Mapping[str, Any]) -> Advice:
-    """Choose the arm with the best overall score; a tie within the paired 95% interval goes to the simpler arm.
+    """Choose the arm with the best overall score; a tie goes to the simpler arm.
 
-    So the choice is the simplest arm that no other beats with an interval above zero.
+    So the choice is the simplest arm that no other beats, by the test that is corrected for the number of pairs.
     The overall score is the mean over all questions of the answer's score, where an unanswerable question counts 1
     if it was refused and 0 if not.
     """
@@ -71,6 +70,7 @@ def advise(comparison: Mapping[str, Any]) -> Advice:
     others = [arm for arm in overall if arm != chosen]
     runner_up = max(others, key=lambda arm: float(overall[arm]["value"]), default=None)
     reasons = [_standing(comparison, overall, chosen, best)]
+    reasons += _resolution(comparison, chosen, best)
     reasons += _gains(comparison, overall, chosen)
     reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)
     reasons += _forgetting(comparison, chosen)
@@ -80,7 +80,9 @@ def advise(comparison: Mapping[str, Any]) -> Advice:
 
 def _beaten(comparison: Mapping[str, Any], arm: Arm, by: Arm) -> bool:
     gain = difference(comparison, arm, by)
-    return gain is not None and gain["low"] > 0
+    if gain is None:
+        return False
+    return bool(gain["beats"] == by) if "beats" in gain else gain["low"] > 0  # reports made before had no test
 
 
 def _percent(value: float) -> str:
@@ -104,8 +106,24 @@ def _standing(comparison: Mapping[str, Any], overall: Overall, chosen: Arm, best
         return f"{score}, the highest of the {len(overall)} arms measured."
     return (
         f"{score}. {best} scores highest with {_percent(overall[best]['value'])}, but its lead of {_points(gain)} "
-        "cannot be told from zero, and of two equals the simpler is chosen."
+        f"cannot be told from zero{_corrected(gain)}, and of two equals the simpler is chosen."
     )
+
+
+def _corrected(gain: Mapping[str, Any]) -> str:
+    """Say that it is the correction where the interval alone would leave out zero."""
+    if gain["low"] <= 0:
+        return ""
+    return f" once corrected for the number of pairs (p = {gain['p_holm']:.3f})"
+
+
+def _resolution(comparison: Mapping[str, Any], chosen: Arm, best: Arm) -> list[str]:
+    """Say how fine the questions can tell, where a tie decided."""
+    gain = None if chosen == best else difference(comparison, chosen, best)
+    if not gain or not gain.get("detectable"):
+        return []
+    seen = f"a true difference of {100 * gain['detectable']:.1f} points between two arms compared alone is seen four times in five"
+    return [f"With {gain['n']} questions {seen}, a smaller one less often."]
 
 
 def _gains(comparison: Mapping[str, Any], overall: Overall, chosen: Arm) -> list[str]:
@@ -185,11 +203,13 @@ def _turning_point(chosen: Arm, runner_up: Arm, gain: Mapping[str, Any]) -> str:
     lead, half_width = 100 * gain["value"], 100 * (gain["value"] - gain["low"])
     behind = f"What would change it: {runner_up} is {abs(lead):.1f} points "
     if lead > 0:
-        # The width of the interval falls with the square root of the number of questions.
-        needed = math.ceil(gain["n"] * (half_width / lead) ** 2 * 1.1)
-        if lead < NO_LEAD or needed > MOST_QUESTIONS:
+        more = _more(gain)
+        if more is None:
             return f"{behind}ahead: too little to be settled by a larger set of questions."
-        return f"{behind}ahead and would be chosen if that held over about {needed} questions instead of {gain['n']}."
+        return (
+            f"{behind}ahead; you need about {more:,} more questions to tell these two apart, if the lead is as large "
+            "as it seems."
+        )
     if ARMS.index(runner_up) < ARMS.index(chosen):
         interval = f"{-100 * gain['high']:.1f} to {-100 * gain['low']:.1f}"
         return (
@@ -200,6 +220,14 @@ def _turning_point(chosen: Arm, runner_up: Arm, gain: Mapping[str, Any]) -> str:
         f"{behind}behind and asks for more; it would have to gain about {half_width - lead:.1f} points on "
         f"{gain['n']} questions like these to be chosen."
     )
+
+
+def _more(gain: Mapping[str, Any]) -> int | None:
+    """Return about how many more questions would settle it; from the interval in reports that do not hold the number."""
+    if "more_questions" in gain:
+        return gain["more_questions"]  # type: ignore[no-any-return]
+    n = int(gain["n"])
+    return more_questions(gain["value"], (gain["value"] - gain["low"]) / student_t(max(1, n - 1)) * n**0.5, n)
 
 
 def advise_without_comparison(documents: int, chunks: int, questions: int, adapters: int) -> Advice:

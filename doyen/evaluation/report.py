@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
 from doyen.evaluation.coverage_curve import outcome_figures
 from doyen.evaluation.methods import won_back
+from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import Score, score_answer, summarise_scores
-from doyen.evaluation.statistics import RESAMPLES, paired_difference
+from doyen.evaluation.statistics import RESAMPLES
 from doyen.records import ARMS, KINDS, Answer, Arm, Hit, Question
 
 FORMAT = 1
-PAIRED = ("overall", "answer_score", "token_f1")
 MOST_TAGS = 30
 HTML_BYTES = 2_700_000
 # Longest answer and quote shown in the page, tried in turn until it fits HTML_BYTES.
@@ -53,7 +52,7 @@ def build_report(
         questions: {total, answerable, unanswerable, scored, kinds: {kind: count}}
         arms: {arm: {metrics, by_kind: {kind: metrics}, by_tag: {tag: metrics}}}, metrics = {name: {value, low, high,
             n}} as `scoring.summarise_scores` defines them; by_tag holds the 30 commonest tags
-        differences: [{a, b, metrics: {overall | answer_score | token_f1: {value, low, high, n, p}}}], of b - a
+        differences: [{a, b, metrics: {overall | answer_score | token_f1: as `pairs.pair_rows`}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         advice: {arm, reasons, runner_up, measured}
@@ -81,7 +80,7 @@ def build_report(
         "resamples": RESAMPLES,
         "questions": _counts(questions),
         "arms": {arm: _arm(questions, found, seed) for arm, found in scores.items()},
-        "differences": _differences(scores, seed),
+        "differences": arm_differences(scores, seed),
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
@@ -116,19 +115,6 @@ def _arm(questions: Sequence[Question], scores: Sequence[Score], seed: int) -> d
         "by_kind": {kind: metrics(lambda q, kind=kind: q.kind == kind) for kind in kinds},  # type: ignore[misc]
         "by_tag": {tag: metrics(lambda q, tag=tag: tag in q.tags) for tag in tags},  # type: ignore[misc]
     }
-
-
-def _differences(scores: Mapping[Arm, Sequence[Score]], seed: int) -> list[dict[str, Any]]:
-    found = []
-    for a, b in combinations(scores, 2):
-        metrics = {}
-        for name in PAIRED:
-            pairs = [(getattr(x, name), getattr(y, name)) for x, y in zip(scores[a], scores[b], strict=True)]
-            known = [(x, y) for x, y in pairs if x is not None]  # known or not by the question, so for both arms
-            if known:
-                metrics[name] = paired_difference(*map(list, zip(*known, strict=True)), seed=seed).as_dict()
-        found.append({"a": a, "b": b, "metrics": metrics})
-    return found
 
 
 SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "overall")
@@ -216,6 +202,7 @@ LABELS: dict[str, str] = {
     "mrr": "Mean reciprocal rank (first 10)",
     "ndcg@10": "nDCG (first 10)",
 }
+SEEN = "Seen 4 times in 5"
 COST = (
     *("seconds_p50", "tokens", "false_refusal_rate", "unanswerable_refused"),
     *("citation_precision", "citation_recall"),
@@ -409,19 +396,27 @@ def _groups_table(report: Mapping[str, Any], group: str, caption: str) -> str:
 def _differences_table(report: Mapping[str, Any]) -> str:
     rows = []
     for pair in report["differences"]:
-        cells = []
-        for name in PAIRED:
-            d = pair["metrics"].get(name)
-            if d is None:
-                cells.append('<td class="none">–</td>')
-                continue
-            low, high, clear = 100 * d["low"], 100 * d["high"], d["low"] > 0 or d["high"] < 0
-            value = f"<strong>{100 * d['value']:+.1f}</strong>" if clear else f"{100 * d['value']:+.1f}"
-            p = "p < 0.001" if d["p"] < 0.001 else f"p = {d['p']:.3f}"
-            cells.append(f'<td>{value} <span class="interval">{low:+.1f} to {high:+.1f}, {p}</span></td>')
+        cells = [_difference_cell(pair["metrics"].get(name)) for name in PAIRED]
+        cells.append(_resolution_cell(pair["metrics"].get("overall")))
         rows.append(_row_of(f"{escape(pair['b'])} minus {escape(pair['a'])}", cells))
-    caption = "Paired differences in points; bold where the 95% interval leaves out zero"
-    return _table(caption, ["Pair", *(LABELS[name] for name in PAIRED)], rows) if rows else ""
+    caption = "Paired differences in points; bold where one arm beats the other, corrected for all pairs (Holm)"
+    return _table(caption, ["Pair", *(LABELS[name] for name in PAIRED), SEEN], rows) if rows else ""
+
+
+def _difference_cell(d: Mapping[str, Any] | None) -> str:
+    if d is None:
+        return '<td class="none">–</td>'
+    value = f"{100 * d['value']:+.1f}"
+    value = f"<strong>{value}</strong>" if d["beats"] else value
+    p = "p &lt; 0.001" if d["p_holm"] < 0.001 else f"p = {d['p_holm']:.3f}"
+    return f'<td>{value} <span class="interval">{100 * d["low"]:+.1f} to {100 * d["high"]:+.1f}, {p}</span></td>'
+
+
+def _resolution_cell(d: Mapping[str, Any] | None) -> str:
+    if d is None:
+        return '<td class="none">–</td>'
+    seen = f"{100 * d['detectable']:.1f}" if d["detectable"] else "–"
+    return f'<td>{seen} <span class="interval">{resolution(d)}</span></td>'
 
 
 def _retrieval_table(report: Mapping[str, Any]) -> str:

@@ -1,20 +1,27 @@
-"""Per-question values in, figures with 95% intervals out: the percentile bootstrap over questions.
+"""Per-question values in, figures with 95% intervals out; tests of differences, and how many questions they need.
 
-Every statistic is computed for 2000 resamples at once from a matrix of how often each question was drawn
-(Efron & Tibshirani 1993, chapter 13). Knows nothing of what the values measure.
+Figures: the percentile bootstrap, every statistic computed for 2000 resamples at once from a matrix of how often each
+question was drawn (Efron & Tibshirani 1993, chapter 13). Paired differences: Student's t interval and the sign-flip
+test, chosen by measurement (benchmarks/comparison_statistics.py). Knows nothing of what the values measure.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+FLIPS = 10_000
+LEVEL = 0.05  # of the tests, two-sided
+POWER = 0.8
+LEAST_QUESTIONS = 8  # from 8 on, differences all on one side can pass the corrected test of six pairs
 BLOCK_CELLS = 1_000_000  # 8 MB of draw counts at a time
 Array = NDArray[np.float64]
 
@@ -60,7 +67,7 @@ def _interval(value: float, statistics: Array, n: int, p: float | None = None) -
     return Interval(value, min(float(low), value), max(float(high), value), n, p)
 
 
-def _array(values: Sequence[float]) -> Array:
+def _array(values: Sequence[float] | Array) -> Array:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
         raise ValueError(f"expected one value or more in a row, got shape {array.shape}")
@@ -121,7 +128,7 @@ def _macro_f1(sums: Array) -> Array:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Interval:
-    """Return mean(b - a) over the same questions with its interval and two-sided p-value.
+    """Return mean(b - a) over the same questions with Student's t interval and the sign-flip test's p-value.
 
     Raises:
         ValueError: there are no values, or the lengths differ.
@@ -129,6 +136,77 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int = 0) 
     x, y = _array(a), _array(b)
     if len(x) != len(y):
         raise ValueError(f"the arms must answer the same questions, got {len(x)} and {len(y)} values")
-    means = np.concatenate([draws @ (y - x) for draws in _blocks(len(x), seed)]) / len(x)
-    tail = 1 + min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return _interval(float((y - x).mean()), means, len(x), p=min(1.0, 2 * tail / (RESAMPLES + 1)))
+    mean, n = float((y - x).mean()), len(x)
+    half_width = student_t(n - 1) * spread(y - x) / math.sqrt(n) if n > 1 else 0.0
+    return Interval(mean, mean - half_width, mean + half_width, n, p=sign_flip_p(y - x, seed=seed))
+
+
+def spread(differences: Sequence[float] | Array) -> float:
+    """Return the standard deviation of paired differences; 0 of a single one."""
+    d = _array(differences)
+    return float(d.std(ddof=1)) if len(d) > 1 else 0.0
+
+
+_T = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582)
+
+
+def student_t(freedom: int) -> float:
+    """Return the 97.5% quantile of Student's t, to 0.002 (Abramowitz & Stegun 26.7.5 beyond 5 degrees of freedom)."""
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    z = 1.959964
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / float(freedom) ** power for power, term in enumerate(terms, 1))
+
+
+def sign_flip_p(differences: Sequence[float] | Array, *, seed: int = 0) -> float:
+    """Return the two-sided p-value of paired differences: would their mean be so far from zero if each sign were chance?
+
+    Exact while all ways to flip are few, else over 10,000 random ones, the observed one counted among them. It holds its
+    level whatever the values are if the arms are exchangeable, and nearly if only their means are equal (Romano 1990).
+    """
+    d = _array(differences)
+    d = d[d != 0]  # a tie has no sign
+    limit = abs(float(d.sum())) * (1 - 1e-9) - 1e-12  # sums of equal values differ in the last digits
+    if 2 ** len(d) <= FLIPS:
+        ways = np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1
+        return float((np.abs((2.0 * ways - 1) @ d) >= limit).mean())
+    rng, rows, further = np.random.default_rng((seed, len(d))), max(1, BLOCK_CELLS // len(d)), 0
+    for done in range(0, FLIPS, rows):
+        signs = rng.integers(0, 2, (min(rows, FLIPS - done), len(d)), dtype=np.int8).astype(np.float64)
+        further += int((np.abs(2 * (signs @ d) - d.sum()) >= limit).sum())
+    return (1 + further) / (1 + FLIPS)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for having tested all of them (Holm 1979), in the order given."""
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = highest
+    return corrected
+
+
+def _errors_from_zero(level: float) -> float:
+    """Return how many standard errors from zero is found with 80% power, two-sided (Cohen 1988, chapter 2)."""
+    return NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
+
+
+def detectable_difference(spread: float, n: int) -> float:
+    """Return the true difference that n questions find four times in five, two-sided at 5%; `spread` as of `spread`."""
+    return _errors_from_zero(LEVEL) * spread / math.sqrt(n)
+
+
+def questions_needed(difference: float, spread: float, *, tests: int = 1) -> int:
+    """Return how many questions find a true difference four times in five, two-sided at 5% divided by `tests`.
+
+    Raises:
+        ValueError: the difference is 0.
+    """
+    if not difference:
+        raise ValueError("no number of questions finds a difference of 0")
+    return max(LEAST_QUESTIONS, math.ceil((_errors_from_zero(LEVEL / tests) * spread / difference) ** 2))

@@ -75,7 +75,9 @@ def test_schema_and_json():
     assert set(report["arms"]["rag"]["by_kind"]) == {"span", "yesno"}
     assert report["arms"]["rag"]["by_tag"]["policy"]["overall"]["n"] == 37
     assert len(report["differences"]) == 6
-    assert set(report["differences"][0]["metrics"]["overall"]) == {"value", "low", "high", "n", "p"}
+    assert set(report["differences"][0]["metrics"]["overall"]) == {
+        *("value", "low", "high", "n", "p_value", "p_holm", "beats", "spread", "detectable", "more_questions")
+    }
     assert report["retrieval"]["hit@1"]["value"] == 1
     row = report["rows"][1]["arms"]["rag"]
     assert row["citations"][0]["document"] == "a.pdf"
