@@ -102,8 +102,6 @@ def _close(connection: sqlite3.Connection | None) -> None:
 class Identified(Engine, Protocol):
     """An engine that says what its answers depend on beside prompt and adapter, as those of this machine do."""
 
-    holds_passage_numbers: bool
-
     def identity(self) -> list[str]:
         """Return it as texts."""
         ...
@@ -115,7 +113,7 @@ class CachedEngine:
     def __init__(self, engine: Identified, answers: AnswerCache) -> None:
         """Take the engine that writes, and where its answers are kept."""
         self.inner, self._answers = engine, answers
-        self.name, self.kind, self.holds_passage_numbers = engine.name, engine.kind, engine.holds_passage_numbers
+        self.name, self.kind = engine.name, engine.kind
         self.count_tokens, self.template_hash = engine.count_tokens, engine.template_hash
         self.next_token_logits, self.text_losses = engine.next_token_logits, engine.text_losses
 

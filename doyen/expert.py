@@ -229,7 +229,7 @@ class Expert:
         rule = None if constraint else self.refusal_rule
         tokens, adapter = self.settings.model.max_answer_tokens, self.tuning.folder if self.tuning else None
         constraints: list[Constraint | None] = [constraint] * len(prompts)
-        if constraint is None and getattr(self.engine, "holds_passage_numbers", False):
+        if constraint is None:
             constraints = [PassageNumbers(len(hits)) if hits else None for hits in shown]
         if rule is None:
             completions = self.engine.generate(

@@ -18,7 +18,7 @@ from doyen.models.engine import Completion
 class CountingEngine:
     """A documented fake: repeats the last message, counts what it was asked, and is who it is told to be."""
 
-    name, kind, holds_passage_numbers, context_tokens = "counting", "fake", True, 4096
+    name, kind, context_tokens = "counting", "fake", 4096
 
     def __init__(self, who="a"):
         self.who, self.asked = who, []

@@ -19,6 +19,7 @@ from doyen.errors import UsageError
 from doyen.finetuning.gates import resolve_targets
 from doyen.finetuning.preparing import Prepared, Say
 from doyen.models.engine import load_causal_model, quiet_peft, quiet_transformers, working_dtype
+from doyen.models.transformers_engine import quantisation
 
 LORA_VARIANTS = ("rslora", "dora", "loftq")
 LEARNING_RATE = {"lora": 5e-4, "qlora": 5e-4, "full": 5e-5}
@@ -102,7 +103,11 @@ def _base_model(folder: Path, method: str, device: str | None = None) -> Any:
         device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     if method == "full":
         return load_causal_model(folder, dtype=torch.float32).to(device)
-    options = {"quantization_config": _nf4(), "device_map": {"": device}} if method == "qlora" else {}
+    options = (
+        {"quantization_config": quantisation(4, working_dtype()), "device_map": {"": device}}
+        if method == "qlora"
+        else {}
+    )
     model = load_causal_model(folder, dtype=working_dtype(), **options)
     # Not PEFT's prepare_model_for_kbit_training: it doubles the embeddings and norms to float32, LoRA trains without.
     model.requires_grad_(False)
@@ -137,17 +142,6 @@ def _release_file(model: Any) -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none
         if trim:
             trim(0)
-
-
-def _nf4() -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=working_dtype(),
-    )
 
 
 def with_adapter(model: Any, settings: FinetuneSettings, names: list[str]) -> Any:

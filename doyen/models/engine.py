@@ -247,6 +247,18 @@ def first_tokens(tokenizer: Any, text: str) -> list[int]:
     return list(dict.fromkeys(int(token) for token in found))
 
 
+def manifest_of(adapter: Path) -> dict[str, Any]:
+    """Return what training wrote beside an adapter, with its name; {} for one from elsewhere. Raises EngineError."""
+    path = adapter / "manifest.json"
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = {"name": adapter.name} | json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EngineError(f"the manifest in {adapter} is broken: {error}", hint="doyen finetune again") from error
+    return content
+
+
 def check_adapter(adapter: Path, base: Path, name: str, tokenizer: Any) -> None:
     """Refuse a folder without an adapter, and an adapter of another model, tokenizer or template than those of `base`.
 
@@ -255,13 +267,9 @@ def check_adapter(adapter: Path, base: Path, name: str, tokenizer: Any) -> None:
     """
     if not ((adapter / "adapter_config.json").exists() or is_whole_model(adapter)):
         raise EngineError(f"there is no adapter in {adapter}", hint="doyen finetune --name NAME")
-    path = adapter / "manifest.json"
-    if not path.exists():
+    manifest = manifest_of(adapter)
+    if not manifest:
         return
-    try:
-        manifest = {"name": adapter.name} | json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EngineError(f"the manifest in {adapter} is broken: {error}", hint="doyen finetune again") from error
     require_same_base(manifest, base, adapter.name, name)
     names = tokenizer.convert_ids_to_tokens
     require_same_tokens(manifest, golden_tokens(tokenizer), template_hash(tokenizer), names, name)
@@ -310,17 +318,10 @@ def chosen(
     )
 
 
-def named_kind(kind: str, bits: int) -> str:
-    """Return an engine's kind with the bits of its weights, where these are fewer than stored."""
-    return kind if bits == 16 else f"{kind}-{bits}bit"
-
-
 class LocalEngine(ABC):
     """What the engines of this machine share: a model's folder and its tokenizer, opened when it is first asked for."""
 
     kind: str
-    holds_passage_numbers = True
-    """Whether it keeps to `PassageNumbers`; engines that do not say so are not asked to."""
 
     def __init__(
         self,
@@ -329,9 +330,13 @@ class LocalEngine(ABC):
         name: str = "",
         batch_tokens: int = 8192,
         context_tokens: int | None = None,
+        bits: int = 16,
         finished: Callable[[str], bool] = is_complete,
     ) -> None:
+        """Take a model's folder. `bits` (16, 8, 4) are those of a linear's weight; fewer than 16 show in `kind`."""
         self.folder = folder
+        self._bits = bits
+        self.kind = self.kind if bits == 16 else f"{self.kind}-{bits}bit"
         self.name = name or folder.name
         self.batch_tokens = batch_tokens
         self._context_tokens = context_tokens

@@ -29,7 +29,6 @@ from doyen.models.engine import (
     check_adapter,
     chosen,
     first_tokens,
-    named_kind,
     render,
 )
 from doyen.models.packed_weights import PackedWeights
@@ -48,11 +47,9 @@ class OpenVINOEngine(LocalEngine):
 
     kind = "openvino"
 
-    def __init__(self, folder: Path, *, precision: str | None = None, bits: int = 16, **options: Any) -> None:
-        """Take a model's folder; `options` are those of `LocalEngine`. `bits` (16, 8, 4) are those of a linear's weight."""
+    def __init__(self, folder: Path, *, precision: str | None = None, **options: Any) -> None:
+        """Take a model's folder; `options` are those of `LocalEngine`."""
         super().__init__(folder, **options)
-        self._bits = bits
-        self.kind = named_kind(self.kind, bits)
         self._precision = precision
         self._base: _Loaded | None = None
         self._tuned: tuple[Path, _Loaded] | None = None

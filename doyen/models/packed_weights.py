@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from doyen.errors import ModelError
 from doyen.models.fetching import cache_folder
-from doyen.models.stored_weights import StoredWeights, as_float32, mapped_tensors, open_tensors
+from doyen.models.stored_weights import StoredWeights, as_float32, mapped_tensors
 
 GROUP = 32
 _LINEAR = re.compile(r"\.layers\.\d+\..+\.weight$")
@@ -63,7 +63,7 @@ class PackedWeights(StoredWeights):
     def __init__(self, folder: Path, adapter: Path | None, bits: int) -> None:
         """Open the files; the first time, the linears are packed, which takes seconds for each 100 million weights."""
         super().__init__(folder, adapter)
-        self._packed = packed_linears(folder, open_tensors(folder), bits)
+        self._packed = packed_linears(folder, self._tensors, bits)
         self._packed_stacks: list[Packed] = []
 
     def packed(self, names: Sequence[str]) -> Packed | None:

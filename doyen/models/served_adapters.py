@@ -6,7 +6,6 @@ servers as a model. An adapter's name there is that of its folder.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from doyen.errors import EndpointError, EngineError
 from doyen.models.chat_stream import TokenSigns
 from doyen.models.checks import is_whole_model
+from doyen.models.engine import manifest_of
 from doyen.models.fitting import GOLDEN, require_same_tokens
 from doyen.models.servers import LLAMACPP, VLLM, ServedModel, Server
 from doyen.prompts import Message
@@ -86,7 +86,7 @@ class ServedAdapters:
             ) from error
 
     def _check(self, adapter: Path, found: dict[str, Any]) -> None:
-        manifest = _manifest(adapter)
+        manifest = manifest_of(adapter)
         if not self._server.tells_tokens:
             self.remarks.append(f"{self._host} tells no tokens: whether it has {adapter.name}'s template is unchecked")
         elif manifest.get("golden_tokens"):
@@ -191,14 +191,3 @@ def largest_difference(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     for one, other in ((a, b), (b, a)):
         found += [max(0.0, value - min(other.values())) for token, value in one.items() if token not in other]
     return max((value for value in found if not math.isnan(value)), default=0.0)
-
-
-def _manifest(adapter: Path) -> dict[str, Any]:
-    path = adapter / "manifest.json"
-    if not path.exists():
-        return {}
-    try:
-        content: dict[str, Any] = {"name": adapter.name} | json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EngineError(f"the manifest in {adapter} is broken: {error}", hint="doyen finetune again") from error
-    return content

@@ -14,16 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from doyen.models.chat_stream import TokenSigns
-from doyen.models.constraints import Choices, JsonSchema, Regex
+from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.models.servers import LLAMACPP, VLLM, Server
 
-Kept = JsonSchema | Regex | Choices
-"""The constraints that a server is held to."""
 _WITHIN = "answer"
-_NEW_NAMES = (
-    0,
-    11,
-)  # vLLM calls them `structured_outputs` from this version on, `guided_choice`, `guided_regex` before
+# vLLM calls them `structured_outputs` from this version on, `guided_choice` and `guided_regex` before.
+_NEW_NAMES = (0, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class Asked:
     within: bool = False
 
 
-def asked_as(constraint: Kept, server: Server) -> Asked:
+def asked_as(constraint: Form, server: Server) -> Asked:
     """Return how to ask this server for an answer that keeps to the constraint."""
     if isinstance(constraint, JsonSchema):
         return Asked(_schema_fields(dict(constraint.schema)))
@@ -76,7 +72,7 @@ def _is_strict(schema: Any) -> bool:
     return all(_is_strict(value) for value in schema.values())
 
 
-def in_words(constraint: Kept, within: bool) -> str:
+def in_words(constraint: Form, within: bool) -> str:
     """Say a constraint to a model whose server did not keep to it."""
     if isinstance(constraint, JsonSchema):
         return f"Answer with nothing but JSON that is valid by this schema: {json.dumps(dict(constraint.schema))}"
@@ -91,7 +87,7 @@ def in_words(constraint: Kept, within: bool) -> str:
     )
 
 
-def taken_out(text: str, constraint: Kept, within: bool) -> str | None:
+def taken_out(text: str, constraint: Form, within: bool) -> str | None:
     """Return the answer in what came, or None where that does not keep to the constraint."""
     text = text.strip()
     if within:
@@ -104,7 +100,7 @@ def taken_out(text: str, constraint: Kept, within: bool) -> str | None:
     return text if keeps_to(text, constraint) else None
 
 
-def keeps_to(text: str, constraint: Kept) -> bool:
+def keeps_to(text: str, constraint: Form) -> bool:
     """Whether an answer keeps to a constraint."""
     if isinstance(constraint, Choices):
         return text in constraint.options

@@ -23,13 +23,13 @@ from doyen.errors import EndpointError, EngineError
 from doyen.models.chat_requests import TOP, ChatRequests, Opening, refusal_probability, ruled_out
 from doyen.models.chat_stream import TokenSigns, Written
 from doyen.models.checks import require_room
-from doyen.models.constraints import Choices, Constraint, JsonSchema, Regex
+from doyen.models.constraints import Choices, Constraint, Form
 from doyen.models.endpoint import Endpoint
 from doyen.models.engine import CERTAINTY_TOKENS, Completion, Stream, first_tokens, render, template_hash, without_marks
 from doyen.models.fitting import GOLDEN
 from doyen.models.in_flight import run_in_flight
 from doyen.models.served_adapters import ServedAdapters
-from doyen.models.server_constraints import Asked, Kept, asked_as, choice_probabilities, in_words, taken_out
+from doyen.models.server_constraints import Asked, asked_as, choice_probabilities, in_words, taken_out
 from doyen.models.servers import ServedModel, Server, find_server
 from doyen.models.token_estimate import estimated_tokens
 from doyen.prompts import Message, is_complete
@@ -153,8 +153,8 @@ class ServerEngine:
         self._require_room(safe, max_tokens)
         opening = Opening(self._first_text(refusal) if refusal else "", may_refuse or not self.server.continues)
         # Only what a user asks for is held to: what engines may leave out is left out.
-        kept = [c if isinstance(c, JsonSchema | Regex | Choices) else None for c in constraints]
-        rules: list[Kept | None] = kept or [None] * len(prompts)
+        kept = [c if isinstance(c, Form) else None for c in constraints]
+        rules: list[Form | None] = kept or [None] * len(prompts)
 
         def work(i: int, say: Callable[[str], None], alive: Callable[[], None]) -> Completion:
             job = _Job(safe[i], {**fields}, max_tokens, opening, rules[i], alive)
@@ -294,7 +294,7 @@ class _Job:
     fields: dict[str, Any]
     max_tokens: int
     opening: Opening
-    constraint: Kept | None
+    constraint: Form | None
     alive: Callable[[], None]
 
 

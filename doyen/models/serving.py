@@ -98,9 +98,9 @@ def engines_here(settings: ModelSettings) -> dict[str, Engine]:
         ModelError: the model is not here, or none of them can.
     """
     folder = require_model(settings.name)
-    names = [engine_name(folder)] if not _has_torch() else ["transformers"]
-    names += ["openvino"] if not openvino_faults(folder) else []
-    return {name: serving_engine(dataclasses.replace(settings, engine=name)) for name in dict.fromkeys(names)}
+    names = ["openvino"] * (not openvino_faults(folder)) + ["transformers"] * _has_torch()
+    names = names or [engine_name(folder)]  # says what is missing
+    return {name: local_engine(dataclasses.replace(settings, engine=name)) for name in names}
 
 
 def engine_name(folder: Path, wanted: str = "auto", bits: int = 16) -> str:
@@ -119,10 +119,10 @@ def engine_name(folder: Path, wanted: str = "auto", bits: int = 16) -> str:
             f"the OpenVINO engine does not know the model in {folder}: {'; '.join(faults)}",
             hint='set [model] engine = "auto"',
         )
-    best = fastest(folder, bits) if wanted == "auto" else None
+    best = wanted if wanted == "openvino" else fastest(folder, bits)
     if best == "transformers" and _has_torch():
         return best
-    if "openvino" in (wanted, best) and not faults or (not faults and not _torch_has_gpu()):
+    if not faults and (best == "openvino" or not _torch_has_gpu()):
         return "openvino"
     if not _has_torch():
         raise ModelError(

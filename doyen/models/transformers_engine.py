@@ -26,7 +26,6 @@ from doyen.models.engine import (
     first_tokens,
     load_causal_model,
     load_tokenizer,
-    named_kind,
     quiet_peft,
     quiet_transformers,
     render,
@@ -49,11 +48,9 @@ class TransformersEngine(LocalEngine):
 
     kind = "transformers"
 
-    def __init__(self, folder: Path, *, dtype: Any = None, bits: int = 16, **options: Any) -> None:
-        """Take a model's folder; `options` are those of `LocalEngine`. `bits` (16, 8, 4) are those of a linear's weight."""
+    def __init__(self, folder: Path, *, dtype: Any = None, **options: Any) -> None:
+        """Take a model's folder; `options` are those of `LocalEngine`."""
         super().__init__(folder, **options)
-        self._bits = bits
-        self.kind = named_kind(self.kind, bits)
         self._dtype = dtype
         self._model: Any = None
         self._adapters: dict[Path, str] = {}
@@ -87,7 +84,7 @@ class TransformersEngine(LocalEngine):
         dtype = self._dtype or working_dtype()
         if self._bits == 16:
             return load_causal_model(folder, dtype=dtype).to(device).eval()
-        quantised = _quantisation(self._bits, dtype)
+        quantised = quantisation(self._bits, dtype)
         return load_causal_model(folder, dtype=dtype, quantization_config=quantised, device_map={"": device}).eval()
 
     def _load_whole(self, folder: Path) -> Any:
@@ -321,7 +318,7 @@ class TransformersEngine(LocalEngine):
                 len(new),
                 seconds,
                 signs.refusal(i),
-                guided.log_probability(i) or signs.log_probability(i, len(new)),
+                signs.log_probability(i, len(new)) if guide is None else guided.log_probability(i),
                 shortened=guide is not None and guide.shortened,
             )
             for i, (row, new, guide) in enumerate(zip(ids, written, guides, strict=True))
@@ -359,8 +356,8 @@ class TransformersEngine(LocalEngine):
         return ended
 
 
-def _quantisation(bits: int, dtype: Any) -> Any:
-    """Return bitsandbytes' settings: NF4 (arXiv 2305.14314) or LLM.int8 (2208.07339)."""
+def quantisation(bits: int, dtype: Any) -> Any:
+    """Return bitsandbytes' settings for 8 or 4 bits, computing in `dtype`: NF4 (arXiv 2305.14314) or LLM.int8 (2208.07339)."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(f"[model] bits = {bits} needs bitsandbytes, which is not installed", hint=FINETUNE_EXTRA)
     from transformers import BitsAndBytesConfig
@@ -433,10 +430,10 @@ class _Guided:
                 self._sure[row].append(float(logits.log_softmax(-1)[waiting[0]]))
         return waiting.pop(0)
 
-    def log_probability(self, row: int) -> float | None:
-        """Return the mean log-probability of a row's first tokens that were not forced, None for an unguided row."""
+    def log_probability(self, row: int) -> float:
+        """Return the mean log-probability of a guided row's first tokens that were not forced."""
         sure = self._sure[row]
-        return sum(sure) / len(sure) if sure else None
+        return sum(sure) / len(sure) if sure else 0.0
 
 
 def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:

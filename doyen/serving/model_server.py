@@ -145,7 +145,7 @@ def _started(
 
 
 def _split(expert: Path, adapter: Path, into: Path, say: Say) -> Path:
-    import doyen  # the public function: exporting needs torch
+    import doyen  # exporting is loaded when it is needed
 
     made = into / adapter.name
     if not made.exists():
