@@ -6,7 +6,6 @@ Memory stays within one tensor and its update. Knows no file format that is writ
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.models.checks import is_whole_model
-from doyen.models.stored_weights import Array, StoredWeights, as_float32, open_tensors
+from doyen.models.stored_weights import StoredWeights
 
 
 class MergedModel:
@@ -34,10 +33,9 @@ class MergedModel:
         whole = adapter is not None and is_whole_model(adapter)
         self.base = base
         self.folder = adapter if whole and adapter else base
-        self._stored: Mapping[str, Array] = open_tensors(self.folder)
         self._weights = StoredWeights(self.folder, None if whole else adapter)
-        tied = self.config.get("tie_word_embeddings") and "model.embed_tokens.weight" in self._stored
-        self.names = [name for name in self._stored if not (tied and name == "lm_head.weight")]
+        tied = self.config.get("tie_word_embeddings") and "model.embed_tokens.weight" in self._weights
+        self.names = [name for name in self._weights.names if not (tied and name == "lm_head.weight")]
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -48,15 +46,15 @@ class MergedModel:
     @property
     def parameters(self) -> int:
         """How many numbers the model has."""
-        return sum(self._stored[name].size for name in self.names)
+        return sum(self._weights[name].size for name in self.names)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape without reading it."""
-        return tuple(self._stored[name].shape)
+        return tuple(self._weights[name].shape)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """Return one tensor with what the adapter makes of it."""
-        stored = as_float32(self._stored[name])
+        stored = self._weights.numbers(name)
         low = self._weights.low_rank(name.removesuffix(".weight")) if name.endswith(".weight") else None
         if low is None:
             return stored

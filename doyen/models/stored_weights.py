@@ -58,6 +58,11 @@ class StoredWeights:
                     hint="set [model] name back, or doyen finetune again",
                 )
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the base's tensors."""
+        return list(self._tensors)
+
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
