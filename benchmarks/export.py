@@ -153,10 +153,13 @@ def forms_of(expert: Path, base: Path, adapter: Path, work: Path) -> dict[str, O
             write_gguf(MergedModel(base, None), work / "base.gguf", "f16", {"name": "base"}, lambda *_: None)
         return _InLlamaCpp(work / "base.gguf", next(exported("gguf-lora").glob("*.gguf")))
 
-    def served() -> AbstractContextManager[Any]:
-        reader = EngineReader(base, adapter)
-        reader.engine = OpenVINOEngine(base)  # in the precision that it answers in
-        return nullcontext(reader)
+    def served(bits: int) -> Opened:
+        def opened() -> AbstractContextManager[Any]:
+            reader = EngineReader(base, adapter)
+            reader.engine = OpenVINOEngine(base, bits=bits)  # in the precision that it answers in
+            return nullcontext(reader)
+
+        return opened
 
     return {
         "gguf f16, llama.cpp": gguf("f16"),
@@ -165,7 +168,9 @@ def forms_of(expert: Path, base: Path, adapter: Path, work: Path) -> dict[str, O
         "adapter, OpenVINO f32": lambda: nullcontext(EngineReader(base, adapter)),
         "gguf-lora, llama.cpp": lora,
         "merged f16, OpenVINO f32": lambda: nullcontext(EngineReader(exported("merged", "f16"))),
-        "adapter, OpenVINO as served": served,
+        "adapter, OpenVINO as served": served(16),
+        "adapter, OpenVINO 8 bits": served(8),
+        "adapter, OpenVINO 4 bits": served(4),
         "merged bf16, OpenVINO f32": lambda: nullcontext(EngineReader(exported("merged", "bf16"))),
         "gguf bf16, llama.cpp": gguf("bf16"),
         "base without adapter, OpenVINO f32": lambda: nullcontext(EngineReader(base)),
@@ -179,6 +184,7 @@ def main() -> None:
     command.add_argument("--questions", type=Path, required=True, help="a folder with questions.jsonl and docs/")
     command.add_argument("--language", default="en")
     command.add_argument("--count", type=int, default=500)
+    command.add_argument("--forms", nargs="*", help="the forms to read, the 16-bit one that F1 is held against first")
     command.add_argument("--forced", type=int, default=FORCED, help="questions over which divergences are measured")
     command.add_argument("--out", type=Path, default=measuring.RESULTS / "export.json")
     given = command.parse_args()
@@ -189,6 +195,7 @@ def main() -> None:
         "questions": f"{given.questions.name}, {given.language}",
         "answer_tokens": ANSWER_TOKENS,
         "reference": "transformers and PEFT, float32",
+        "f1_to_f16": "F1 less that of the first form",
         "bars": {"16 bits, mean KL": 1e-3, "points of F1": {str(bits): drop for bits, drop in LARGEST_DROP.items()}},
         "forms": {},
     }
@@ -198,8 +205,9 @@ def main() -> None:
     result["forms"]["adapter, transformers f32"] = compared(reference, None, None)
     sixteen = None
     with tempfile.TemporaryDirectory(dir=given.expert) as name:
-        for form, opened in forms_of(given.expert, base, adapter, Path(name)).items():
-            with opened() as reader:
+        forms = forms_of(given.expert, base, adapter, Path(name))
+        for form in given.forms or forms:
+            with forms[form]() as reader:
                 found = Reading(reader, prompts, tokenizer, given.forced)
             sixteen = sixteen or found
             result["forms"][form] = compared(found, reference, sixteen if found is not sixteen else None)
