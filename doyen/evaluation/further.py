@@ -59,7 +59,8 @@ class FurtherScores:
 
     def prepare(self, pairs: Sequence[Pair]) -> None:
         """Measure the answers."""
-        new = [(q, a) for q, a in dict.fromkeys(pairs) if _key(q, a) not in self._found]
+        waiting = {_key(q, a): (q, a) for q, a in pairs}
+        new = [pair for key, pair in waiting.items() if key not in self._found]
         self._found |= {_key(q, a): {} for q, a in new}
         documents = {c.document for _, a in new for c in a.citations} - self._chunks.keys()
         self._chunks |= {document: [] for document in documents}

@@ -35,5 +35,5 @@ def test_a_verdict_is_left_out_of_what_must_be_found():
 
 
 def test_citation_marks_are_no_text():
-    assert sentences("It opens at six [1]. It closes late [2, 3].") == ["It opens at six .", "It closes late [2, 3]."]
+    assert sentences("It opens at six. [1] It closes late.") == ["It opens at six.", "It closes late."]
     assert content("Costs 5% of 1,000 in 2020")[1] == {"5", "1000", "2020"}
