@@ -38,7 +38,9 @@ def compare(
     ] = "",
     domain_text: Annotated[
         bool,
-        typer.Option("--domain-text", help="Measure documents that were not trained on, in bits per byte (takes a while)."),
+        typer.Option(
+            "--domain-text", help="Measure documents that were not trained on, in bits per byte (takes a while)."
+        ),
     ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Ask a seeded sample of N questions.", show_default=False)

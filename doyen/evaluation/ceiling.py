@@ -43,7 +43,9 @@ def _ceiling(comparison: Mapping[str, Any], reader: str, ceiling: str, gain: Map
     elif gain["beats"] == reader:
         tells = f": what search found serves better than the gold passages, by {_points(_turned(gain))}."
     else:
-        tells = f"; {_points(gain)} cannot be told from zero, so retrieval is not seen to lose anything."
+        tells = (
+            f"; the difference of {_points(gain)} cannot be told from zero, so retrieval is not seen to lose anything."
+        )
     if best >= LOW:
         return head + tells
     return f"{head}{tells} Even so it answers under half: the model's reading limits more than the search."

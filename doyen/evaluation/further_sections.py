@@ -61,7 +61,8 @@ def further_lines(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for section in further_sections(report):
         lines.append(f"{section.title}:")
-        lines += [f"  {'  '.join(f'{cell:<22}' for cell in row).rstrip()}" for row in section.rows]
+        shown = [section.head, *section.rows] if section.rows else []
+        lines += [f"  {'  '.join(f'{cell:<22}' for cell in row).rstrip()}" for row in shown]
         lines += [f"  {line}" for line in section.lines]
     return lines
 

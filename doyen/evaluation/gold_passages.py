@@ -13,6 +13,7 @@ from itertools import zip_longest
 from doyen.index.filtering import DocumentSet
 from doyen.records import Chunk, GoldSource, Hit, Question
 from doyen.retrieval.hybrid import Retriever
+from doyen.words import holds
 
 MOST_RANKED = 1000
 """Chunks of the gold documents that are ranked for a question; those beyond follow in the documents' order."""
@@ -22,8 +23,9 @@ UNANSWERABLE, NO_GOLD, NOT_INDEXED = "no answer in the documents", "no gold", "g
 def gold_hits(retriever: Retriever, questions: Sequence[Question]) -> tuple[list[list[Hit] | None], dict[str, int]]:
     """Return the gold passages of each question, None where there are none to give, and why not (reason → count).
 
-    Where the gold names characters, these are the chunks that overlap them; where it names a page, those of the page; else
-    all of the document. Of several gold sources each gives its best chunk first. How many are shown is the reader's affair.
+    Where the gold names characters, these are the chunks that overlap them. Where it names a page or a document alone, they are
+    its chunks in which a known answer stands word for word, all of its chunks where there is none. Of several gold sources
+    each gives its best chunk first. How many are shown is the reader's affair.
     """
     found: list[list[Hit] | None] = []
     reasons: Counter[str] = Counter()
@@ -41,7 +43,8 @@ def _given(retriever: Retriever, question: Question) -> tuple[list[Hit], str]:
     if not sources:
         return [], NO_GOLD
     ranked = _ranked(retriever, question.question, sorted({source.document for source in sources}))
-    return list(_in_turn([_of_source(ranked, source) for source in sources])), NOT_INDEXED
+    answers = () if question.kind in ("yesno", "yesnomaybe") else question.answers  # a verdict stands nowhere
+    return list(_in_turn([_of_source(ranked, source, answers) for source in sources])), NOT_INDEXED
 
 
 def _ranked(retriever: Retriever, question: str, documents: Sequence[str]) -> list[Hit]:
@@ -59,13 +62,14 @@ def _place(chunk: Chunk) -> tuple[str, int, int]:
     return chunk.document, chunk.start, chunk.end
 
 
-def _of_source(ranked: Sequence[Hit], source: GoldSource) -> list[Hit]:
+def _of_source(ranked: Sequence[Hit], source: GoldSource, answers: Sequence[str]) -> list[Hit]:
     own = [hit for hit in ranked if hit.chunk.document == source.document]
     if source.start is not None and source.end is not None:
         at = [hit for hit in own if hit.chunk.start < source.end and source.start < hit.chunk.end]
         if at:
             return at
-    return [hit for hit in own if source.page in hit.chunk.pages] or own
+    near = [hit for hit in own if source.page in hit.chunk.pages] or own
+    return [hit for hit in near if any(holds(hit.chunk.text, answer) for answer in answers)] or near
 
 
 def _in_turn(lists: Sequence[Sequence[Hit]]) -> Iterator[Hit]:

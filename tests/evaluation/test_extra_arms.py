@@ -17,7 +17,7 @@ from doyen.examples.importing import read_questions
 from doyen.models.transformers_engine import TransformersEngine
 from doyen.records import ARMS, GoldSource, Question
 
-HTML = '<img src=x onerror=alert(1)></script><b>27 days</b> {{chart}} | *x*'
+HTML = "<img src=x onerror=alert(1)></script><b>27 days</b> {{chart}} | *x*"
 QUESTIONS = [
     Question("a", "How many days of leave does the guild grant?", ("27 days",), "number", (GoldSource("leave.md"),)),
     Question("b", "When does the Orrel lock open?", ("06:30",), "span", (GoldSource("locks.md", start=0, end=60),)),
@@ -118,7 +118,9 @@ def test_a_tuned_oracle_uses_the_adapter(expert, engine):
 # ------------------------------------------------------------------ reference
 def test_reference_arms_answer_by_their_own_server_and_cost_by_their_own_prices(expert, engine, server):
     arms = ["base", "rag", "reference", "reference+rag"]
-    report = doyen.compare(expert, QUESTIONS, arms=arms, engine=engine, reference=engine_of(server, context_tokens=9000))
+    report = doyen.compare(
+        expert, QUESTIONS, arms=arms, engine=engine, reference=engine_of(server, context_tokens=9000)
+    )
     assert len(server.chats) == 10 - sum(row["arms"]["reference+rag"]["prompt_tokens"] == 0 for row in report["rows"])
     assert report["manifest"]["reference"]["model"] == "our-model"
     assert report["manifest"]["cost_usd"] == {}  # no price is set
@@ -148,7 +150,7 @@ def test_a_reference_that_fails_is_named_and_gone_on_with(expert, engine, server
 def test_another_reference_model_asks_only_its_own_arms_anew(expert, engine, server):
     toml = (expert / "doyen.toml").read_text()
     table = f'\n[reference]\nname = "our-model"\nendpoint = "{server.url}"\ncontext_tokens = 9000\n'
-    assert '[reference]' in toml
+    assert "[reference]" in toml
     changed = toml[: toml.index("[reference]")] + table.lstrip() + toml[toml.index("[judge]") :]
     try:
         (expert / "doyen.toml").write_text(changed)
@@ -226,9 +228,7 @@ def test_double_ids_name_both_lines(tmp_path):
 # ------------------------------------------------------------------ questions of all sorts
 @pytest.mark.parametrize("questions", [[QUESTIONS[4]], [QUESTIONS[2]], [QUESTIONS[0]], [QUESTIONS[1]] * 1])
 def test_one_question_of_any_sort_makes_a_report(questions, expert, engine):
-    report = doyen.compare(
-        expert, questions, arms=["base", "finetuned", "oracle"], adapter="one,two", engine=engine
-    )
+    report = doyen.compare(expert, questions, arms=["base", "finetuned", "oracle"], adapter="one,two", engine=engine)
     assert report == json.loads(json.dumps(report)) and all(written(report))
     assert report["advice"]["measured"] is bool(report["questions"]["scored"])
 
@@ -261,7 +261,12 @@ def test_a_judge_is_asked_once_and_agrees_or_not(expert, engine, server):
     assert all("Cohen" in text or "Kappa" in text for text in written(report))
     asked = len(server.chats)
     doyen.compare(
-        expert, QUESTIONS[:2], reference=engine_of(server, context_tokens=9000), judge=engine_of(server), arms=["base"], engine=engine
+        expert,
+        QUESTIONS[:2],
+        reference=engine_of(server, context_tokens=9000),
+        judge=engine_of(server),
+        arms=["base"],
+        engine=engine,
     )
     assert len(server.chats) == asked  # the verdicts of the other comparison serve
 
@@ -272,8 +277,12 @@ def test_a_judge_that_fails_leaves_the_deterministic_figures(expert, engine, ser
     assert "out of order" in report["judge"]["failed"]
     plain = doyen.compare(expert, QUESTIONS, arms=["base"], engine=engine)
     assert report["arms"]["base"]["metrics"]["overall"] == plain["arms"]["base"]["metrics"]["overall"]
-    assert "All deterministic figures stand" in written(doyen.compare(
-        expert, QUESTIONS, arms=["base"], engine=engine, judge=engine_of(server, attempts=1)))[0]
+    assert (
+        "All deterministic figures stand"
+        in written(doyen.compare(expert, QUESTIONS, arms=["base"], engine=engine, judge=engine_of(server, attempts=1)))[
+            0
+        ]
+    )
 
 
 def test_quotes_similarity_terms_and_domain_text(expert, engine, server):

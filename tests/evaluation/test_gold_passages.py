@@ -9,7 +9,10 @@ from doyen.evaluation.gold_passages import NO_GOLD, NOT_INDEXED, UNANSWERABLE, g
 from doyen.expert import open_retriever
 from doyen.records import GoldSource, Question
 
-LINES = [f"Rule {i}: the {name} opens at {i:02}:15 and its keeper is called Keeper{i}." for i, name in enumerate("abcdefgh", 1)]
+LINES = [
+    f"Rule {i}: the {name} opens at {i:02}:15 and its keeper is called Keeper{i}."
+    for i, name in enumerate("abcdefgh", 1)
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,14 @@ def test_a_document_without_a_page_gives_all_of_it_though_search_would_not_find_
     assert [h.chunk.document for h in hits] == ["moon.txt"]
     hits, _ = only(retriever, asked(GoldSource("moon.txt", 7)))  # a page that the format does not have
     assert [h.chunk.document for h in hits] == ["moon.txt"]
+
+
+def test_of_a_page_or_document_those_with_a_known_answer_are_the_gold(retriever):
+    known = Question("q", "Who keeps it?", ("Keeper4",), gold=(GoldSource("rules.txt"),))
+    hits, _ = only(retriever, known)
+    assert hits and all("Keeper4" in h.chunk.text for h in hits)
+    verdict = Question("q", "Is it so?", ("no",), "yesno", gold=(GoldSource("rules.txt"),))
+    assert len(only(retriever, verdict)[0]) > len(hits)
 
 
 def test_several_sources_take_turns(retriever):

@@ -37,7 +37,9 @@ def test_units_decide_where_both_sides_name_one(answer, gold, expected):
     assert number_score(answer, [gold]) == expected
 
 
-@pytest.mark.parametrize(("answer", "golds"), [("7", ["5", "7"]), ("6", ["5", "7"]), ("seven", ["seven"]), ("12%", ["0.12"])])
+@pytest.mark.parametrize(
+    ("answer", "golds"), [("7", ["5", "7"]), ("6", ["5", "7"]), ("seven", ["seven"]), ("12%", ["0.12"])]
+)
 def test_without_units_it_is_the_number_match(answer, golds):
     assert number_score(answer, golds)[0] == number_match(answer, golds)
 
