@@ -14,6 +14,8 @@ from typing import Any
 from doyen.evaluation.page_table import row_of, table
 from doyen.evaluation.trainings import SPREAD
 
+FEW_DOCUMENTS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -163,7 +165,8 @@ def _domain_text(report: Mapping[str, Any]) -> Iterator[Section]:
         f"{found['documents']} documents, {found['bytes']:,} bytes. Fewer bits: the text is likelier to the model, which is "
         "nearer to the domain's language. Intervals are over the documents."
     )
-    yield Section(title, (about,), ("Model", "Bits a byte", "Change"), tuple(rows))
+    lines = (about,) if found["documents"] >= FEW_DOCUMENTS else (about, "So few documents tell little.")
+    yield Section(title, lines, ("Model", "Bits a byte", "Change"), tuple(rows))
 
 
 def _bits(figure: Mapping[str, Any]) -> str:
