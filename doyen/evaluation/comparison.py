@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from doyen.answer_costs import told_before
 from doyen.answering import Progress
 from doyen.config import Settings, load_settings
 from doyen.errors import UsageError
-from doyen.evaluation.arm_runs import HOSTED, TUNED, Asking, Run, runs_of_arms
+from doyen.evaluation.arm_runs import HOSTED, TUNED, Asked, Asking, runs_of_arms
 from doyen.evaluation.comparison_inputs import (
     begin,
     comparison_identity,
@@ -40,7 +40,7 @@ from doyen.expert import open_engine, open_retriever
 from doyen.models.engine import Engine
 from doyen.models.server_engine import ServerEngine
 from doyen.prompts import Shot
-from doyen.records import ARMS, EXTRA_ARMS, Answer, Question
+from doyen.records import ARMS, EXTRA_ARMS, Question
 from doyen.retrieval.neighbours import hits_for
 
 VERDICTS_FILE = "verdicts.jsonl"
@@ -96,16 +96,10 @@ def compare(
     taken = begin(target, {run.key: run_identity(shaped, run, adapters) for run in runs})
     _tell(say, engine, reference, settings, [q.question for q in asked], chosen)
     hits = retriever.search_many([q.question for q in asked], max(HITS_DEPTH, hits_for(settings.answer.passages)))
-    found = Asking(folder, settings, engine, reference, retriever, asked, hits, shots, target, progress).ask(runs)
+    asking = Asking(folder, settings, engine, reference, retriever, asked, hits, shots, target, progress)
+    found = asking.ask(runs)
     further.prepare([pair for own in found.pairs(asked).values() for pair in own])
-    besides: dict[str, Any] = {"failed": found.failed} if found.failed else {}
-    besides |= {"left_out": found.left_out} if found.left_out else {}
-    if judge is not None:
-        # its verdicts serve all comparisons of the expert
-        further.judge = Judge(
-            judge, folder / "comparisons" / VERDICTS_FILE, max_tokens=settings.judge.max_answer_tokens
-        )
-        besides["judge"] = _judged(further, further.judge, settings, found.pairs(asked), progress, say)
+    besides = _besides(asking, found, further, judge, say)
     if domain_text:
         trained = adapters if any(TUNED in arm for arm in chosen) else []
         besides["domain_text"] = domain_bits(folder, retriever.index, engine, trained, seed=seed)
@@ -167,25 +161,31 @@ def _tell(
         say(line)
 
 
-def _judged(
+def _besides(
+    asking: Asking,
+    found: Asked,
     further: FurtherScores,
-    judge: Judge,
-    settings: Settings,
-    pairs: Mapping[Run, Sequence[tuple[Question, Answer]]],
-    progress: Progress | None,
+    judge: ServerEngine | None,
     say: Callable[[str], None] | None,
 ) -> dict[str, Any]:
-    """Have all answers judged and return what the report says of it."""
+    """Return what the report says of arms without figures and of the judge, who is asked here."""
+    besides: dict[str, Any] = {"failed": found.failed} if found.failed else {}
+    besides |= {"left_out": found.left_out} if found.left_out else {}
+    if judge is None:
+        return besides
+    settings, pairs = asking.settings.judge, found.pairs(asking.questions)
+    # its verdicts serve all comparisons of the expert
+    store = asking.expert / "comparisons" / VERDICTS_FILE
+    further.judge = judging = Judge(judge, store, max_tokens=settings.max_answer_tokens)
     everything = [pair for own in pairs.values() for pair in own]
-    prompts = [messages(q, a.text) for q, a in judge.waiting(everything)]
-    tokens = settings.judge.max_answer_tokens or ANSWER_TOKENS
-    if say and (told := told_of_judge(judge.engine, settings.judge, prompts, tokens)):
+    prompts = [messages(q, a.text) for q, a in judging.waiting(everything)]
+    if say and (told := told_of_judge(judge, settings, prompts, settings.max_answer_tokens or ANSWER_TOKENS)):
         say(told)
-    judge.judge(everything, progress)
+    judging.judge(everything, asking.progress)
     scores: dict[str, list[Score]] = {}
     for run, own in pairs.items():
         scores.setdefault(run.arm, []).extend(further(q, a) for q, a in own)
-    return judged_figures(judge, scores)
+    return besides | {"judge": judged_figures(judging, scores)}
 
 
 def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path, adapters: Sequence[str]) -> list[str]:

@@ -95,20 +95,23 @@ def _not_measured(report: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _trainings(report: Mapping[str, Any]) -> Iterator[Section]:
+    arms = {arm: found["trainings"] for arm, found in report["arms"].items() if "trainings" in found}
+    if not arms:
+        return
     names = {"overall": "Overall score", "answer_score": "Answer score", "token_f1": "Token F1"}
-    for arm, found in report["arms"].items():
-        if "trainings" not in found:
-            continue
-        trainings = found["trainings"]
-        shown = [name for name in SPREAD if name in trainings["spread"]]
-        rows = [(row["adapter"], *(_share(row.get(name)) for name in shown)) for row in trainings["adapters"]]
-        rows.append(("standard deviation", *(_share(trainings["spread"][name]) for name in shown)))
-        lines = [
-            f"{arm} is the mean of {len(trainings['adapters'])} trainings: each question counts with the mean of its answers, "
-            "and intervals are over questions and trainings (crossed random effects)."
-        ]
-        lines += [str(remark) for remark in report["manifest"].get("trainings_differ", ())]
-        yield Section(f"Trainings of {arm}", tuple(lines), ("Adapter", *(names[name] for name in shown)), tuple(rows))
+    shown = [name for name in SPREAD if any(name in trainings["spread"] for trainings in arms.values())]
+    rows = []
+    for arm, trainings in arms.items():
+        for row in trainings["adapters"]:
+            rows.append((f"{arm}: {row['adapter']}", *(_share(row.get(name)) for name in shown)))
+        spread = trainings["spread"]
+        rows.append((f"{arm}: standard deviation", *(_share(spread.get(name)) for name in shown)))
+    lines = [
+        f"{', '.join(arms)}: means over the trainings. Each question counts with the mean of its answers, and intervals are over "
+        "questions and trainings (crossed random effects).",
+        *map(str, report["manifest"].get("trainings_differ", ())),
+    ]
+    yield Section("Trainings, and how far they differ", tuple(lines), ("Arm", *(names[n] for n in shown)), tuple(rows))
 
 
 def _judge(report: Mapping[str, Any]) -> Iterator[Section]:
@@ -162,7 +165,7 @@ def _domain_text(report: Mapping[str, Any]) -> Iterator[Section]:
         low, high = f"{change['low']:+.1%}", f"{change['high']:+.1%}"
         rows.append((name, _bits(figures), f"{change['value']:+.1%} ({low} to {high})"))
     about = (
-        f"{found['documents']} documents, {found['bytes']:,} bytes. Fewer bits: the text is likelier to the model, which is "
+        f"Documents: {found['documents']}, with {found['bytes']:,} bytes. Fewer bits: the text is likelier to the model, which is "
         "nearer to the domain's language. Intervals are over the documents."
     )
     lines = (about,) if found["documents"] >= FEW_DOCUMENTS else (about, "So few documents tell little.")

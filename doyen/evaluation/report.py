@@ -27,8 +27,16 @@ from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import FURTHER, Score, score_answer
 from doyen.evaluation.statistics import RESAMPLES
-from doyen.evaluation.trainings import MeanScore, arm_outcomes, mean_scores, summarise_arm, training_figures
-from doyen.records import ARMS, EXTRA_ARMS, KINDS, Answer, Hit, Question
+from doyen.evaluation.trainings import (
+    MeanScore,
+    Runs,
+    arm_outcomes,
+    runs_of_answers,
+    scores_of_runs,
+    summarise_arm,
+    training_figures,
+)
+from doyen.records import KINDS, Answer, Hit, Question
 
 FORMAT = 1
 MOST_TAGS = 30
@@ -76,12 +84,12 @@ def build_report(
     Raises:
         ValueError: the answers of an arm, or the hits, are not as many as the questions.
     """
-    runs = _runs(answers, trainings)
+    runs = runs_of_answers(answers, trainings)
     counted = [(arm, own) for arm, each in runs.items() for own in each.values()]
     for name, found in [*counted, *([("hits", hits)] if hits is not None else [])]:
         if len(found) != len(questions):
             raise ValueError(f"expected one entry of {name} a question, got {len(found)} for {len(questions)}")
-    scores = {arm: _scores(questions, list(each.values()), score) for arm, each in runs.items()}
+    scores = {arm: scores_of_runs(questions, list(each.values()), score) for arm, each in runs.items()}
     retrieval = summarise_hits(questions, hits, seed=seed) if hits is not None else {}
     report: dict[str, Any] = {
         "format": FORMAT,
@@ -103,36 +111,6 @@ def build_report(
     report["advice"] = advise(report).as_dict()
     report["rows"] = [_row(i, q, runs, scores, hits) for i, q in enumerate(questions)]
     return report
-
-
-Runs = dict[str, dict[str, Sequence[Answer | None]]]  # arm → adapter ("" where there is one, or none) → answers
-
-
-def _runs(
-    answers: Mapping[str, Sequence[Answer | None]], trainings: Mapping[str, Mapping[str, Sequence[Answer | None]]]
-) -> Runs:
-    """Return each arm's answers by training, the arms in their order."""
-    found: Runs = {}
-    for arm in (*ARMS, *EXTRA_ARMS):
-        if arm in trainings:
-            found[arm] = dict(trainings[arm])
-        elif arm in answers:
-            found[arm] = {"": answers[arm]}
-    return found
-
-
-def _scores(
-    questions: Sequence[Question],
-    runs: Sequence[Sequence[Answer | None]],
-    score: Callable[[Question, Answer], Score],
-) -> list[Score | None]:
-    """Return an arm's scores by question, None where it was not asked."""
-    asked = [i for i in range(len(questions)) if runs[0][i] is not None]
-    each = [[score(questions[i], a) for i in asked if (a := run[i]) is not None] for run in runs]
-    found: list[Score | None] = [None] * len(questions)
-    for i, one in zip(asked, mean_scores(each), strict=True):
-        found[i] = one
-    return found
 
 
 def _counts(questions: Sequence[Question]) -> dict[str, Any]:
@@ -415,7 +393,7 @@ def _chart(report: Mapping[str, Any]) -> str:
 def _of(report: Mapping[str, Any], arm: str) -> str:
     """Say over how many questions an arm was measured, where that is not all."""
     asked, of = report["arms"][arm]["metrics"]["overall"]["n"], report["questions"]["scored"]
-    return f' <tspan class="tick">· {asked} of {of} questions</tspan>' if asked != of else ""
+    return f' <tspan class="tick">· {asked} of {of}</tspan>' if asked != of else ""
 
 
 def _all_metrics(report: Mapping[str, Any]) -> list[str]:

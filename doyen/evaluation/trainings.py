@@ -7,7 +7,7 @@ which are over questions alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,7 @@ from doyen.evaluation.coverage_curve import outcome_figures, outcome_values
 from doyen.evaluation.crossed import crossed_interval, crossed_mean
 from doyen.evaluation.scoring import METRICS, Score, figures_by_question, summarise_scores
 from doyen.evaluation.statistics import Interval
-from doyen.records import Answer
+from doyen.records import ARMS, EXTRA_ARMS, Answer, Question
 
 SPREAD = ("overall", "answer_score", "token_f1")
 # Whether these count a question depends on its answer, so trainings do not have them of the same questions.
@@ -41,6 +41,36 @@ class MeanScore(Score):
     def outcome(self) -> str:
         """That of the first training, whose answer is shown."""
         return self.of[0].outcome
+
+
+Runs = dict[str, dict[str, Sequence[Answer | None]]]  # arm → adapter ("" where there is one, or none) → answers
+
+
+def runs_of_answers(
+    answers: Mapping[str, Sequence[Answer | None]], trainings: Mapping[str, Mapping[str, Sequence[Answer | None]]]
+) -> Runs:
+    """Return each arm's answers by training, the arms in their order."""
+    found: Runs = {}
+    for arm in (*ARMS, *EXTRA_ARMS):
+        if arm in trainings:
+            found[arm] = dict(trainings[arm])
+        elif arm in answers:
+            found[arm] = {"": answers[arm]}
+    return found
+
+
+def scores_of_runs(
+    questions: Sequence[Question],
+    runs: Sequence[Sequence[Answer | None]],
+    score: Callable[[Question, Answer], Score],
+) -> list[Score | None]:
+    """Return an arm's scores by question, None where it was not asked."""
+    asked = [i for i in range(len(questions)) if runs[0][i] is not None]
+    each = [[score(questions[i], a) for i in asked if (a := run[i]) is not None] for run in runs]
+    found: list[Score | None] = [None] * len(questions)
+    for i, one in zip(asked, mean_scores(each), strict=True):
+        found[i] = one
+    return found
 
 
 def mean_scores(runs: Sequence[Sequence[Score]]) -> list[Score]:

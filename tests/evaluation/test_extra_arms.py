@@ -333,7 +333,7 @@ def test_the_command_line_takes_all_of_it(expert, server, tmp_path, monkeypatch,
         (expert / "doyen.toml").write_text(toml)
     printed = capsys.readouterr()
     assert "about US$" in printed.err and "questions are sent to 127.0.0.1" in printed.err
-    assert "Trainings of finetuned:" in printed.out and "Bits per byte" in printed.out
+    assert "finetuned: standard deviation" in printed.out and "Bits per byte" in printed.out
     assert "oracle was asked 0 of 2 questions" in printed.out
 
 

@@ -23,7 +23,10 @@ class Words:
     def entails(self, premises, hypotheses):
         self.asked += zip(premises, hypotheses, strict=True)
         said = [set(h.split("? ", 1)[1].strip(".").split()) for h in hypotheses]
-        return np.array([float(words <= set(p.replace(".", "").split())) for p, words in zip(premises, said, strict=True)], np.float32)
+        return np.array(
+            [float(words <= set(p.replace(".", "").split())) for p, words in zip(premises, said, strict=True)],
+            np.float32,
+        )
 
 
 class Index:
