@@ -72,7 +72,7 @@ def advise(comparison: Mapping[str, Any], constraints: Constraints | None = None
     overall: Overall = {arm: m["overall"] for arm, m in arms.items() if "overall" in m}
     out = rule_out(comparison, demands)
     left: Overall = {arm: overall[arm] for arm in overall if arm not in {o.arm for o in out}}
-    about = {"constraints": demands.as_dict(), "ruled_out": out}
+    about: dict[str, Any] = {"constraints": demands.as_dict(), "ruled_out": out}
     if not overall:
         simplest: Arm = next((arm for arm in arms if arm not in {o.arm for o in out}), "base")
         reason = "No question has a known answer, so nothing was measured: add answers to the questions."

@@ -7,7 +7,7 @@ made of; where the report is silent, it stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from doyen.errors import UsageError
 from doyen.evaluation.statistics import paired_difference
+from doyen.evaluation.trained_on import CHANGED
 from doyen.records import ARMS
 
 CHANGES: dict[str, float] = {
@@ -78,7 +79,8 @@ class Constraints:
 
     def without(self, name: str) -> Constraints:
         """Return the same without one demand."""
-        return replace(self, **{name: next(f.default for f in fields(self) if f.name == name)})
+        none: Any = getattr(_NOTHING, name)
+        return replace(self, **{name: none})
 
     def said(self, name: str) -> str:
         """Return a demand as its option: `--max-seconds 1.5`."""
@@ -88,6 +90,9 @@ class Constraints:
     def as_dict(self) -> dict[str, Any]:
         """Return what is demanded, by name."""
         return {name: value for name, value in asdict(self).items() if name in self.given}
+
+
+_NOTHING = Constraints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +262,11 @@ def _worse_on_changed(report: Mapping[str, Any], arm: str) -> str | None:
     """Say by how much a trained arm is surely behind reading alone where facts have changed."""
     if arm not in TUNED or "rag" not in report["arms"]:
         return None
-    rows = [row for row in report.get("rows", ()) if row.get("former_answers") or row.get("freshness") == "changed"]
+    rows = [
+        row
+        for row in report.get("rows", ())
+        if row.get("former_answers") or row.get("strata", {}).get("freshness") == CHANGED
+    ]
     pairs = [[row["arms"][a]["scores"].get("overall") for a in ("rag", arm)] for row in rows if arm in row["arms"]]
     known = [pair for pair in pairs if None not in pair]
     if len(known) < LEAST_CHANGED:
@@ -273,7 +282,7 @@ def _worse_on_changed(report: Mapping[str, Any], arm: str) -> str | None:
 
 LEAST_CHANGED = 10
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Mapping[str, Any], str, Any], str | None]] = {
     "changes": _goes_stale,
     "traceable": _untraceable,
     "seconds": _too_slow,

@@ -1,6 +1,7 @@
 """What the user demands × evidence → which arms are left. Every arm that goes is named with its figure."""
 
 import pytest
+
 from doyen.errors import UsageError
 from doyen.evaluation.advice import advise
 from doyen.evaluation.constraints import Constraints
