@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from doyen.evaluation.constraints import Constraints, RuledOut, not_measured, rule_out
+from doyen.evaluation.constraints import Constraints, RuledOut, not_measured, rule_out, untraced
 from doyen.evaluation.freshness_text import fresh_lines
 from doyen.evaluation.pairs import more_questions
 from doyen.evaluation.statistics import student_t
@@ -86,6 +86,7 @@ def advise(comparison: Mapping[str, Any], constraints: Constraints | None = None
     runner_up = max(others, key=lambda arm: float(left[arm]["value"]), default=None)
     reasons = [_standing(comparison, left, chosen, best)]
     reasons += [f"Ruled out: {o.reason}" for o in out] + not_measured(comparison, demands)
+    reasons += untraced(comparison, chosen, demands)
     reasons += _resolution(comparison, chosen, best)
     reasons += _gains(comparison, left, chosen)
     reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)

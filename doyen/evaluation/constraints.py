@@ -26,7 +26,7 @@ CHANGES: dict[str, float] = {
     "rarely": float("inf"),
 }
 """How often documents change → seconds between two changes."""
-TRACED = 0.8  # share of the answers that cite something, from which on an arm's answers are traceable
+TRACED = 0.5  # share of the answers that cite something, from which on an arm's answers are traceable
 STALE = 0.05  # share of stale answers that the interval must leave below it
 ANSWERS = 1000  # what a budget is for
 TUNED, INDEXED = ("finetuned", "rag+finetuned"), ("rag", "rag+finetuned")
@@ -112,6 +112,16 @@ def rule_out(report: Mapping[str, Any], constraints: Constraints) -> list[RuledO
             if (check := _CHECKS.get(name)) and (reason := check(report, arm, getattr(constraints, name))):
                 found.append(RuledOut(arm, name, reason))
     return found
+
+
+def untraced(report: Mapping[str, Any], arm: str, constraints: Constraints) -> list[str]:
+    """Say how many answers of the chosen arm would have to be held back, where all must be traceable."""
+    share = cited_share(report, arm) if constraints.traceable else None
+    if share is None or share[0] == share[1]:
+        return []
+    return [
+        f"{share[1] - share[0]} of its {share[1]} answers cite nothing and cannot be traced: they have to be held back."
+    ]
 
 
 def not_measured(report: Mapping[str, Any], constraints: Constraints) -> list[str]:
@@ -212,7 +222,7 @@ def _untraceable(report: Mapping[str, Any], arm: str, _: bool) -> str | None:
     if share is None or share[0] >= TRACED * share[1]:
         return None
     return (
-        f"{arm} cites a source in {share[0]} of {share[1]} answers, fewer than {TRACED:.0%}, so too few can be traced."
+        f"{arm} cites a source in {share[0]} of {share[1]} answers, fewer than {TRACED:.0%}, so most cannot be traced."
     )
 
 

@@ -10,9 +10,8 @@ from doyen.evaluation.page_table import row_of, table
 
 HEAD = (
     "Arm",
-    "Overall score",
-    "Seconds an answer, half under",
-    "95% under",
+    "Seconds, median",
+    "Seconds, 95% under",
     "Tokens an answer",
     "Memory, GiB",
     "Disk, MiB",
@@ -20,7 +19,7 @@ HEAD = (
     "Minutes for a changed document",
 )
 NOTE = (
-    "Memory: resident, of the comparing process after the arm's answers; it holds model, embedder and index for all arms. "
+    "Seconds and tokens: of an answer. Memory: resident, of the comparing process after the arm's answers; it holds model, embedder and index for all arms. "
     "Building: recorded ingests and the training. A changed document: the ingest of it; for a fine-tuned arm another training, "
     "without the making of new examples."
 )
@@ -37,9 +36,7 @@ def cost_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     head = [*HEAD, *(["US$ for 1,000 answers"] if priced else []), *(["Wh for 1,000 answers"] if energy else [])]
     rows = []
     for arm, own in arms.items():
-        overall = report["arms"][arm]["metrics"].get("overall")
-        row = [arm, f"{100 * overall['value']:.1f}%" if overall else "–"]
-        row += [_number(own.get("seconds_p50"), 2), _number(own.get("seconds_p95"), 2)]
+        row = [arm, _number(own.get("seconds_p50"), 2), _number(own.get("seconds_p95"), 2)]
         row += [_number(own.get("tokens_p50"), 0), _number(own.get("memory_gib"), 2), _number(own.get("disk_mib"), 0)]
         row += [_minutes(arm, cost["build"]["index"], cost["build"]["training"])]
         row += [_minutes(arm, cost["keeping_current"]["rag"], cost["keeping_current"]["finetuned"])]

@@ -14,7 +14,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.evaluation.cost_sections import NOTE, cost_rows
-from doyen.evaluation.report import ARM_NAMES, COST, LABELS
+from doyen.evaluation.report import ARM_NAMES, LABELS, behaviour
 from doyen.evaluation.strata_sections import strata_lines
 
 MOST_MISSES = 20
@@ -139,7 +139,7 @@ def _strata(report: Mapping[str, Any]) -> str:
 
 
 def _cost(report: Mapping[str, Any]) -> str:
-    names = [n for n in (*COST, "prompt_tokens", "completion_tokens") if _measured(report, n)]
+    names = [n for n in (*behaviour(report), "prompt_tokens", "completion_tokens") if _measured(report, n)]
     if not names:
         return ""
     rows = [

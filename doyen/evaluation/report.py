@@ -225,6 +225,11 @@ COST = (
 )
 
 
+def behaviour(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the figures of the table of behaviour: without time and tokens, where the table of costs has them."""
+    return tuple(name for name in COST if not (report.get("cost") and name in ("seconds_p50", "tokens")))
+
+
 def render_page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page that needs no other file."""
     template = resources.files("doyen.evaluation").joinpath("report_template.html").read_text("utf-8")
@@ -232,7 +237,8 @@ def render_page(report: Mapping[str, Any]) -> str:
         "verdict": _verdict(report),
         "chart": _chart(report),
         "cost": cost_html(report),
-        "behaviour": _arms_table(report, COST, "How each arm behaves"),
+        "reasons": _further_reasons(report),
+        "behaviour": _arms_table(report, behaviour(report), "How each arm behaves"),
         "strata": strata_html(report),
         "metrics": _arms_table(report, _all_metrics(report), "Every figure, with its 95% interval", intervals=True),
         "kinds": _groups_table(report, "by_kind", "Answer score by kind of question"),
@@ -315,7 +321,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     arm = escape(advice["arm"])
     overall = report["arms"].get(advice["arm"], {}).get("metrics", {}).get("overall")
     scored = f" It scores {_share(overall['value'])} on {overall['n']} held-out questions." if overall else ""
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advice["reasons"])
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advice["reasons"][:FIRST_REASONS])
     note = "" if advice["measured"] else "<p><strong>This is advice and not a measurement.</strong></p>"
     asked = f"{counts['total']} questions"
     if counts["unanswerable"]:
@@ -325,6 +331,14 @@ def _verdict(report: Mapping[str, Any]) -> str:
         f'<p class="asked">{escape(asked)}</p><h1>Use <em>{arm}</em>: {escape(ARM_NAMES.get(advice["arm"], ""))}.'
         f"<span>{scored}</span></h1>{note}<h2>Why</h2><ul>{reasons}</ul>"
     )
+
+
+FIRST_REASONS = 3  # on the first screen, beside the chart and the costs
+
+
+def _further_reasons(report: Mapping[str, Any]) -> str:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report["advice"]["reasons"][FIRST_REASONS:])
+    return f'<section class="reasons"><h2>Further reasons</h2><ul>{reasons}</ul></section>' if reasons else ""
 
 
 _USE = ' ◂<tspan class="use"> use this</tspan>'

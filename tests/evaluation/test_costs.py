@@ -35,7 +35,9 @@ def test_seconds_tokens_and_disk_of_an_arm(expert):
     assert (rag["seconds_p50"], rag["seconds_p95"]) == (10.5, 19.05)
     assert (rag["tokens_p50"], rag["memory_gib"], cost["arms"]["base"]["memory_gib"]) == (110, 0.5, None)
     assert cost["disk_mib"]["index"] == 1.0
-    assert rag["disk_mib"] - cost["arms"]["base"]["disk_mib"] == pytest.approx(1.0 + cost["disk_mib"].get("embedder", 0))
+    assert rag["disk_mib"] - cost["arms"]["base"]["disk_mib"] == pytest.approx(
+        1.0 + cost["disk_mib"].get("embedder", 0)
+    )
     assert (rag["usd_per_1000"], rag["wh_per_1000"]) == (None, None)
 
 

@@ -28,7 +28,9 @@ def test_what_the_training_saw_of_the_gold_documents():
 
 
 def test_examples_are_counted_by_page_where_the_gold_has_pages():
-    counts = [TRAINED.examples(q) for q in (asked(1, "old.md", page=1), asked(2, "old.md"), asked(3, "new.md"), asked(4))]
+    counts = [
+        TRAINED.examples(q) for q in (asked(1, "old.md", page=1), asked(2, "old.md"), asked(3, "new.md"), asked(4))
+    ]
     assert counts == [5, 7, 0, None]
 
 
@@ -59,7 +61,8 @@ def report():
     questions += [asked(i, "moved.md", former_answers=("Paris",)) for i in range(57, 60)]
     right = {"base": 5, "rag": 20, "finetuned": 40, "rag+finetuned": 58}
     answers = {
-        arm: [Answer("Denver" if i < right[arm] else "Boston", True, arm, seconds=1.0) for i in range(60)] for arm in ARMS
+        arm: [Answer("Denver" if i < right[arm] else "Boston", True, arm, seconds=1.0) for i in range(60)]
+        for arm in ARMS
     }
     return build_report(questions=questions, answers=answers, hits=None, manifest={}, seed=1, trained=TRAINED)
 
@@ -71,7 +74,9 @@ def test_strata_have_numbers_scores_and_intervals_of_each_arm():
     assert [fresh[name]["few"] for name in fresh] == [False, True, False]
     overall = fresh[UNSEEN]["arms"]["rag+finetuned"]["overall"]
     assert (overall["value"], overall["n"]) == (1.0, 17)
-    assert fresh[IN_TRAINING]["arms"]["rag"]["overall"]["low"] < 0.5 < fresh[IN_TRAINING]["arms"]["rag"]["overall"]["high"]
+    assert (
+        fresh[IN_TRAINING]["arms"]["rag"]["overall"]["low"] < 0.5 < fresh[IN_TRAINING]["arms"]["rag"]["overall"]["high"]
+    )
     assert fresh[CHANGED]["arms"]["rag"]["stale"]["n"] == 3
 
 
