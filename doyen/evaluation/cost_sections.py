@@ -19,7 +19,8 @@ HEAD = (
     "Minutes for a changed document",
 )
 NOTE = (
-    "Seconds and tokens: of an answer. Memory: resident, of the comparing process after the arm's answers; it holds model, embedder and index for all arms. "
+    "Seconds and tokens: of an answer. "
+    "Memory: resident, of the comparing process after the arm's answers; it holds model, embedder and index for all arms. "
     "Building: recorded ingests and the training. A changed document: the ingest of it; for a fine-tuned arm another training, "
     "without the making of new examples."
 )
