@@ -204,7 +204,11 @@ def _too_slow(report: Mapping[str, Any], arm: str, most: float) -> str | None:
 
 def _too_large(report: Mapping[str, Any], arm: str, most: float) -> str | None:
     memory = _memory(report, arm)
-    return f"{arm} holds {memory:.2f} GiB while serving, more than {most:g} GiB." if memory and memory > most else None
+    return (
+        f"{arm} held up to {memory:.2f} GiB in the comparison, more than {most:g} GiB."
+        if memory and memory > most
+        else None
+    )
 
 
 def _too_dear(report: Mapping[str, Any], arm: str, most: float) -> str | None:

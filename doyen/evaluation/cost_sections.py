@@ -20,7 +20,7 @@ HEAD = (
 )
 NOTE = (
     "Seconds and tokens: of an answer. "
-    "Memory: resident, of the comparing process after the arm's answers; it holds model, embedder and index for all arms. "
+    "Memory: resident, of the comparing process after the arm's answers; an upper bound, as it also holds what earlier arms needed. "
     "Building: recorded ingests and the training. A changed document: the ingest of it; for a fine-tuned arm another training, "
     "without the making of new examples."
 )

@@ -80,7 +80,7 @@ def test_memory_and_budget_go_by_the_cost_table_and_say_where_it_is_silent():
     cost = {arm: {"memory_gib": 3.0 if "tuned" in arm else 1.0, "usd_per_1000": 1.0} for arm in ARMS}
     advice = advise(report(TUNED_BEST, cost=cost), Constraints(memory_gib=2.0))
     assert (advice.arm, {o.constraint for o in advice.ruled_out}) == ("rag", {"memory_gib"})
-    assert "finetuned holds 3.00 GiB while serving, more than 2 GiB" in reasons(advice)
+    assert "finetuned held up to 3.00 GiB in the comparison, more than 2 GiB" in reasons(advice)
     assert advise(report(TUNED_BEST, cost=cost), Constraints(budget_usd=0.5)).arm is None
     silent = advise(report(TUNED_BEST), Constraints(memory_gib=2.0, budget_usd=0.5))
     assert silent.arm == "finetuned"
