@@ -26,6 +26,7 @@ from doyen.evaluation.comparison_inputs import (
     run_identity,
     shaping,
 )
+from doyen.evaluation.costs import cost_figures
 from doyen.evaluation.domain_bits import domain_bits
 from doyen.evaluation.further import FurtherScores
 from doyen.evaluation.hosted import open_hosted, told_of_judge, told_of_reference
@@ -34,6 +35,7 @@ from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.report import build_report, write_report
 from doyen.evaluation.scoring import Score
+from doyen.evaluation.trained_on import trained_on
 from doyen.examples.building import held_out_questions
 from doyen.examples.importing import read_questions
 from doyen.expert import open_engine, open_retriever
@@ -116,6 +118,17 @@ def compare(
         trainings=found.by_training(),
         score=further,
         besides=besides,
+        trained=trained_on(folder, adapters[0], retriever.index.documents())
+        if any(TUNED in a for a in chosen)
+        else None,
+        cost=cost_figures(
+            folder,
+            settings,
+            found.by_arm(),
+            adapter=adapters[0],
+            memory_gib=asking.memory.gib,
+            paid_usd=manifest.get("cost_usd"),
+        ),
     )
     write_report(report, target)
     write_markdown(report, target)

@@ -56,7 +56,7 @@ def comparison_manifest(
         "template_hash": engine.template_hash(),
         "engine": engine.kind,
         "settings": settings.as_dict(),
-        "questions": _hash([dataclasses.asdict(q) for q in questions]),
+        "questions": _hash([_hashed(q) for q in questions]),
         "question_count": len(questions),
         "index": _hash(sorted((d.id, d.sha256) for d in retriever.index.documents())),
         "embedder": retriever.index.manifest.fingerprint,
@@ -71,6 +71,11 @@ def comparison_manifest(
             manifest["adapters"] = made
             manifest |= {"trainings_differ": differ} if (differ := trainings_differ(expert, adapters)) else {}
     return manifest
+
+
+def _hashed(question: Question) -> dict[str, Any]:
+    """Return a question as it is hashed: former answers change no answer, only its score."""
+    return {key: value for key, value in dataclasses.asdict(question).items() if key != "former_answers"}
 
 
 def _adapter(expert: Path, name: str) -> dict[str, Any]:
