@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.run_differences import compare_runs
     from doyen.examples.building import build_examples, import_file
     from doyen.expert import Expert
+    from doyen.examples.held_out.making import make_questions, review_questions
     from doyen.exporting.running import export_adapter
     from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
     from doyen.finetuning.running import finetune, recalibrate
@@ -50,10 +51,12 @@ _HOME = {
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
+    "make_questions": "doyen.examples.held_out.making",
     "plan": "doyen.planning",
     "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
+    "review_questions": "doyen.examples.held_out.making",
     "serve_model": "doyen.serving.model_server",
     "status": "doyen.folder",
     "undo_retriever": "doyen.finetuning.retriever.running",
@@ -81,10 +84,12 @@ __all__ = [
     "ingest",
     "init",
     "list_adapters",
+    "make_questions",
     "plan",
     "plan_questions",
     "recalibrate",
     "remove_documents",
+    "review_questions",
     "serve_model",
     "status",
     "undo_retriever",
