@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.evaluation.run_differences import compare_runs
     from doyen.examples.building import build_examples, import_file
-    from doyen.expert import Expert
     from doyen.examples.held_out.making import make_questions, review_questions
+    from doyen.expert import Expert
     from doyen.exporting.running import export_adapter
     from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
     from doyen.finetuning.running import finetune, recalibrate

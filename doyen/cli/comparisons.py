@@ -55,6 +55,15 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Ask N questions made from documents that training does not see too (doyen examples questions).",
+            show_default=False,
+        ),
+    ] = None,
     plan_questions: Annotated[
         float | None,
         typer.Option(help="Ask nothing; say how many questions show a difference of so much (0.05: 5 points)."),
@@ -74,18 +83,12 @@ def compare(
         return _show_difference(*diff, chosen, fail_under or [], expert, json_)
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
-    from doyen.evaluation.comparison import read_test_questions
-    from doyen.examples.building import held_out_questions
 
     folder = expert_folder(expert)
     if plan_questions is not None:
         _show_plan(folder, plan_questions, json_)
         return
-    imported = folder / "examples" / "questions.jsonl"
-    if questions is None and split is None:
-        asked = held_out_questions(folder)
-    else:
-        asked = read_test_questions(questions or imported, split)
+    asked = _questions(folder, questions, split, generate)
     if limit and limit < len(asked):
         asked = random.Random(SAMPLE_SEED).sample(asked, limit)
     with Bar("questions") as bar:
@@ -105,6 +108,31 @@ def compare(
     _fail(shortfalls(report, bounds))
 
 
+def _questions(folder: Path, given: Path | None, split: str | None, generate: int | None) -> list[Any]:
+    """Return the questions to ask: a file's, else the imported ones of the test split; with those generated, if wanted."""
+    from doyen.evaluation.comparison import read_test_questions
+    from doyen.examples.building import held_out_questions, imported_test_questions
+
+    if given is None and split is None:
+        asked = held_out_questions(folder) if generate is None else imported_test_questions(folder)
+    else:
+        asked = read_test_questions(given or folder / "examples" / "questions.jsonl", split)
+    return asked if generate is None else [*asked, *_generated(folder, generate, {q.id for q in asked})]
+
+
+def _generated(folder: Path, count: int, known: set[str]) -> list[Any]:
+    """Return questions made from the documents, without those asked already; say what to look through."""
+    from doyen.cli.examples import make
+    from doyen.config import load_settings
+    from doyen.expert import open_retriever
+
+    made = make(folder, open_retriever(folder, load_settings(folder)), count)
+    for warning in made.warnings:
+        note(f"warning: {warning}")
+    note(f"{len(made.questions)} generated questions: look through {folder / 'examples' / 'questions_review.html'}")
+    return [q for q in made.questions if q.id not in known]
+
+
 def _show_plan(folder: Path, difference: float, json_: bool) -> None:
     from doyen.evaluation.comparison import latest_report
     from doyen.evaluation.pairs import plan_lines, plan_questions
@@ -115,6 +143,8 @@ def _show_plan(folder: Path, difference: float, json_: bool) -> None:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
+    from doyen.evaluation.question_origin import origin_lines
+
     shown = (
         "token_f1",
         "answer_score",
@@ -135,6 +165,7 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             f"cost: US$ {sum(costs.values()):.4f} ({', '.join(f'{arm} {usd:.4f}' for arm, usd in costs.items())})"
         )
     advice = report["advice"]
+    lines += origin_lines(report)
     return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
 
 

@@ -183,7 +183,16 @@ def questions(
             raise UsageError("--reviewed makes no questions", hint="it goes with --expert and --json only")
         made = doyen.review_questions(folder, retriever, reviewed)
     else:
-        made = make(folder, retriever, count, generator=generator, hold_out=hold_out, seen=seen, neighbours=neighbours, seed=seed)
+        made = make(
+            folder,
+            retriever,
+            count,
+            generator=generator,
+            hold_out=hold_out,
+            seen=seen,
+            neighbours=neighbours,
+            seed=seed,
+        )
     for warning in made.warnings:
         note(f"warning: {warning}")
     show(made.as_dict(), "\n".join(_made_lines(made.as_dict(), folder)), json_)

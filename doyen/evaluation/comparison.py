@@ -23,8 +23,10 @@ from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
 from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
+from doyen.evaluation.question_origin import question_origin
 from doyen.evaluation.report import build_report, write_report
 from doyen.examples.building import held_out_questions
+from doyen.examples.held_out.documents import adapter_documents
 from doyen.examples.importing import read_questions
 from doyen.expert import Expert, open_engine, open_retriever, open_tuning
 from doyen.models.engine import Engine
@@ -92,7 +94,11 @@ def compare(
     manifest |= _of_server(engine, settings, answers)
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
     methods = trained_methods(folder) if any("finetuned" in arm for arm in chosen) else ()
-    report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods)
+    trained = adapter_documents(folder, adapter) if any("finetuned" in arm for arm in chosen) else ()
+    origin = question_origin(asked, retriever.index, trained)
+    report = build_report(
+        questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods, origin=origin
+    )
     write_report(report, target)
     write_markdown(report, target)
     return report | {"folder": str(target)}
@@ -144,6 +150,7 @@ def _manifest(
         "engine": engine.kind,
         "settings": settings.as_dict(),
         "questions": _hash([dataclasses.asdict(q) for q in questions]),
+        "asked": _hash([[q.id, q.question] for q in questions]),
         "question_count": len(questions),
         "index": _hash(sorted((d.id, d.sha256) for d in retriever.index.documents())),
         "embedder": retriever.index.manifest.fingerprint,
@@ -191,7 +198,7 @@ _OF_RAG_ARMS = ("index", "embedder", "shots")
 
 def _arm_identity(manifest: dict[str, Any], arm: str) -> str:
     """Hash what one arm's answers depend on."""
-    apart = {"arms", "seed"}
+    apart = {"arms", "seed", "questions"}  # known answers and tags change no answer: `asked` has what was asked
     apart |= set() if "finetuned" in arm else set(_OF_TUNED_ARMS)
     apart |= set() if "rag" in arm else set(_OF_RAG_ARMS)
     settings = {table: value for table, value in manifest["settings"].items() if table not in _TRAINING_TABLES}

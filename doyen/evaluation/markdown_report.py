@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
+from doyen.evaluation.question_origin import origin_markdown
 from doyen.evaluation.report import ARM_NAMES, COST, LABELS
 
 MOST_MISSES = 20
@@ -31,6 +32,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown: the choice, the arms, their cost, differences, strata, misses and settings."""
     parts = [
         _choice(report),
+        origin_markdown(report, escaped, table),
         _arms(report),
         _cost(report),
         _differences(report),

@@ -21,6 +21,7 @@ from doyen.evaluation.advice import advise
 from doyen.evaluation.coverage_curve import outcome_figures
 from doyen.evaluation.methods import won_back
 from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
+from doyen.evaluation.question_origin import origin_figures, origin_html
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import Score, score_answer, summarise_scores
 from doyen.evaluation.statistics import RESAMPLES
@@ -42,6 +43,7 @@ def build_report(
     manifest: dict[str, Any],
     seed: int,
     methods: Sequence[Mapping[str, Any]] = (),
+    origin: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score a comparison. `answers` (each arm's) and `hits` are aligned with `questions`.
 
@@ -55,6 +57,8 @@ def build_report(
         differences: [{a, b, metrics: {overall | answer_score | token_f1: as `pairs.pair_rows`}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
+        origin: who wrote the questions and how far generated ones can be trusted, with each arm's figures on both
+            (question_origin.origin_figures); null where no question was generated
         advice: {arm, reasons, runner_up, measured}
         arms.ARM besides: shares, risk_coverage, as `coverage_curve.outcome_figures` defines them
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
@@ -84,6 +88,7 @@ def build_report(
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
+    report["origin"] = origin_figures(origin, questions, scores, seed)
     for arm, found in scores.items():
         report["arms"][arm] |= outcome_figures(found, answers[arm], seed=seed)
     report["advice"] = advise(report).as_dict()
@@ -305,7 +310,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     asked += f" · {len(report['arms'])} arms"
     return (
         f'<p class="asked">{escape(asked)}</p><h1>Use <em>{arm}</em>: {escape(ARM_NAMES.get(advice["arm"], ""))}.'
-        f"<span>{scored}</span></h1>{note}<h2>Why</h2><ul>{reasons}</ul>"
+        f"<span>{scored}</span></h1>{origin_html(report)}{note}<h2>Why</h2><ul>{reasons}</ul>"
     )
 
 

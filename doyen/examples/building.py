@@ -142,7 +142,9 @@ def build_examples(
     if from_documents or not (own or any(q.split != "test" for q in asked)):
         maker = open_generator(settings, engine) if generator is None or isinstance(generator, str) else generator
         known = [*asked, *generated_questions(expert)]
-        work = Work(retriever.index, settings.examples, maker, engine if check else None, known, say, progress, held=held)
+        work = Work(
+            retriever.index, settings.examples, maker, engine if check else None, known, say, progress, held=held
+        )
         found = generate_questions(folder, work)
         _note_generation(report, found)
         asked = [*asked, *found.questions]

@@ -73,14 +73,14 @@ def hold_out(
         if not free:
             raise UsageError(
                 f"all {len(known)} documents were trained on: questions about them would measure memory",
-                hint="--hold-out 0.25 keeps some out of the next doyen examples build and doyen finetune; "
-                "--seen asks about trained ones, and the report says so",
+                hint="doyen examples questions --hold-out 0.25 keeps some out of the next doyen examples build and doyen "
+                "finetune; with --seen it asks about trained ones, and the report says so",
             )
         return HeldOut(tuple(sorted(d for group in free for d in group)))
     if len(groups) < 2:
         raise UsageError(
             f"{len(known)} document{'s' * (len(known) != 1)} cannot be divided into those to train on and those to ask about",
-            hint="--seen asks about trained ones, and the report says so; or doyen ingest more documents",
+            hint="doyen examples questions --seen asks about trained ones, and the report says so; or ingest more documents",
         )
     chosen = _sample(groups, free, HOLD_OUT if share is None else share, seed)
     return HeldOut(tuple(sorted(chosen)), untrained=bool(trained & set(chosen)))

@@ -58,7 +58,8 @@ def read_marks(path: Path, made: Made) -> Made:
     if not path.is_file():
         raise ExamplesError(f"there is no file {path}", hint="doyen examples questions writes one to mark")
     rows = {row.id: row for row in made.rows}
-    faults, seen = [], set()
+    faults: list[str] = []
+    seen: set[str] = set()
     for line, raw in read_table(path, REQUIRED):
         cells = {name: (value or "").strip() for name, value in raw.items() if name}
         if not any(cells.values()):

@@ -87,9 +87,7 @@ def bundled() -> Neighbours:
     """Return doyen's own texts: rules and facts of invented organisations, in seven languages."""
     text = resources.files("doyen.examples.held_out").joinpath("neighbours.jsonl").read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
-    chunks = [
-        Chunk(r["title"], 0, len(r["text"]), r["text"], context=r["title"], language=r["language"]) for r in rows
-    ]
+    chunks = [Chunk(r["title"], 0, len(r["text"]), r["text"], context=r["title"], language=r["language"]) for r in rows]
     return Neighbours(chunks, {r["title"]: r["text"] for r in rows}.__getitem__)
 
 

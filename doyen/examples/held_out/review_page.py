@@ -17,7 +17,7 @@ from doyen.examples.held_out.marks import COLUMNS, TABLE_FILE, cells_of
 from doyen.examples.held_out.rows import Made, Row
 
 PAGE_FILE = "questions_review.html"
-BESIDE = 500
+BESIDE = 300
 """Characters shown before and behind the evidence."""
 
 
