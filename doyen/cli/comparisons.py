@@ -64,6 +64,14 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Train on parts of the examples too: is it worth collecting more of them?"),
+    ] = False,
+    curve_shares: Annotated[
+        str | None,
+        typer.Option(metavar="SHARES", help="The parts (default: 0.25,0.5,1). Means --curve.", show_default=False),
+    ] = None,
     plan_questions: Annotated[
         float | None,
         typer.Option(help="Ask nothing; say how many questions show a difference of so much (0.05: 5 points)."),
@@ -81,6 +89,7 @@ def compare(
                 "--diff asks no questions", hint="it goes with --arms, --fail-under, --expert and --json only"
             )
         return _show_difference(*diff, chosen, fail_under or [], expert, json_)
+    shares = _shares(curve_shares) if curve or curve_shares else ()
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
 
@@ -98,6 +107,7 @@ def compare(
             arms=chosen,
             adapter=adapter,
             out=out,
+            curve=shares,
             progress=bar,
             say=note,
         )
@@ -106,6 +116,15 @@ def compare(
     note(f"wrote {report['folder']}/report.html")
     show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
     _fail(shortfalls(report, bounds))
+
+
+def _shares(given: str | None) -> tuple[float, ...]:
+    from doyen.evaluation.learning_curve import SHARES
+
+    try:
+        return tuple(float(share) for share in given.split(",")) if given else SHARES
+    except ValueError:
+        raise UsageError(f"'{given}' are no shares of the examples", hint="--curve-shares 0.25,0.5,1") from None
 
 
 def _questions(folder: Path, given: Path | None, split: str | None, generate: int | None) -> list[Any]:
@@ -143,6 +162,7 @@ def _show_plan(folder: Path, difference: float, json_: bool) -> None:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
+    from doyen.evaluation.curve_text import curve_lines
     from doyen.evaluation.question_origin import origin_lines
 
     shown = (
@@ -165,8 +185,8 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
             f"cost: US$ {sum(costs.values()):.4f} ({', '.join(f'{arm} {usd:.4f}' for arm, usd in costs.items())})"
         )
     advice = report["advice"]
-    lines += origin_lines(report)
-    return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+    lines += [*origin_lines(report), f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+    return [*lines, *curve_lines(report)]
 
 
 def _show_difference(a: str, b: str, arms: list[str], fail_under: list[str], expert: Path | None, json_: bool) -> None:

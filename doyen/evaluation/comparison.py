@@ -21,6 +21,7 @@ from doyen.answer_costs import answers_dollars, told_before
 from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
+from doyen.evaluation.learning_curve import AGAINST, Asking, CurvePlan, measure_curve, plan_curve
 from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.question_origin import question_origin
@@ -28,7 +29,7 @@ from doyen.evaluation.report import build_report, write_report
 from doyen.examples.building import held_out_questions
 from doyen.examples.held_out.documents import adapter_documents
 from doyen.examples.importing import read_questions
-from doyen.expert import Expert, open_engine, open_retriever, open_tuning
+from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
 from doyen.models.engine import Engine
 from doyen.models.server_engine import ServerEngine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
@@ -49,13 +50,15 @@ def compare(
     shots: Sequence[Shot] = (),
     engine: Engine | None = None,
     seed: int = 7,
+    curve: Sequence[float] = (),
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Ask every arm the same held-out questions and write `report.json`, `report.html` and `report.md` into `out`.
 
     `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`.
-    `shots` are worked examples put before the question in the rag arms. `say` is told where questions are sent, and what
+    `shots` are worked examples put before the question in the rag arms. With `curve` (shares of the examples, as 0.25, 0.5)
+    adapters are trained on these shares too, and the report says whether more examples are worth it. `say` is told where questions are sent, and what
     that costs, before they are.
 
     Returns:
@@ -68,6 +71,7 @@ def compare(
     settings = load_settings(folder)
     asked = list(questions) if questions is not None else held_out_questions(folder)
     chosen = _check(asked, arms, folder, adapter)
+    plan = _plan_curve(folder, settings, chosen, adapter, curve, engine) if curve else None
     retriever = open_retriever(folder, settings)
     engine = engine or open_engine(settings)
     manifest = _manifest(folder, settings, chosen, adapter, asked, shots, retriever, engine, seed)
@@ -79,16 +83,16 @@ def compare(
         say(told)
     depth = max(HITS_DEPTH, hits_for(settings.answer.passages))
     hits = retriever.search_many([q.question for q in asked], depth)
+    if plan and say:
+        say(plan.told(len(asked), sum("finetuned" in arm for arm in chosen)))
+
+    def arm_of(arm: Arm, tuning: Tuning | None) -> Expert:
+        seeing, shown = (retriever, shots) if "rag" in arm else (None, ())
+        return Expert(engine, retriever=seeing, tuning=tuning, settings=settings, shots=shown)
+
     answers: dict[Arm, list[Answer]] = {}
     for arm in chosen:
-        tuning = open_tuning(folder, adapter) if "finetuned" in arm else None
-        one = Expert(
-            engine,
-            retriever=retriever if "rag" in arm else None,
-            tuning=tuning,
-            settings=settings,
-            shots=shots if "rag" in arm else (),
-        )
+        one = arm_of(arm, open_tuning(folder, adapter) if "finetuned" in arm else None)
         answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
     manifest |= {"taken_over": taken} if taken else {}
     manifest |= _of_server(engine, settings, answers)
@@ -99,9 +103,46 @@ def compare(
     report = build_report(
         questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods, origin=origin
     )
+    report["curve"] = _kept_curve(target, identity)
+    _write(report, target)
+    if plan:
+        both = [arm for arm, against in AGAINST.items() if arm in chosen and against in chosen]
+        identities = {arm: _arm_identity(shaping, AGAINST[arm]) for arm in both}
+        asking = Asking(asked, hits, target / "curve", identities, arm_of, seed)
+        report["curve"] = measure_curve(plan, asking, report["rows"], progress, say or (lambda _: None))
+        _write(report, target)
+    return report | {"folder": str(target)}
+
+
+def _write(report: dict[str, Any], target: Path) -> None:
     write_report(report, target)
     write_markdown(report, target)
-    return report | {"folder": str(target)}
+
+
+def _plan_curve(
+    expert: Path, settings: Settings, arms: Sequence[Arm], adapter: str, shares: Sequence[float], engine: Engine | None
+) -> CurvePlan:
+    """Plan a learning curve. Raises UsageError where its arms are not asked, or the model runs on a server."""
+    if not any(arm in arms and against in arms for arm, against in AGAINST.items()):
+        raise UsageError(
+            "a learning curve is of finetuned over base or of rag+finetuned over rag", hint="--arms rag,rag+finetuned"
+        )
+    if isinstance(engine or open_engine(settings), ServerEngine):
+        raise UsageError(
+            "a learning curve trains adapters here, and the server does not have them",
+            hint='[model] engine = "auto" answers here too',
+        )
+    return plan_curve(expert, settings, adapter, shares)
+
+
+def _kept_curve(target: Path, identity: str) -> dict[str, Any] | None:
+    """Return the curve that an earlier run of the same comparison has measured."""
+    try:
+        before = json.loads((target / "report.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] | None = before.get("curve") if before["manifest"]["id"] == identity else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return found
 
 
 def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path, adapter: str) -> list[Arm]:

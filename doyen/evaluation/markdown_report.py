@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
+from doyen.evaluation.curve_text import curve_markdown
 from doyen.evaluation.question_origin import origin_markdown
 from doyen.evaluation.report import ARM_NAMES, COST, LABELS
 
@@ -35,6 +36,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         origin_markdown(report, escaped, table),
         _arms(report),
         _cost(report),
+        curve_markdown(report, escaped, table),
         _differences(report),
         _groups(report, "by_kind", "By kind of question"),
         _groups(report, "by_tag", "By tag"),

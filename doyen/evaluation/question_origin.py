@@ -100,7 +100,7 @@ def origin_sentences(origin: Mapping[str, Any]) -> list[str]:
     found += _flattery(origin)
     if origin["seen"]:
         found.append(
-            f"{origin['seen']} generated questions are about documents that the adapter was trained on: there, the "
+            f"Of the generated questions, {origin['seen']} stand on documents that the adapter was trained on: there, the "
             "fine-tuned arms may answer from memory."
         )
     if own:
@@ -127,23 +127,20 @@ def _flattery(origin: Mapping[str, Any]) -> list[str]:
 
 def _side_by_side(origin: Mapping[str, Any]) -> list[str]:
     """Say whether both kinds of questions name the same arm."""
-    best = {
-        side: max((arm for arm, row in origin["arms"].items() if side in row), key=_value(origin, side), default=None)
+    values = {
+        side: {arm: row[side]["value"] for arm, row in origin["arms"].items() if side in row}
         for side in ("human", "generated")
     }
-    few = f" ({origin['human']} are few)" if origin["human"] < _FEW_HUMAN else ""
-    if not all(best.values()):
+    if not all(values.values()):
         return []
-    if best["human"] == best["generated"]:
+    best = {side: max(found, key=found.__getitem__) for side, found in values.items()}
+    few = f" ({origin['human']} are few)" if origin["human"] < _FEW_HUMAN else ""
+    if values["generated"].get(best["human"]) == values["generated"][best["generated"]]:
         return [f"On both, people's questions{few} and generated ones, {best['human']} scores highest."]
     return [
         f"On people's questions{few} {best['human']} scores highest, on generated ones {best['generated']}: trust the "
         "former."
     ]
-
-
-def _value(origin: Mapping[str, Any], side: str) -> Any:
-    return lambda arm: origin["arms"][arm][side]["value"]
 
 
 # ------------------------------------------------------------------ text

@@ -19,6 +19,7 @@ from typing import Any
 from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
 from doyen.evaluation.coverage_curve import outcome_figures
+from doyen.evaluation.curve_text import curve_html
 from doyen.evaluation.methods import won_back
 from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
 from doyen.evaluation.question_origin import origin_figures, origin_html
@@ -59,6 +60,7 @@ def build_report(
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         origin: who wrote the questions and how far generated ones can be trusted, with each arm's figures on both
             (question_origin.origin_figures); null where no question was generated
+        curve: null; doyen.compare puts a learning curve there (learning_curve.measure_curve)
         advice: {arm, reasons, runner_up, measured}
         arms.ARM besides: shares, risk_coverage, as `coverage_curve.outcome_figures` defines them
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
@@ -88,6 +90,7 @@ def build_report(
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
+    report["curve"] = None
     report["origin"] = origin_figures(origin, questions, scores, seed)
     for arm, found in scores.items():
         report["arms"][arm] |= outcome_figures(found, answers[arm], seed=seed)
@@ -228,6 +231,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "outcomes": outcome_charts.shares_chart(report) + outcome_charts.curve_chart(report),
         "retrieval": _retrieval_table(report),
         "methods": _methods_table(report.get("methods", ())),
+        "curve": curve_html(report),
         "manifest": _settings(report),
         "filters": "".join(f'<option value="{escape(arm)}">{escape(arm)}</option>' for arm in report["arms"]),
         "kind_options": "".join(f"<option>{escape(k)}</option>" for k in report["questions"]["kinds"]),
