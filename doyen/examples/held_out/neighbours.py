@@ -23,35 +23,36 @@ from doyen.examples.generating.rules import RuleGenerator
 from doyen.ingesting import open_index
 from doyen.records import Chunk
 from doyen.retrieval.hybrid import Retriever
-from doyen.words import holds, telling_words, words
+from doyen.retrieval.terms import question_terms, stems_of
+from doyen.words import holds
 
 RULE = "neighbour"
 _ANSWERED = 0.7
-"""Share of a question's telling words in one passage from which on it may be answered there."""
+"""Share of a question's terms in one passage from which on it may be answered there."""
 _NEAR_ANSWER = 0.5
 """The same where the passage holds the answer too."""
 _SEARCHED = 20
 
 
 class Silence:
-    """Tells whether an index says nothing about a question: by the words of all its passages, and by its own search."""
+    """Tells whether an index says nothing about a question: by the terms of all its passages, and by its own search."""
 
     def __init__(self, passages: Sequence[Chunk], retriever: Retriever) -> None:
         self._texts = [chunk.indexed for chunk in passages]
-        self._words = [set(words(text)) for text in self._texts]
+        self._terms = [stems_of(chunk.indexed, chunk.language or "en") for chunk in passages]
         self._with: dict[str, list[int]] = defaultdict(list)
-        for i, own in enumerate(self._words):
-            for word in own:
-                self._with[word].append(i)
+        for i, own in enumerate(self._terms):
+            for term in own:
+                self._with[term].append(i)
         self._retriever = retriever
 
     def silent(self, facts: Sequence[Fact]) -> list[tuple[Fact, float]]:
         """Return the facts that the index neither holds nor answers otherwise, each with its nearest passage's cosine.
 
-        Kept is a fact whose question has a word that stands nowhere in the index, no passage of which has most of the
-        question's words, or its answer with half of them; and whose answer stands in none of the 20 passages found.
+        Kept is a fact whose question has a term that stands nowhere in the index, no passage of which has most of the
+        question's terms, or its answer with half of them; and whose answer stands in none of the 20 passages found.
         """
-        asked = [f for f in facts if self._unknown(f) and not self._answered(f)]
+        asked = [f for f in facts if not self._answered(f)]
         if not asked:
             return []
         found = self._retriever.search_many([f.questions[0] for f in asked], _SEARCHED)
@@ -61,14 +62,14 @@ class Silence:
             if not any(holds(h.chunk.indexed, fact.answer) for h in hits)
         ]
 
-    def _unknown(self, fact: Fact) -> bool:
-        return any(w not in self._with for w in telling_words(fact.questions[0]))
-
     def _answered(self, fact: Fact) -> bool:
-        asked = set(telling_words(fact.questions[0]))
-        near = {i for w in asked for i in self._with.get(w, ())}
-        for i in near:
-            share = len(asked & self._words[i]) / len(asked)
+        """Whether a fact's question may be answered here: all its terms are known, or a passage has too many of them."""
+        asked = question_terms(fact.questions[0]).stems
+        if all(term in self._with for term in asked):
+            return True
+        shared = Counter(i for term in asked for i in self._with.get(term, ()))
+        for i, count in shared.items():
+            share = count / len(asked)
             if share >= _ANSWERED or (share >= _NEAR_ANSWER and holds(self._texts[i], fact.answer)):
                 return True
         return False
