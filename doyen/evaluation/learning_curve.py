@@ -76,7 +76,8 @@ class CurvePlan:
     def told(self, questions: int, arms: int) -> str:
         """Say what will be done and how long it takes."""
         new, whole = self.open, len(self.points[-1].examples)
-        asked = f"{questions} questions to {arms} arms with {len(self.points) - 1} adapters"
+        others = len(self.points) - 1
+        asked = f"{questions} questions to {arms} arm{'s' * (arms > 1)} with {others} adapter{'s' * (others > 1)}"
         if not new:
             return f"learning curve: its adapters are trained; {asked} are asked"
         sizes = " and ".join(str(len(point.examples)) for point in new)

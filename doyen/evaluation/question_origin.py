@@ -15,7 +15,7 @@ from doyen.evaluation.scoring import Score
 from doyen.evaluation.statistics import bootstrap_mean
 from doyen.index.lance import LanceIndex
 from doyen.records import GENERATED, Arm, Chunk, Question
-from doyen.words import telling_words, words
+from doyen.retrieval.terms import question_terms, stems_of
 
 WRITERS = ("rules", "model", "teacher")
 _WRITTEN_BY = {"rules": "rules", "model": "the expert's own model", "teacher": "a stronger model"}
@@ -52,13 +52,14 @@ def question_origin(
 
 
 def _wording(questions: Sequence[Question], index: LanceIndex) -> list[float]:
-    """Return each question's share of telling words in the passage of its gold that has most of them."""
-    chunks: dict[str, list[tuple[Chunk, set[str]]]] = {}
+    """Return each question's share of telling words in the passage of its gold that has most of them, whatever their form."""
+    chunks: dict[str, list[tuple[Chunk, frozenset[str]]]] = {}
     for chunk in index.chunks_of(sorted({g.document for q in questions for g in q.gold})):
-        chunks.setdefault(chunk.document, []).append((chunk, set(words(chunk.indexed))))
+        text = chunk.indexed.replace("_", " ")  # names of columns
+        chunks.setdefault(chunk.document, []).append((chunk, stems_of(text, chunk.language or "en")))
     found = []
     for q in questions:
-        asked = set(telling_words(q.question))
+        asked = question_terms(q.question).stems
         near = [
             len(asked & have) / len(asked)
             for g in q.gold

@@ -39,7 +39,7 @@ class Silence:
 
     def __init__(self, passages: Sequence[Chunk], retriever: Retriever) -> None:
         self._texts = [chunk.indexed for chunk in passages]
-        self._terms = [stems_of(chunk.indexed, chunk.language or "en") for chunk in passages]
+        self._terms = [stems_of(chunk.indexed.replace("_", " "), chunk.language or "en") for chunk in passages]
         self._with: dict[str, list[int]] = defaultdict(list)
         for i, own in enumerate(self._terms):
             for term in own:
