@@ -135,10 +135,13 @@ def more_at(row: dict[str, Any], times: int) -> dict[str, float]:
 
 
 def _worth(row: dict[str, Any]) -> tuple[str, float]:
-    """Return whether twice the examples are worth it, and half the width of the interval of what they bring."""
+    """Return whether twice the examples are worth it, and half the width of the interval of what they bring.
+
+    A yes needs the last measured step too: a curve that has levelled off is no line any more.
+    """
     more = more_at(row, TIMES[0])
     width = (more["high"] - more["low"]) / 2
-    if more["low"] > 0 and more["least"] >= WORTH:
+    if more["low"] > 0 and more["least"] >= WORTH and row["step"]["value"] >= WORTH:
         return "yes", width
     return ("no" if more["high"] < WORTH else "unclear"), width
 

@@ -31,6 +31,9 @@ def curve_sentence(arm: str, row: Mapping[str, Any]) -> str:
         return f"{head}."
     if row["worth"] == "no":
         return f"{head}: surely less than {100 * WORTH:.0f} point for twice the work."
+    if twice["low"] > 0:
+        last = f"{row['points'][-2]['examples']:,} to {whole:,} examples {100 * row['step']['value']:+.1f}"
+        return f"{head}. But the last step that was measured gave less: from {last}; the curve may have levelled off."
     more = row["more_questions"]
     asked = f", about {more:,} more would tell if it is as it seems" if more else ""
     return f"{head}. {n} questions are too few to tell it from nothing{asked}."

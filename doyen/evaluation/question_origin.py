@@ -170,6 +170,13 @@ def _figure(found: Mapping[str, Any]) -> str:
     return f"{value:.1f}% ({low:.1f} to {high:.1f}, n = {found['n']})"
 
 
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "<td>–</td>"
+    value, low, high = (100 * found[key] for key in ("value", "low", "high"))
+    return f'<td>{value:.1f}% <span class="interval">{low:.1f} to {high:.1f}</span></td>'
+
+
 def origin_html(report: Mapping[str, Any]) -> str:
     """Return what the first screen of the page says of generated questions; nothing where there are none."""
     origin = report.get("origin")
@@ -177,13 +184,14 @@ def origin_html(report: Mapping[str, Any]) -> str:
         return ""
     arms = "".join(
         f"<tr><th scope='row'>{escape(arm)}</th>"
-        + "".join(f"<td>{_figure(row[side]) if side in row else '–'}</td>" for side in ("human", "generated"))
+        + "".join(_cell(row.get(side)) for side in ("human", "generated"))
         + "</tr>"
         for arm, row in (origin["arms"].items() if origin["human"] else ())
     )
     table = (
         "<table><caption>Overall score by who wrote the questions</caption><thead><tr><th scope='col'>Arm</th>"
-        f"<th scope='col'>People</th><th scope='col'>Generated</th></tr></thead><tbody>{arms}</tbody></table>"
+        f"<th scope='col'>{origin['human']} of people</th><th scope='col'>{origin['generated']} generated</th></tr></thead>"
+        f"<tbody>{arms}</tbody></table>"
         if arms
         else ""
     )

@@ -76,6 +76,13 @@ def test_the_answer(means, questions, worth, words):
     assert more_at(row, 2)["low"] <= more_at(row, 2)["least"] <= more_at(row, 2)["most"] <= more_at(row, 2)["high"]
 
 
+def test_a_curve_that_has_levelled_off_is_no_yes():
+    scores, base = planted([0.3, 0.5, 0.5], 2000)
+    row = curve_of(N, scores, base) | {"against": "rag"}
+    assert row["log"]["at"][0]["more"]["low"] > 0 and row["worth"] == "unclear"
+    assert "may have levelled off" in curve_sentence("rag+finetuned", row)
+
+
 @pytest.mark.parametrize("examples", [(100,), (100, 100), (200, 100), (0, 100)])
 def test_points_must_rise(examples):
     with pytest.raises(ValueError, match="rising"):

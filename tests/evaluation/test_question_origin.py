@@ -88,7 +88,9 @@ def test_both_figures_stand_side_by_side_on_the_first_screen(filled):
     page, wiki = render_page(report), render_markdown(report)
     first = page[page.index("<main>") : page.index("<h2>For engineers")]
     for text in (first, wiki, "\n".join(origin_lines(report))):
-        assert "2 of the 3 questions were generated" in text and "100.0% (100.0 to 100.0, n = 2)" in text
+        assert "2 of the 3 questions were generated" in text and "100.0%" in text
+    assert first.index("1 of people") < first.index("2 generated") < first.index("<h2>Why")
+    assert "100.0% (100.0 to 100.0, n = 2)" in wiki
 
 
 def test_a_tie_names_no_other_arm(filled):
