@@ -258,6 +258,19 @@ def test_marks_are_read_back_and_stay(expert, tmp_path):
     assert again.questions == more.questions
 
 
+def test_nothing_of_a_removed_document_stays(expert, tmp_path):
+    made = make(expert, 20, hold_out=0.5)
+    gone = next(row.document for row in made.rows if row.answerable)
+    rows = table(expert)
+    for row in rows:
+        row["mark"] = "rejected" if row["document"] == gone else "accepted"
+    doyen.review_questions(expert, retriever_of(expert), save(tmp_path / "t.csv", rows))
+    doyen.remove_documents(expert, [gone])
+    make(expert, 20)
+    for path in (expert / "examples").glob("*question*"):
+        assert gone not in path.read_text() and gone.removesuffix(".md").title() not in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

@@ -25,7 +25,7 @@ from doyen.examples.generating.running import Progress, some_passages
 from doyen.examples.held_out.choosing import evenly, own_words, unlike, verdicts_stand
 from doyen.examples.held_out.documents import HeldOut, hold_out, trained_documents
 from doyen.examples.held_out.marks import read_marks, write_marks
-from doyen.examples.held_out.neighbours import bundled, of_expert, unanswerable
+from doyen.examples.held_out.neighbours import NEIGHBOUR, bundled, of_expert, unanswerable
 from doyen.examples.held_out.review_page import write_page
 from doyen.examples.held_out.rows import Made, Row, read_made, write_made
 from doyen.examples.importing import read_examples, read_questions
@@ -83,7 +83,11 @@ def make_questions(
     nothing = work.unanswerable(len(kept) + len(facts), count, neighbours)
     made.rows = [*kept, *map(Row.of, facts), *(marked.get(row.id, row) for row in map(Row.of, nothing))]
     have = {row.id for row in made.rows}
-    made.rows += [row for row in marked.values() if row.mark == "rejected" and row.id not in have]
+    here = {
+        d.id for d in retriever.index.documents()
+    }  # of documents that are gone nothing stays, not even what was rejected
+    rejected = [row for row in marked.values() if row.mark == "rejected" and row.id not in have]
+    made.rows += [row for row in rejected if row.document in here or row.rule == NEIGHBOUR]
     made.left_out = {why: n for why, n in work.left_out.items() if n}
     made.warnings = _warnings(made, held)
     if not any(row.answerable for row in made.rows):

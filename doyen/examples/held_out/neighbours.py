@@ -26,7 +26,7 @@ from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.terms import question_terms, stems_of
 from doyen.words import holds
 
-RULE = "neighbour"
+NEIGHBOUR = "neighbour"
 _ANSWERED = 0.7
 """Share of a question's terms in one passage from which on it may be answered there."""
 _NEAR_ANSWER = 0.5
@@ -120,4 +120,6 @@ def unanswerable(
     rounds = zip_longest(*queues.values())
     ranked = [sorted(filter(None, row), key=lambda pair: (-pair[0], pair[1].questions)) for row in rounds]
     chosen = [fact for row in ranked for _, fact in row][:count]
-    return [dataclasses.replace(f, questions=f.questions[:1], answer="", rule=RULE, answerable=False) for f in chosen]
+    return [
+        dataclasses.replace(f, questions=f.questions[:1], answer="", rule=NEIGHBOUR, answerable=False) for f in chosen
+    ]
