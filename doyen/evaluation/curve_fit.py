@@ -17,6 +17,7 @@ from doyen.evaluation.pairs import MOST_QUESTIONS, NO_LEAD
 from doyen.evaluation.statistics import RESAMPLES, bootstrap_mean, paired_difference
 
 TIMES = (2, 4)
+FEW_QUESTIONS = 30
 WORTH = 0.01
 """A point: of less, no more examples are collected."""
 BLOCK_CELLS = 1_000_000  # 8 MB of draw counts at a time
@@ -143,7 +144,9 @@ def _worth(row: dict[str, Any]) -> tuple[str, float]:
     width = (more["high"] - more["low"]) / 2
     if more["low"] > 0 and more["least"] >= WORTH and row["step"]["value"] >= WORTH:
         return "yes", width
-    return ("no" if more["high"] < WORTH else "unclear"), width
+    n = row["step"]["n"]
+    sure = n >= FEW_QUESTIONS and (width > 0 or 3 / n < WORTH)  # no question differed: the rule of three
+    return ("no" if more["high"] < WORTH and sure else "unclear"), width
 
 
 def _more_questions(row: dict[str, Any], width: float) -> int | None:

@@ -91,8 +91,10 @@ def test_points_must_rise(examples):
 
 def test_a_perfect_and_an_untouched_score_can_be_fitted():
     row = curve_of(N, [[1.0] * 9] * 3, [1.0] * 9)
-    assert row["worth"] == "no" and all(np.isfinite(p["gain"]["high"]) for p in row["power"]["at"])
-    assert curve_of((10, 20), [[0.0] * 9] * 2, [0.0] * 9)["worth"] == "no"
+    assert row["worth"] == "unclear" and all(np.isfinite(p["gain"]["high"]) for p in row["power"]["at"])
+    # nine questions on which nothing differs say little, 400 do
+    assert curve_of((10, 20), [[0.0] * 9] * 2, [0.0] * 9)["worth"] == "unclear"
+    assert curve_of((10, 20), [[0.0] * 400] * 2, [0.0] * 400)["worth"] == "no"
 
 
 def chat(question, answer, question_id=None):
