@@ -20,16 +20,19 @@ from doyen.adapters import AdapterManifest, adapter_folder, interrupted_runs, re
 from doyen.answering import Progress, ask_into
 from doyen.config import FinetuneSettings, Settings
 from doyen.errors import GateError, Interrupted, UsageError
+from doyen.evaluation.arm_runs import Asking
 from doyen.evaluation.curve_fit import curve_of
 from doyen.evaluation.curve_text import curve_remarks, curve_sentence
 from doyen.evaluation.scoring import score_answer
 from doyen.examples.building import known_test_questions, load_examples
-from doyen.expert import Expert, Tuning
+from doyen.expert import Expert, Tuning, open_engine
 from doyen.finetuning.domain_text import read_domain
 from doyen.finetuning.preparing import examples_hash
 from doyen.finetuning.space import disk_full_said
 from doyen.finetuning.training import finetune as train_adapter
-from doyen.records import Arm, Example, Hit, Question
+from doyen.models.engine import Engine
+from doyen.models.server_engine import ServerEngine
+from doyen.records import Answer, Arm, Example
 
 SHARES = (0.25, 0.5, 1.0)
 FOLDER = "curves"
@@ -94,6 +97,47 @@ def _minutes(seconds: float) -> str:
 
 
 # ------------------------------------------------------------------ the plan
+def curve_arms(arms: Sequence[str]) -> dict[Arm, Arm]:
+    """Return the arms that have a curve, each with the arm that its gain is over."""
+    return {arm: against for arm, against in AGAINST.items() if arm in arms and against in arms}
+
+
+def plan_curve_of(
+    expert: Path,
+    settings: Settings,
+    arms: Sequence[str],
+    adapters: Sequence[str],
+    shares: Sequence[float],
+    engine: Engine | None,
+) -> CurvePlan:
+    """Plan a comparison's curve; see `plan_curve`.
+
+    Raises: UsageError where its arms are not asked, several adapters are, or the model runs on a server.
+    """
+    if not curve_arms(arms):
+        raise UsageError(
+            "a learning curve is of finetuned over base or of rag+finetuned over rag", hint="--arms rag,rag+finetuned"
+        )
+    if len(adapters) > 1:
+        raise UsageError("a learning curve ends with one adapter", hint=f"--adapter {adapters[0]}")
+    if isinstance(engine or open_engine(settings), ServerEngine):
+        raise UsageError(
+            "a learning curve trains adapters here, and the server does not have them",
+            hint='[model] engine = "auto" answers here too',
+        )
+    return plan_curve(expert, settings, adapters[0], shares)
+
+
+def kept_curve(target: Path, identity: str) -> dict[str, Any] | None:
+    """Return the curve that an earlier run of the same comparison has measured, None without one."""
+    try:
+        before = json.loads((target / "report.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] | None = before.get("curve") if before["manifest"]["id"] == identity else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return found
+
+
 def plan_curve(expert: Path, settings: Settings, adapter: str, shares: Sequence[float]) -> CurvePlan:
     """Choose the nested subsets and their adapters. A question's examples stay together.
 
@@ -198,22 +242,27 @@ def _train(plan: CurvePlan, point: CurvePoint, progress: Progress | None, say: S
 
 # ------------------------------------------------------------------ asking
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What the points' adapters are asked: aligned `questions` and `hits`; `arm_of` opens the arm of an adapter.
+class AskingPoints:
+    """How the points' adapters are asked: as the comparison's arms were; answers are kept in `folder`.
 
-    `identities` hash what an arm's answers depend on beside its adapter; answers are kept in `folder`.
+    `identities` hash what an arm's answers depend on beside its adapter.
     """
 
-    questions: Sequence[Question]
-    hits: Sequence[Sequence[Hit]]
+    asking: Asking
     folder: Path
     identities: Mapping[Arm, str]
-    arm_of: Callable[[Arm, Tuning], Expert]
     seed: int
+
+    def ask(self, arm: Arm, tuning: Tuning, path: Path, progress: Progress | None) -> list[Answer]:
+        """Return one arm's answers with one adapter."""
+        own = self.asking
+        seeing, shown = (own.retriever, own.shots) if "rag" in arm else (None, ())
+        expert = Expert(own.engine, retriever=seeing, tuning=tuning, settings=own.settings, shots=shown)
+        return ask_into(expert, own.questions, own.hits, path, progress)
 
 
 def measure_curve(
-    plan: CurvePlan, asking: Asking, rows: Sequence[Mapping[str, Any]], progress: Progress | None, say: Say
+    plan: CurvePlan, asking: AskingPoints, rows: Sequence[Mapping[str, Any]], progress: Progress | None, say: Say
 ) -> dict[str, Any]:
     """Train and ask what is open; return the report's `curve` (docs/reference/report.md). `rows` are the report's.
 
@@ -247,7 +296,7 @@ def _known_scores(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     return [{arm: a["scores"]["overall"] for arm, a in row["arms"].items() if "overall" in a["scores"]} for row in rows]
 
 
-def _ask(point: CurvePoint, arm: Arm, asking: Asking, progress: Progress | None) -> list[float]:
+def _ask(point: CurvePoint, arm: Arm, asking: AskingPoints, progress: Progress | None) -> list[float]:
     """Return the overall scores of a point's adapter in one arm, 0 where a question is not scored."""
     tuning = Tuning(point.folder, read_adapter(point.folder).refusal_rule)
     path = asking.folder / f"answers.{point.name}.{arm}.{asking.identities[arm][:8]}.jsonl"
@@ -255,8 +304,8 @@ def _ask(point: CurvePoint, arm: Arm, asking: Asking, progress: Progress | None)
     told: Progress | None = None
     if progress:
         told = lambda stage, done, total: progress(f"{stage} at {point.share:.0%}", done, total)  # noqa: E731
-    answers = ask_into(asking.arm_of(arm, tuning), asking.questions, asking.hits, path, told)
-    scores = [score_answer(q, a).overall for q, a in zip(asking.questions, answers, strict=True)]
+    answers = asking.ask(arm, tuning, path, told)
+    scores = [score_answer(q, a).overall for q, a in zip(asking.asking.questions, answers, strict=True)]
     return [0.0 if score is None else score for score in scores]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.evaluation.curve_text import curve_markdown
+from doyen.evaluation.further_sections import further_markdown
 from doyen.evaluation.question_origin import origin_markdown
 from doyen.evaluation.report import ARM_NAMES, COST, LABELS
 
@@ -41,6 +42,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         _groups(report, "by_kind", "By kind of question"),
         _groups(report, "by_tag", "By tag"),
         _retrieval(report),
+        further_markdown(report, escaped, table),
         _misses(report),
         _settings(report),
     ]

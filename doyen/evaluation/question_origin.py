@@ -13,8 +13,9 @@ from typing import Any
 
 from doyen.evaluation.scoring import Score
 from doyen.evaluation.statistics import bootstrap_mean
+from doyen.evaluation.trainings import MeanScore
 from doyen.index.lance import LanceIndex
-from doyen.records import GENERATED, Arm, Chunk, Question
+from doyen.records import GENERATED, Chunk, Question
 from doyen.retrieval.terms import question_terms, stems_of
 
 WRITERS = ("rules", "model", "teacher")
@@ -72,7 +73,10 @@ def _wording(questions: Sequence[Question], index: LanceIndex) -> list[float]:
 
 
 def origin_figures(
-    origin: Mapping[str, Any] | None, questions: Sequence[Question], scores: Mapping[Arm, Sequence[Score]], seed: int
+    origin: Mapping[str, Any] | None,
+    questions: Sequence[Question],
+    scores: Mapping[str, Sequence[Score | MeanScore | None]],
+    seed: int,
 ) -> dict[str, Any] | None:
     """Return an origin with `arms`: each arm's overall score on the questions of people and on the generated ones; and
     `said`, its sentences.
@@ -83,7 +87,7 @@ def origin_figures(
     for arm, found in scores.items():
         sides: dict[str, list[float]] = {"human": [], "generated": []}
         for q, score in zip(questions, found, strict=True):
-            if score.overall is not None:
+            if score is not None and score.overall is not None:
                 sides["generated" if GENERATED in q.tags else "human"].append(score.overall)
         arms[arm] = {side: bootstrap_mean(values, seed=seed).as_dict() for side, values in sides.items() if values}
     whole = {**origin, "arms": arms}
