@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.evaluation.run_differences import compare_runs
     from doyen.examples.building import build_examples, import_file
+    from doyen.examples.held_out.making import make_questions, review_questions
     from doyen.expert import Expert
     from doyen.exporting.running import export_adapter
     from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
@@ -52,10 +53,12 @@ _HOME = {
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
+    "make_questions": "doyen.examples.held_out.making",
     "plan": "doyen.planning",
     "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
+    "review_questions": "doyen.examples.held_out.making",
     "serve_model": "doyen.serving.model_server",
     "status": "doyen.folder",
     "undo_retriever": "doyen.finetuning.retriever.running",
@@ -84,10 +87,12 @@ __all__ = [
     "ingest",
     "init",
     "list_adapters",
+    "make_questions",
     "plan",
     "plan_questions",
     "recalibrate",
     "remove_documents",
+    "review_questions",
     "serve_model",
     "status",
     "undo_retriever",

@@ -14,7 +14,9 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.evaluation.cost_sections import NOTE, cost_rows
+from doyen.evaluation.curve_text import curve_markdown
 from doyen.evaluation.further_sections import further_markdown
+from doyen.evaluation.question_origin import origin_markdown
 from doyen.evaluation.report import ARM_NAMES, LABELS, behaviour
 from doyen.evaluation.strata_sections import strata_lines
 
@@ -34,9 +36,11 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown: the choice, the arms, their cost, differences, strata, misses and settings."""
     parts = [
         _choice(report),
+        origin_markdown(report, escaped, table),
         _arms(report),
         _costs(report),
         _cost(report),
+        curve_markdown(report, escaped, table),
         _differences(report),
         _strata(report),
         _groups(report, "by_kind", "By kind of question"),

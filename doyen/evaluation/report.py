@@ -20,11 +20,13 @@ from typing import Any
 from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
 from doyen.evaluation.cost_sections import cost_html
+from doyen.evaluation.curve_text import curve_html
 from doyen.evaluation.further_sections import further_section
 from doyen.evaluation.methods import won_back
 from doyen.evaluation.page_table import row_of as _row_of
 from doyen.evaluation.page_table import table as _table
 from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
+from doyen.evaluation.question_origin import origin_figures, origin_html
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import FURTHER, Score, score_answer
 from doyen.evaluation.statistics import RESAMPLES
@@ -58,6 +60,7 @@ def build_report(
     manifest: dict[str, Any],
     seed: int,
     methods: Sequence[Mapping[str, Any]] = (),
+    origin: Mapping[str, Any] | None = None,
     trainings: Mapping[str, Mapping[str, Sequence[Answer | None]]] = MappingProxyType({}),
     score: Callable[[Question, Answer], Score] = score_answer,
     besides: Mapping[str, Any] = MappingProxyType({}),
@@ -82,6 +85,9 @@ def build_report(
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         cost: as given, or null
         strata: {group: {stratum: {n, few, arms}}}, as `strata.strata_figures` defines them
+        origin: who wrote the questions and how far generated ones can be trusted, with each arm's figures on both
+            (question_origin.origin_figures); null where no question was generated
+        curve: null; doyen.compare puts a learning curve there (learning_curve.measure_curve)
         advice: {arm, reasons, runner_up, measured}
         arms.ARM besides: shares, risk_coverage (`trainings.arm_outcomes`); of several adapters trainings
             (`trainings.training_figures`)
@@ -111,6 +117,8 @@ def build_report(
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
+    report["curve"] = None
+    report["origin"] = origin_figures(origin, questions, scores, seed)
     for arm, own_scores in scores.items():
         known, given = [s for s in own_scores if s is not None], [[a for a in own if a] for own in runs[arm].values()]
         report["arms"][arm] |= arm_outcomes(known, given, seed=seed)
@@ -297,6 +305,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "outcomes": outcome_charts.shares_chart(report) + outcome_charts.curve_chart(report),
         "retrieval": _retrieval_table(report),
         "methods": _methods_table(report.get("methods", ())),
+        "curve": curve_html(report),
         "further": further_section(report),
         "manifest": _settings(report),
         "filters": "".join(f'<option value="{escape(arm)}">{escape(arm)}</option>' for arm in report["arms"]),
@@ -372,7 +381,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     asked += f" · {len(report['arms'])} arms"
     return (
         f'<p class="asked">{escape(asked)}</p><h1>Use <em>{arm}</em>: {escape(ARM_NAMES.get(advice["arm"], ""))}.'
-        f"<span>{scored}</span></h1>{note}<h2>Why</h2><ul>{reasons}</ul>"
+        f"<span>{scored}</span></h1>{origin_html(report)}{note}<h2>Why</h2><ul>{reasons}</ul>"
     )
 
 
