@@ -82,10 +82,10 @@ class Admission:
         """Return when a place should be free: the time of a piece of work, as far as the threads share it."""
         return max(1, min(_LONGEST_RETRY_S, math.ceil(self._seconds / self._threads)))
 
-    async def run(self, work: Callable[[Ticket], T], gone: Coroutine[Any, Any, None]) -> T | None:
-        """Do work and return its result; None if the client has `gone`, whose work is then given up."""
+    async def run(self, work: Callable[[Ticket], T], gone: Callable[[], Coroutine[Any, Any, None]]) -> T | None:
+        """Do work and return its result; None if its client leaves (`gone` returns), then the work is given up."""
         begun = self.begin(work)
-        left = asyncio.create_task(gone)
+        left = asyncio.create_task(gone())
         waited: set[asyncio.Future[Any]] = {begun.result, left}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
