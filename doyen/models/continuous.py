@@ -46,6 +46,7 @@ class _Lane:
 
     def __init__(self, engine: OpenVINOEngine, loaded: Loaded) -> None:
         self._engine, self._network = engine, loaded.network
+        self._loaded = loaded  # holds the weights, which the network reads where they are
         self._decoder = engine.decoder(loaded)
         self._work = Work()
         self._jobs: dict[int, _Job] = {}
