@@ -102,5 +102,5 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "invalid_request")
     return JSONResponse(error_form(str(error.detail), kind, code), error.status_code, error.headers)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from doyen.errors import UsageError
 from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Reader, run, service_of
+from doyen.serving.body import Body
 from doyen.serving.desk import Answered, Asked
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, hit_rows, noted
@@ -25,7 +26,7 @@ router = APIRouter(prefix="/api", tags=["Expert"])
 _MOST_HITS = 100
 
 
-class AskRequest(BaseModel):
+class AskRequest(Body):
     """A question."""
 
     model_config = ConfigDict(

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
+
 from doyen.errors import DoyenError
 from doyen.models.endpoint import is_loopback
 from doyen.serving.faults import HTTPFault, describe
@@ -148,8 +150,8 @@ def _counted(receive: Receive, most: int) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             read += len(message.get("body", b""))
-            if read > most:
-                raise _too_large(most)
+            if read > most:  # the framework hands on this kind of error only
+                raise HTTPException(413, str(_too_large(most)))
         return message
 
     return counted

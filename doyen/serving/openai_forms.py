@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from doyen.errors import UsageError
 from doyen.models.constraints import Form, JsonSchema
+from doyen.serving.body import Body
 from doyen.serving.sessions import Turn
 
 MOST_MESSAGES = 2000
@@ -54,7 +55,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Body):
     """A chat completion request."""
 
     model_config = ConfigDict(
@@ -144,7 +145,7 @@ class ChatRequest(BaseModel):
         return found
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(Body):
     """An embeddings request; `input` is a text or a list of them."""
 
     model_config = ConfigDict(
