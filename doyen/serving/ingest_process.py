@@ -23,10 +23,10 @@ def _say(row: dict[str, Any]) -> None:
 
 def main(expert: str, source: str, name: str) -> int:
     """Ingest, and say how it goes; return the exit code."""
-    from doyen.ingesting import ingest
-
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        from doyen.ingesting import ingest
+
         report = ingest(
             Path(expert),
             [source] if source else (),

@@ -176,21 +176,24 @@ class Jobs:
         job = row["id"]
         self._set(job, state="running", started=time.time())
         command = [sys.executable, "-m", "doyen.serving.ingest_process", str(self._expert), row["source"], row["name"]]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
+            with self._changed:
+                self._process, self._running = process, job
+                if self._stopping:
+                    process.send_signal(signal.SIGINT)
+            errors: list[str] = []
+            listening = threading.Thread(target=lambda: errors.append(_tail(process)), daemon=True)
+            listening.start()
+            last = self._follow(job, process)
+            code = process.wait()
+            listening.join()
         with self._changed:
-            self._process, self._running = process, job
-            if self._stopping:
-                process.send_signal(signal.SIGINT)
-        errors: list[str] = []
-        listening = threading.Thread(target=lambda: errors.append(_tail(process)), daemon=True)
-        listening.start()
+            self._process, self._running = None, ""
+        self._finish(job, last, code, errors)
+
+    def _follow(self, job: str, process: subprocess.Popen[str]) -> dict[str, Any]:
+        """Note a job's progress until it ends; return what it said last."""
         last: dict[str, Any] = {}
         assert process.stdout is not None
         for line in process.stdout:
@@ -198,11 +201,7 @@ class Jobs:
                 last = json.loads(line)
                 if "stage" in last:
                     self._set(job, stage=last["stage"], done=last["done"], total=last["total"])
-        code = process.wait()
-        listening.join(timeout=5)
-        with self._changed:
-            self._process, self._running = None, ""
-        self._finish(job, last, code, errors)
+        return last
 
     def _finish(self, job: str, last: Mapping[str, Any], code: int, errors: list[str]) -> None:
         cancelled = self.show(job)["state"] == "cancelled"

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import socket
 
 import pytest
 from conftest import TEXTS
@@ -211,7 +212,7 @@ def test_the_first_upload_makes_the_index(expert, serve):
     (expert / "sources.json").unlink()
     one = serve(expert)
     assert one.client.get("/api/documents").json() == {"documents": [], "total": 0}
-    assert one.ask("x").status_code == 404 and "upload" in one.ask("x").json()["error"]["message"]
+    assert one.ask("x").status_code == 503 and "upload" in one.ask("x").json()["error"]["message"]
     assert one.client.get("/api/search", params={"q": "x"}).status_code == 503
     assert one.job(upload(one, ("a.md", b"# Leave\n\nzebra quagga")).json()["id"])["state"] == "done"
     assert one.client.get("/api/search", params={"q": "zebra"}).json()["hits"][0]["document"] == "uploads/a.md"
@@ -244,15 +245,17 @@ def test_no_path_of_a_request_reaches_the_file_system(one, name):
     kept = safe_name(name)
     assert "/" not in kept and "\\" not in kept and not kept.startswith(".") and kept.endswith("vil.txt")
     assert upload(one, (name, b"zebra")).status_code == 202
-    assert (one.expert / "uploads" / kept).read_bytes() == b"zebra" or "\n" in name
+    assert [p.name[-7:] for p in (one.expert / "uploads").iterdir() if p.is_file()] == ["vil.txt"]
+    assert not list(one.expert.parent.glob("*vil.txt"))
 
 
 def test_an_upload_that_is_too_large_is_refused_before_it_is_read(one):
     answer = upload(one, ("large.txt", b"x" * (3 << 20)))
     assert answer.status_code == 413 and "2 MiB" in answer.json()["error"]["message"]
-    head = {"content-type": "multipart/form-data; boundary=x", "content-length": str(2 << 30)}
-    with one.client.stream("POST", "/api/upload", headers=head, content=iter([b"--x"])) as answer:
-        assert answer.status_code == 413
+    with socket.create_connection(("127.0.0.1", one.port), timeout=10) as raw:
+        head = "POST /api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        raw.sendall(f"{head}Content-Length: {2 << 30}\r\n\r\n--x".encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 413")
     assert one.client.get("/healthz").status_code == 200
 
 
