@@ -139,9 +139,8 @@ class ContinuousEngine:
                 self._drop(lane, jobs)
 
     def open(self, adapter: Path | None = None) -> None:
-        """Load the base, or an adapter."""
-        with self._held(adapter, Ticket()):
-            pass
+        """Load the base, or an adapter, and write a word: the first step takes longer than any later one."""
+        self.generate([[{"role": "user", "content": "Hello"}]], Ticket(), max_tokens=1, adapter=adapter)
 
     def close(self) -> None:
         """End the thread; what is at work ends with a CancelledError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,8 @@ from doyen.serving.desk import Answered, Asked
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, hit_rows, noted
 from doyen.serving.faults import HTTPFault
-from doyen.serving.keys import Principal
 from doyen.serving.service import Service
+from doyen.serving.sessions import Turn
 
 router = APIRouter(prefix="/api", tags=["Expert"])
 _MOST_HITS = 100
@@ -60,36 +60,38 @@ async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
     service = service_of(request)
     arm = body.arm or ("rag+finetuned" if body.adapter else "")
     name = service.desk.model(f"{arm}:{body.adapter}" if body.adapter else arm)
-    history = service.sessions.turns(body.session, principal.id) if body.session else []
+    history: list[Turn] = []
+    if session := body.session:
+        history = await run(request, service.quick, lambda _: service.sessions.turns(session, principal.id))
     asked = Asked(body.question, name, principal, history, tuple(body.filters), body.constraint(), body.max_tokens or 0)
+
+    def work(ticket: Ticket, show: Callable[[str], None] | None = None) -> Answered:
+        found = service.desk.ask(asked, ticket, show)
+        if body.session:
+            service.sessions.add(body.session, principal.id, body.question, found.question, found.answer)
+        return found
+
     if body.stream:
-        growing = Growing(service.asks, service.metrics, lambda ticket, put: service.desk.ask(asked, ticket, put))
-        return EventStream(_events(growing, body, request, principal), growing.begun.ticket)
-
-    def work(ticket: Ticket) -> Answered:
-        return service.desk.ask(asked, ticket)
-
+        growing = Growing(service.asks, service.metrics, work)
+        return EventStream(_events(growing, body, request), growing.begun.ticket)
     found = await run(request, service.asks, work)
     noted(service, request, found)
-    return _row(service, body, principal, found)
+    return _row(body, found)
 
 
-async def _events(growing: Growing, body: AskRequest, request: Request, principal: Principal) -> AsyncIterator[bytes]:
+async def _events(growing: Growing, body: AskRequest, request: Request) -> AsyncIterator[bytes]:
     async for piece in growing.pieces():
         yield event({"text": piece}, "text") if piece else b": at work\n\n"
     try:
         found = growing.result()
-        row = _row(service_of(request), body, principal, found)
     except Exception as error:  # the edge of a request, whose status was sent: the error is an event
         yield fault_event(error, "error")
         return
     noted(service_of(request), request, found)
-    yield event(row, "answer")
+    yield event(_row(body, found), "answer")
 
 
-def _row(service: Service, body: AskRequest, principal: Principal, found: Answered) -> dict[str, Any]:
-    if body.session:
-        service.sessions.add(body.session, principal.id, body.question, found.question, found.answer)
+def _row(body: AskRequest, found: Answered) -> dict[str, Any]:
     row: dict[str, Any] = {"answer": found.text, "session": body.session} | evidence(found)
     row["usage"] = {"prompt_tokens": found.answer.prompt_tokens, "completion_tokens": found.answer.completion_tokens}
     return row | ({"passages": hit_rows(found.answer.hits)} if body.passages else {})

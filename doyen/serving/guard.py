@@ -1,4 +1,4 @@
-"""What every request passes, before and after its endpoint: size, host and origin, id, headers, log, metrics, trace.
+"""What every request passes, before and after its endpoint: host and origin, key, size, id, headers, log, metrics, trace.
 
 A plain ASGI middleware: streams pass through it piece by piece.
 """
@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from doyen.errors import DoyenError
 from doyen.models.endpoint import is_loopback
 from doyen.serving.faults import HTTPFault, describe
+from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 from doyen.tracing import following, note, span
 
@@ -28,6 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 MOST_BODY = 4 << 20
 _MULTIPART_ROOM = 1 << 20
 UPLOAD = "/api/upload"
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""What needs no key; all else does, also what is added to the application later."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -58,6 +61,7 @@ class Guard:
         answer = _Answer(send, entry)
         try:
             self._require_place(headers)
+            self._require_key(scope["path"], headers, entry)  # before a body is read
             _require_size(headers, most)
             with following(headers), span("request", id=entry.id, path=scope["path"]):
                 await self._app(scope, _counted(receive, most), answer)
@@ -84,6 +88,15 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc != host:
             raise HTTPFault(403, "origin", "pages of other sites may not use this server")
 
+    def _require_key(self, path: str, headers: dict[str, str], entry: _Entry) -> None:
+        """Note who asks, by `Authorization: Bearer KEY` or `X-API-Key`. Raises AccessError."""
+        if path in OPEN:
+            return
+        kind, _, secret = headers.get("authorization", "").partition(" ")
+        secret = secret.strip() if kind.casefold() == "bearer" else headers.get("x-api-key", "")
+        entry.principal = self._service.keys.principal(secret)
+        entry.fields["key"] = entry.principal.id
+
     def _count(self, scope: MutableMapping[str, Any], entry: _Entry) -> None:
         route = getattr(scope.get("route"), "path", "none")
         took = time.perf_counter() - entry.began
@@ -102,6 +115,7 @@ class _Entry:
         self.began = time.perf_counter()
         self.status = 499  # that of a client that left before an answer began
         self.fields: dict[str, Any] = {}
+        self.principal: Principal | None = None
         scope.setdefault("state", {})
 
 
