@@ -30,16 +30,30 @@ _OPENINGS = re.compile(
     r"warum|wieso|et|mais|pourquoi|qu'en est-il|y|pero|qué hay de|por qué)\b",
     re.IGNORECASE,
 )
-_SHORT_WORDS = 2
-_FUNCTION = frozenset[str]().union(*FUNCTION_WORDS.values()) | {"many", "much", "long", "often"}
+_HARDLY, _SELF_STANDING = 2, 5
+"""Telling words."""
+_FUNCTION = frozenset[str]().union(*FUNCTION_WORDS.values()) | {
+    "many",
+    "much",
+    "long",
+    "often",
+    "up",
+    "may",
+    "must",
+    "under",
+}
 
 
 def refers_back(question: str) -> bool:
-    """Whether a question seems to need what was said before: by its opening, a pronoun, or having hardly a telling word."""
+    """Whether a question seems to need what was said before.
+
+    It opens as a follow-up, or has hardly a telling word, or a pronoun and so few of them that the pronoun stands for
+    something outside.
+    """
+    own = set(words(question))
+    telling = len(own - _FUNCTION)
     return bool(
-        _OPENINGS.match(question)
-        or _REFERS.intersection(words(question))
-        or len(set(words(question)) - _FUNCTION) < _SHORT_WORDS
+        _OPENINGS.match(question) or telling < _HARDLY or (telling < _SELF_STANDING and _REFERS.intersection(own))
     )
 
 

@@ -6,9 +6,9 @@ import logging
 import socket
 
 import pytest
-from conftest import TEXTS
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
+from small_server import TEXTS
 
 import doyen
 
