@@ -55,14 +55,14 @@ def serve(
 
     With --engine vllm: serve its model and adapters to doyen's other commands, after gates.
     """
+    if engine and engine not in ENGINES:
+        raise UsageError(f"unknown engine '{engine}'", hint=f"--engine {' | '.join(ENGINES)}")
     folder = expert_folder(expert)
     if not engine:
         _serve_api(folder, host, port, more, endpoint)
         return
     from doyen.serving.model_server import serve_model
 
-    if engine not in ENGINES:
-        raise UsageError(f"unknown engine '{engine}'", hint=f"--engine {' | '.join(ENGINES)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = {"endpoint": endpoint, "host": host, "port": max(port, 0), "timeout_s": timeout}
     with serve_model(folder, **options, more=more or (), say=note) as served:  # type: ignore[arg-type]
