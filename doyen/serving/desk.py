@@ -88,7 +88,6 @@ class Desk:
         )
         self._lock = threading.Lock()
         self._retriever: tuple[float, Retriever] | None = None
-        self._tunings: dict[tuple[Path, int], Tuning] = {}
 
     # ---- what there is
 
@@ -206,8 +205,7 @@ class Desk:
         """Return a fine-tuned arm's adapter; an adapter trained anew under its name is read anew."""
         if "finetuned" not in model.arm:
             return None
-        found = open_tuning(self.expert, model.adapter or self.settings.answer.adapter)
-        return found
+        return open_tuning(self.expert, model.adapter or self.settings.answer.adapter)
 
     def _rewritten(self, asked: Asked, ticket: Ticket) -> str:
         how, history = self.settings.serve.rewrite, asked.history
