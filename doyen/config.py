@@ -313,6 +313,23 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
+class ServeSettings:
+    """What `doyen serve` takes on, and for how long."""
+
+    requests: int = setting(64, "Most questions that wait or are answered at once; more are told to ask later.", low=1)
+    time_limit_s: float = setting(120.0, "Longest time for an answer, the waiting included.", low=1.0, high=86400.0)
+    adapters: int = setting(2, "Most adapters that stay loaded beside the base model.", low=1)
+    upload_mib: int = setting(100, "Largest upload, in MiB.", low=1)
+    history_tokens: int = setting(512, "Tokens of a conversation's earlier turns that count for a follow-up.", low=0)
+    rewrite: str = setting(
+        "auto",
+        "Who makes a question of a follow-up: the model, words (those of the question before), off; auto: the model "
+        "from two billion weights on.",
+        one_of=("auto", "model", "words", "off"),
+    )
+
+
+@dataclass(frozen=True)
 class HostedSettings:
     """A model behind an OpenAI-style API that only measures."""
 
@@ -385,6 +402,7 @@ class Settings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
@@ -398,11 +416,11 @@ class Settings:
         }
 
     def shaping(self) -> dict[str, dict[str, Any]]:
-        """Return `as_dict` without what shapes no answer: where a server is, its key and pace, and prices."""
+        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices, `[cost]`, `[serve]`."""
         return {
             table: {key: value for key, value in values.items() if key not in _OF_THE_WAY}
             for table, values in self.as_dict().items()
-            if table != "cost"
+            if table not in ("cost", "serve")
         }
 
 

@@ -1,7 +1,7 @@
 """`doyen remove`: a document out of the index, its versions, its original and the files that held them.
 
-Enters: ids. Leaves: an index in whose files nothing of the documents stands, and no cached answer. Training examples and adapters made from
-them are listed by `doyen status`, not changed.
+Enters: ids. Leaves: an index in whose files nothing of the documents stands, no cached answer, no turn of a conversation.
+Training examples and adapters made from them are listed by `doyen status`, not changed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from doyen.ingesting import index_folder, open_index, writing_store
 from doyen.ingesting.opening import only_writer
 from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
+from doyen.serving.sessions import Sessions
 
 
 def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
@@ -46,4 +47,5 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         collect_originals(expert, index)
         forget_old_vectors(expert)
         forget_answers(expert)
+        Sessions(expert).forget(erased)
     return erased
