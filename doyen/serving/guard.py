@@ -19,6 +19,7 @@ from doyen.errors import DoyenError
 from doyen.models.endpoint import is_loopback
 from doyen.serving.faults import HTTPFault, describe
 from doyen.serving.keys import Principal
+from doyen.serving.page_files import open_paths
 from doyen.serving.service import Service
 from doyen.tracing import following, note, span
 
@@ -29,7 +30,7 @@ Send = Callable[[Message], Awaitable[None]]
 MOST_BODY = 4 << 20
 _MULTIPART_ROOM = 1 << 20
 UPLOAD = "/api/upload"
-OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"}) | open_paths()
 """What needs no key; all else does, also what is added to the application later."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
