@@ -13,6 +13,7 @@ import { show as training } from "./training.js";
 const VIEWS = { ask, search, library, comparisons, training, status };
 const AGAIN_MS = 2000;
 let me = null;
+let learning = null;
 let leave = null;
 let watching = null;
 let shown = 0;
@@ -30,7 +31,7 @@ async function route({ focus = true } = {}) {
   fill(byId("view"), place);
   document.title = `${byId("views").querySelector(`[href="#${view}"]`).textContent} · doyen`;
   try {
-    me ??= await learn();
+    me ??= await (learning ??= learn());
     if (own !== shown) return;
     leave = VIEWS[view](place, me, decoded(rest.join("/"))) ?? null;
   } catch (error) {
@@ -46,7 +47,7 @@ function decoded(text) {
 
 /** Learn who asks, and what the expert has. */
 async function learn() {
-  me = await get("/api/me");
+  try { me = await get("/api/me"); } finally { learning = null; }
   byId("expert-name").textContent = me.expert;
   byId("change-key").hidden = !me.keys;
   return me;

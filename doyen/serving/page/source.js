@@ -64,6 +64,9 @@ async function page(own, number) {
   const home = own.page ?? own.found.page ?? 1;
   const quote = own.quote && number >= home ? quotes(own.quote) : undefined;
   tools(own, number);
+  drop();
+  fill(byId("source-body"), el("p", { class: "note" }, "The page is being drawn."),
+    number === home && own.found.passage && el("p", { class: "prose" }, el("mark", {}, own.found.passage)));
   let answer;
   try {
     answer = await request(path("/api/page-image", { document: own.document, page: number, version: own.version, quote }));
@@ -76,7 +79,6 @@ async function page(own, number) {
   const boxes = JSON.parse(answer.headers.get("X-Doyen-Boxes") || "[]").flat();
   const source = URL.createObjectURL(await answer.blob());
   if (own !== now || own.shown !== number) { URL.revokeObjectURL(source); return; }
-  drop();
   const marked = boxes.length ? " with the passage highlighted" : "";
   const image = el("img", { id: "page-image", src: source, alt: `Page ${number} of ${own.document}${marked}` });
   image.dataset.boxes = JSON.stringify(boxes);
