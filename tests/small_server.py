@@ -38,9 +38,9 @@ def write_adapter(expert, model, name, seed=1):
 class Served:
     """A server in a thread of this process."""
 
-    def __init__(self, expert, **serve):
+    def __init__(self, expert, engine=None, **serve):
         self.expert = expert
-        self.service = Service.of(expert)
+        self.service = Service.of(expert, engine=engine)
         if serve:
             desk = self.service.desk
             desk.settings = dataclasses.replace(desk.settings, serve=dataclasses.replace(desk.settings.serve, **serve))

@@ -33,7 +33,9 @@ async function route({ focus = true } = {}) {
   try {
     me ??= await (learning ??= learn());
     if (own !== shown) return;
-    leave = VIEWS[view](place, me, decoded(rest.join("/"))) ?? null;
+    const left = await VIEWS[view](place, me, decoded(rest.join("/")));
+    if (own === shown) leave = left ?? null;
+    else left?.();
   } catch (error) {
     if (own === shown) fill(place, fault(error));
   }

@@ -12,7 +12,7 @@ let now = null;
 export function placeOf(place) {
   const parts = [place.document];
   if (place.page) parts.push(`page ${place.page}`);
-  if (place.record) parts.push(`row ${place.record}`);
+  if (place.record) parts.push(`${String(place.record).includes("-") ? "rows" : "row"} ${place.record}`);
   return parts.join(", ") + (place.section ? ` · ${place.section}` : "");
 }
 
