@@ -79,7 +79,7 @@ def _unfinished(work: Path, now: float) -> TrainingRun:
     changed = history.stat().st_mtime if history.exists() else work.stat().st_mtime
     state = "running" if now - changed < _QUIET_S else "stopped"
     last = next(iter(run_history(work)[-1:]), {})
-    facts = {key: last[key] for key in ("seconds_left", "tokens_per_s") if key in last}
+    facts: dict[str, Any] = {key: last[key] for key in ("seconds_left", "tokens_per_s") if key in last}
     return TrainingRun(name, state, work, int(last.get("step", 0)), int(last.get("steps", 0)), changed, facts)
 
 

@@ -22,7 +22,11 @@ def me(request: Request, principal: Reader) -> dict[str, Any]:
     own = service.desk.status()
     row = {"name": principal.name, "role": principal.role, "keys": service.keys.closed}
     row |= {"expert": service.desk.expert.resolve().name, "documents": service.desk.has_index}
-    return row | {"models": own["models"], "default": own["default"], "upload_mib": service.desk.settings.serve.upload_mib}
+    return row | {
+        "models": own["models"],
+        "default": own["default"],
+        "upload_mib": service.desk.settings.serve.upload_mib,
+    }
 
 
 @router.get("/passage", summary="A passage of a document, within the text around it")
@@ -33,7 +37,9 @@ async def passage(
     start: Annotated[int, Query(ge=0, description="First character of the passage.")] = 0,
     end: Annotated[int | None, Query(ge=0, description="Character behind its last; none: nothing is marked.")] = None,
     version: Annotated[int | None, Query(ge=1)] = None,
-    around: Annotated[int, Query(ge=0, le=_MOST_AROUND, description="Characters before and after, to whole lines.")] = 1500,
+    around: Annotated[
+        int, Query(ge=0, le=_MOST_AROUND, description="Characters before and after, to whole lines.")
+    ] = 1500,
 ) -> dict[str, Any]:
     """Show it; who may not see the document is told what `/api/document` tells them."""
     last = start if end is None else end

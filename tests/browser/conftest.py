@@ -33,9 +33,7 @@ def serve_scripted(tmp_path):
 
     def start(texts, reply):
         embedder = words_bert(tmp_path / "embedder", [*texts.values(), MORE_WORDS])
-        settings = Settings(
-            model=ModelSettings(max_answer_tokens=4000), embedder=EmbedderSettings(name=str(embedder))
-        )
+        settings = Settings(model=ModelSettings(max_answer_tokens=4000), embedder=EmbedderSettings(name=str(embedder)))
         expert = write_files(tmp_path / "expert", {"doyen.toml": settings_toml(settings)})
         if texts:
             assert not ingest(expert, [write_files(tmp_path / "documents", texts)]).failed
@@ -64,7 +62,9 @@ def open_page(browser):
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("dialog", lambda dialog: (page.faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda r: None if r.url.startswith((served.url, "blob:", "data:")) else page.faults.append(r.url))
+        page.on(
+            "request", lambda r: None if r.url.startswith((served.url, "blob:", "data:")) else page.faults.append(r.url)
+        )
         page.goto(served.url)
         return page
 

@@ -197,14 +197,23 @@ def test_no_payload_becomes_code(serve_scripted, open_page):
         page.locator(".citation, .passages button").nth(i).click()
         page.wait_for_selector("#source-body mark, #source-body tr.cited")
         page.keyboard.press("Escape")
-    for view in ("#search/harbour secret", "#library", "#search/" + PAYLOADS[2], "#comparisons/" + PAYLOADS[2], "#training", "#status"):
+    for view in (
+        "#search/harbour secret",
+        "#library",
+        "#search/" + PAYLOADS[2],
+        "#comparisons/" + PAYLOADS[2],
+        "#training",
+        "#status",
+    ):
         page.goto(served.url + "/" + view)
         page.wait_for_timeout(600)
     page.goto(served.url + "/#search/harbour")
     page.wait_for_selector(".hits li")
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.scripts.length") == 1
-    assert not page.locator("main :is(img, svg, iframe, object, embed, style, video, form[action], a[href^=javascript])").count()
+    assert not page.locator(
+        "main :is(img, svg, iframe, object, embed, style, video, form[action], a[href^=javascript])"
+    ).count()
     assert not page.faults
 
 

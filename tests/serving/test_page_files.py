@@ -24,10 +24,15 @@ def test_every_id_is_there_once():
 
 
 def test_every_route_is_one_of_the_server(served):
-    known = [re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "$") for path in served.client.get("/openapi.json").json()["paths"]]
+    known = [
+        re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "$")
+        for path in served.client.get("/openapi.json").json()["paths"]
+    ]
     used = set()
     for text in SCRIPTS.values():
-        used |= {re.sub(r"\$\{[^}]+\}", "x", found) for found in re.findall(r"[\"`](/(?:api|readyz)[^\"`]*)[\"`]", text)}
+        used |= {
+            re.sub(r"\$\{[^}]+\}", "x", found) for found in re.findall(r"[\"`](/(?:api|readyz)[^\"`]*)[\"`]", text)
+        }
     assert len(used) > 12
     for path in used:
         assert any(one.match(path) for one in known), path
@@ -35,7 +40,9 @@ def test_every_route_is_one_of_the_server(served):
 
 def test_every_file_that_is_named_is_there():
     named = re.findall(r'(?:href|src)="/page/([^"]+)"', INDEX)
-    named += [f for text in SCRIPTS.values() for f in re.findall(r'from "\./([^"]+)"|"/page/([^"]+)"', text) for f in f if f]
+    named += [
+        f for text in SCRIPTS.values() for f in re.findall(r'from "\./([^"]+)"|"/page/([^"]+)"', text) for f in f if f
+    ]
     assert set(named) <= set(TEXTS)
     assert set(TEXTS) <= {*named, "index.html"}, "a file that nothing uses"
 

@@ -44,7 +44,10 @@ def test_passages_that_are_none(served, query, status):
 
 
 def lines(*losses, steps=9):
-    rows = [{"step": i + 1, "steps": steps, "loss": x, "seconds_left": 30.0, "tokens_per_s": 99.0} for i, x in enumerate(losses)]
+    rows = [
+        {"step": i + 1, "steps": steps, "loss": x, "seconds_left": 30.0, "tokens_per_s": 99.0}
+        for i, x in enumerate(losses)
+    ]
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
@@ -55,7 +58,10 @@ def test_runs_at_work_stopped_and_done(expert, phi, serve):
     (work / "history.jsonl").write_text(lines(3.0, 2.0) + '{"step": 3, "lo')  # a line that is being written
     one = serve(expert)
     rows = one.client.get("/api/runs").json()["runs"]
-    assert [(r["name"], r["state"], r["step"], r["steps"]) for r in rows] == [("second", "running", 2, 9), ("first", "done", 1, 1)]
+    assert [(r["name"], r["state"], r["step"], r["steps"]) for r in rows] == [
+        ("second", "running", 2, 9),
+        ("first", "done", 1, 1),
+    ]
     assert "folder" not in rows[0] and str(expert) not in json.dumps(rows)
     row = one.client.get("/api/runs/second").json()
     assert [r["loss"] for r in row["history"]] == [3.0, 2.0] and row["facts"]["seconds_left"] == 30.0

@@ -42,7 +42,7 @@ export class Answer {
   }
 
   about(row, asked) {
-    const parts = [row.adapter && `adapter ${row.adapter}`, row.cached ? "kept answer" : `${row.seconds.toFixed(1)} s`];
+    const parts = [row.adapter && `adapter ${row.adapter}`, row.cached ? "as answered before" : `${row.seconds.toFixed(1)} s`];
     if (row.question && row.question !== asked) parts.push(`searched as: ${row.question}`);
     if (row.passages_left_out) parts.push(`${row.passages_left_out} passages did not fit`);
     if (row.answered && !row.citations.length) parts.push("no source: nothing in the documents backs this answer");

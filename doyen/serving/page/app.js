@@ -22,8 +22,10 @@ async function route({ focus = true } = {}) {
   const [name, ...rest] = location.hash.slice(1).split("/");
   const view = VIEWS[name] ? name : "ask", own = (shown += 1);
   for (const link of byId("views").querySelectorAll("a")) {
-    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.hash === `#${view}`) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
   leave?.();
   leave = null;

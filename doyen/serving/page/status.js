@@ -43,7 +43,7 @@ function adapters(found) {
   const rows = found.adapters.map((a) => a.fault ? [a.name, a.fault, "", "", "", ""]
     : [el("a", { href: `#training/${encodeURIComponent(a.name)}` }, a.name), a.method, moment(a.created), a.steps, a.validation_loss ?? "",
       a.stale_share === null ? "unknown" : percent(a.stale_share)]);
-  return [el("h2", {}, "Adapters"), table("Adapters", ["Name", "Method", "Made", "Steps", "Held-out loss", "Stale"], rows)];
+  return [el("h2", {}, "Adapters"), table("Adapters", ["Name", "Method", "Made", "Steps", "Held-out loss", "Stale"], rows, "titled")];
 }
 
 function list(title, rows, name, why) {
@@ -62,5 +62,5 @@ function setup(found) {
   const rows = [...Object.entries(found.models).map(([role, m]) => [role, m.fetched ? m.name : `${m.name} (not fetched)`]),
     ["engine", found.server.engine], ["answers by default", found.server.default],
     ["interrupted runs", found.interrupted_runs.join(", ") || "none"]];
-  return [el("h2", {}, "Set up"), table("Set up", ["What", "Is"], rows)];
+  return [el("h2", {}, "Set up"), table("Set up", ["What", "Is"], rows, "titled")];
 }
