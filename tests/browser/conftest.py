@@ -58,7 +58,7 @@ def open_page(browser):
         )
         made.append(context)
         page = context.new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(int(os.environ.get("DOYEN_BROWSER_TIMEOUT_MS", "90000")))
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("dialog", lambda dialog: (page.faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
