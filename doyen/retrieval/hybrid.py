@@ -16,7 +16,7 @@ from doyen.embedding import Embedder
 from doyen.errors import StoreError
 from doyen.index.filtering import Where
 from doyen.index.lance import LanceIndex, same_vectors
-from doyen.index.searching import FoundRow
+from doyen.index.rows import FoundRow
 from doyen.records import DocumentHit, Hit
 from doyen.reranking import Reranker, best_first
 from doyen.retrieval.by_document import best_documents

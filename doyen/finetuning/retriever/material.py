@@ -16,7 +16,6 @@ from doyen.errors import ExamplesError, StoreError
 from doyen.examples.importing import read_questions
 from doyen.finetuning.retriever.measuring import HeldOut, hold_out
 from doyen.finetuning.retriever.pairs import LEAST_PAIRS, Pair, is_for_stopping, is_held_out, make_pairs
-from doyen.index.lance import LanceIndex
 from doyen.index.rows import CHUNK_COLUMNS, chunk_from, matrix, one_of
 from doyen.index.tables import rows_of
 from doyen.ingesting import open_index

@@ -1,0 +1,89 @@
+"""Where an index in PostgreSQL is: a schema of a database, and a local folder for what an ingest remembers of its sources."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from doyen.errors import StoreError
+from doyen.index.postgresql.connecting import Database, database_of, execute
+from doyen.index.postgresql.store import PostgresIndex
+from doyen.index.postgresql.tables import get_meta
+from doyen.index.store import IndexManifest
+
+STATE = "postgresql"
+"""The expert's folder of what is kept beside the database: failed files, and how far a crawl has come."""
+_LOCK = "SELECT pg_try_advisory_lock(hashtext('doyen'), hashtext(:schema)) AS held"
+_UNLOCK = "SELECT pg_advisory_unlock(hashtext('doyen'), hashtext(:schema))"
+
+
+@dataclass(frozen=True)
+class PostgresPlace:
+    """The schema that a URI names, whether it is there or not."""
+
+    uri: str
+    expert: Path
+
+    @property
+    def database(self) -> Database:
+        """The connections. Raises StoreError where the URI is wrong."""
+        return database_of(self.uri)
+
+    @property
+    def name(self) -> str:
+        """The URI without a user."""
+        return self.database.name
+
+    @property
+    def state(self) -> Path:
+        """The local folder of what an ingest remembers of its sources."""
+        return self.expert / STATE
+
+    def exists(self) -> bool:
+        """Whether doyen made an index there. Raises StoreError if the database cannot be reached."""
+        return get_meta(self.database, "manifest") is not None
+
+    def recorded_fingerprint(self) -> str | None:
+        """Return the embedder fingerprint of the index there, None where there is none."""
+        try:
+            found = json.loads(get_meta(self.database, "manifest") or "{}").get("fingerprint")
+        except (ValueError, AttributeError):
+            return None
+        return found if isinstance(found, str) else None
+
+    def open(self) -> PostgresIndex:
+        """Open the index. Raises StoreError if there is none."""
+        return PostgresIndex.open(self.database)
+
+    def open_or_create(self, manifest: IndexManifest) -> PostgresIndex:
+        """Open the index, or make it. Raises StoreError if it was made by another embedder or chunk size."""
+        index = PostgresIndex.open_or_create(self.database, manifest)
+        self.state.mkdir(parents=True, exist_ok=True)
+        return index
+
+    def clear(self) -> None:
+        """Drop the schema, and what was remembered of its sources. Raises StoreError if others' tables are in it."""
+        if self.exists():
+            with self.database.transaction() as connection:
+                execute(connection, f'DROP SCHEMA "{self.database.schema}" CASCADE')
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the schema against a second ingest, on whatever machine; the hold ends with the process.
+
+        Raises:
+            StoreError: another process is at work on it.
+        """
+        schema = self.database.schema
+        with self.database.connection() as connection:
+            if not execute(connection, _LOCK, schema=schema)[0]["held"]:
+                raise StoreError(f"another doyen is writing the index {self.name}", hint="wait until it is done")
+            try:
+                yield
+            finally:
+                execute(connection, _UNLOCK, schema=schema)
