@@ -58,6 +58,7 @@ def ask_into(
     progress: Progress | None,
     *,
     constraint: Form | None = None,
+    block: int = BLOCK,
 ) -> list[Answer]:
     """Ask what the answers file `path` does not hold yet, block by block; return all answers in the questions' order.
 
@@ -65,17 +66,17 @@ def ask_into(
     """
     done = _read_answers(path)
     waiting = [i for i, q in enumerate(questions) if q.id not in done]
-    for start in range(0, len(waiting), BLOCK):
-        block = waiting[start : start + BLOCK]
+    for start in range(0, len(waiting), block):
+        now = waiting[start : start + block]
         if progress:
             progress(expert.arm, len(questions) - len(waiting) + start, len(questions))
         found = expert.ask_many(
-            [questions[i].question for i in block],
-            hits=None if hits is None else [hits[i] for i in block],
+            [questions[i].question for i in now],
+            hits=None if hits is None else [hits[i] for i in now],
             constraint=constraint,
         )
         with path.open("a", encoding="utf-8") as f:
-            for i, answer in zip(block, found, strict=True):
+            for i, answer in zip(now, found, strict=True):
                 f.write(json.dumps(answer.as_dict(questions[i].id), ensure_ascii=False) + "\n")
                 done[questions[i].id] = answer
     if progress:

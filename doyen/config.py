@@ -313,6 +313,52 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
+class HostedSettings:
+    """A model behind an OpenAI-style API that only measures."""
+
+    name: str = setting(
+        "", "`openai:MODEL`, `azure:DEPLOYMENT`, or a name that the server at `endpoint` knows; empty: none."
+    )
+    endpoint: str = setting("", "Base URL of the server (`http://host:8000/v1`); empty: that of OpenAI.")
+    key_variable: str = setting(
+        "",
+        "Environment variable with the server's key; empty: OPENAI_API_KEY or AZURE_OPENAI_API_KEY, for their own URLs only.",
+    )
+    max_answer_tokens: int = setting(0, "Longest answer, in tokens; 0: as in [model].", low=0, high=8192)
+    context_tokens: int = setting(
+        0, "Tokens that a prompt and its answer have together, on a server that does not say it; 0: as it says.", low=0
+    )
+    requests_per_minute: int = setting(0, "Most requests to the server in a minute; 0: no limit.", low=0)
+    tokens_per_minute: int = setting(0, "Most tokens to and from the server in a minute; 0: no limit.", low=0)
+    input_price: float = setting(-1.0, "US dollars for a million tokens sent, for the estimate; -1: unknown.", low=-1.0)
+    output_price: float = setting(-1.0, "US dollars for a million tokens written; -1: unknown.", low=-1.0)
+
+
+@dataclass(frozen=True)
+class ReferenceSettings(HostedSettings):
+    """A large model behind an API, the arms `reference` and `reference+rag` of a comparison; questions and passages go there."""
+
+
+@dataclass(frozen=True)
+class JudgeSettings(HostedSettings):
+    """A model behind an API that judges a comparison's answers; they go there with the questions and known answers."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What a comparison measures beside its own figures. None of it changes an answer."""
+
+    glossary: str = setting(
+        "", "A CSV file of terms (`term`, `definition`, `forbidden`), relative to the expert's folder; empty: none."
+    )
+    entailment: str = setting(
+        "",
+        "A cross-encoder trained on natural language inference (folder or `org/repository`), which says whether a citation "
+        "supports each sentence of its answer; empty: none.",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of an expert, one attribute a table of `doyen.toml`."""
 
@@ -328,6 +374,9 @@ class Settings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    reference: ReferenceSettings = field(default_factory=ReferenceSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return table → key → value."""

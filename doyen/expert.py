@@ -66,13 +66,16 @@ class Expert:
         settings: Settings | None = None,
         shots: Sequence[Shot] = (),
         where: Where | None = None,
+        label: str = "",
     ) -> None:
+        """Take the parts; `label` is the arm's name where it is none of the four (a comparison's extra arms)."""
         self.engine = engine
         self.retriever = retriever
         self.tuning = tuning
         self.settings = settings or Settings()
         self.shots = tuple(shots)
         self.where = where
+        self.label = label
         if tuning and retriever:
             _require_same_prompt(tuning.folder, self.settings)
 
@@ -115,9 +118,9 @@ class Expert:
 
     @property
     def arm(self) -> str:
-        """The name of this construction: base, rag, finetuned or rag+finetuned."""
+        """The name of this construction: base, rag, finetuned or rag+finetuned, or its label."""
         parts = ["rag"] * (self.retriever is not None) + ["finetuned"] * (self.tuning is not None)
-        return "+".join(parts) or "base"
+        return self.label or "+".join(parts) or "base"
 
     def search(self, question: str, k: int = 10) -> list[Hit]:
         """Return the `k` best passages for a question. Raises UsageError without an index."""

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 Arm = Literal["base", "rag", "finetuned", "rag+finetuned"]
 ARMS: tuple[Arm, ...] = ("base", "rag", "finetuned", "rag+finetuned")
+EXTRA_ARMS = ("oracle", "oracle+finetuned", "reference", "reference+rag")
+"""What a comparison can measure beside the arms, and nobody is advised to use: a ceiling (the gold passages given), and a
+large model behind an API."""
 Kind = Literal["yesno", "yesnomaybe", "number", "span", "long"]
 GENERATED = "generated"
 """The tag of questions that were made from documents."""

@@ -10,7 +10,7 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.errors import ThresholdError, UsageError
-from doyen.records import ARMS
+from doyen.records import ARMS, EXTRA_ARMS
 
 SAMPLE_SEED = 7
 
@@ -25,10 +25,23 @@ def compare(
     questions: Annotated[
         Path | None, typer.Option(help="A questions file (default: the imported ones, test split).", show_default=False)
     ] = None,
-    arms: Annotated[str, typer.Option(help="Arms, separated by commas.")] = ",".join(ARMS),
+    arms: Annotated[
+        str, typer.Option(help=f"Arms, separated by commas; beside the four: {', '.join(EXTRA_ARMS)}.")
+    ] = ",".join(ARMS),
     adapter: Annotated[
-        str, typer.Option(help="Adapter of the fine-tuned arms (default: the newest).", show_default=False)
+        str,
+        typer.Option(
+            help="Adapter of the fine-tuned arms (default: the newest); several, separated by commas: the mean of these "
+            "trainings, with their spread.",
+            show_default=False,
+        ),
     ] = "",
+    domain_text: Annotated[
+        bool,
+        typer.Option(
+            "--domain-text", help="Measure documents that were not trained on, in bits per byte (takes a while)."
+        ),
+    ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Ask a seeded sample of N questions.", show_default=False)
     ] = None,
@@ -67,10 +80,11 @@ def compare(
 
     chosen = [a.strip() for a in arms.split(",") if a.strip()]
     if diff:
-        if questions or adapter or limit or split or out:
+        if questions or adapter or limit or split or out or domain_text:
             raise UsageError(
                 "--diff asks no questions", hint="it goes with --arms, --fail-under, --expert and --json only"
             )
+        chosen = [*ARMS, *EXTRA_ARMS] if chosen == list(ARMS) else chosen
         return _show_difference(*diff, chosen, fail_under or [], expert, json_)
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
@@ -95,6 +109,7 @@ def compare(
             arms=chosen,
             adapter=adapter,
             out=out,
+            domain_text=domain_text,
             progress=bar,
             say=note,
         )
@@ -115,6 +130,8 @@ def _show_plan(folder: Path, difference: float, json_: bool) -> None:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
+    from doyen.evaluation.further_sections import further_lines
+
     shown = (
         "token_f1",
         "answer_score",
@@ -134,6 +151,7 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"cost: US$ {sum(costs.values()):.4f} ({', '.join(f'{arm} {usd:.4f}' for arm, usd in costs.items())})"
         )
+    lines += further_lines(report)
     advice = report["advice"]
     return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
 

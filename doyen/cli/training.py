@@ -63,6 +63,12 @@ def finetune(
     report_to: Annotated[
         str | None, typer.Option(help="tensorboard, mlflow, wandb, separated by commas.", show_default=False)
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of initialisation and order; several trainings: doyen compare --adapter A,B.", show_default=False
+        ),
+    ] = None,
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Only fit an adapter's refusal rule again; train nothing.")
     ] = False,
@@ -94,7 +100,7 @@ def finetune(
         raise UsageError("torchrun is for training adapters", hint="the same command without torchrun")
     settings: dict[str, Any] = {"method": method, "lora_variants": lora_variants, "epochs": epochs, "rank": rank}
     settings |= {"target_modules": target_modules, "shard": shard, "documents_epochs": documents_epochs}
-    settings |= {"replay": replay, "early_stop": early_stop, "report_to": report_to}
+    settings |= {"replay": replay, "early_stop": early_stop, "report_to": report_to, "seed": seed}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
         own = {"examples": examples, "false_refusals": false_refusals}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from doyen.evaluation.ceiling import what_extras_tell
 from doyen.evaluation.pairs import more_questions
 from doyen.evaluation.statistics import student_t
 from doyen.finetuning.forgetting import MOST_RISE
@@ -74,6 +75,7 @@ def advise(comparison: Mapping[str, Any]) -> Advice:
     reasons += _gains(comparison, overall, chosen)
     reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)
     reasons += _forgetting(comparison, chosen)
+    reasons += what_extras_tell(comparison, chosen)
     reasons += _what_would_change_it(comparison, overall, chosen, runner_up)
     return Advice(chosen, reasons, runner_up, measured=True)
 

@@ -1,39 +1,49 @@
-"""Four arms × held-out questions → answers, kept as they come, → report.json, report.html, report.md.
+"""Arms × held-out questions → answers, kept as they come, → report.json, report.html, report.md.
 
-Enters: an expert's folder and questions. Leaves: `comparisons/<id>/` with one answers file an arm. Answers of an
-interrupted comparison with the same inputs are not asked for again.
+Enters: an expert's folder and questions. Leaves: `comparisons/<id>/` with one answers file an arm (and adapter, of several).
+Answers of an interrupted comparison with the same inputs are not asked for again.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import hashlib
-import importlib.metadata
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from doyen.adapters import adapter_folder, list_adapters, question_hash, read_adapter
-from doyen.answer_costs import answers_dollars, told_before
-from doyen.answering import Progress, ask_into
-from doyen.config import Settings, load_settings, write_atomic
+from doyen.answer_costs import told_before
+from doyen.answering import Progress
+from doyen.config import Settings, load_settings
 from doyen.errors import UsageError
+from doyen.evaluation.arm_runs import HOSTED, TUNED, Asked, Asking, runs_of_arms
+from doyen.evaluation.comparison_inputs import (
+    begin,
+    comparison_identity,
+    comparison_manifest,
+    of_servers,
+    run_identity,
+    shaping,
+)
+from doyen.evaluation.domain_bits import domain_bits
+from doyen.evaluation.further import FurtherScores
+from doyen.evaluation.hosted import open_hosted, told_of_judge, told_of_reference
+from doyen.evaluation.judging import ANSWER_TOKENS, Judge, judged_figures, messages
 from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.report import build_report, write_report
+from doyen.evaluation.scoring import Score
 from doyen.examples.building import held_out_questions
 from doyen.examples.importing import read_questions
-from doyen.expert import Expert, open_engine, open_retriever, open_tuning
+from doyen.expert import open_engine, open_retriever
 from doyen.models.engine import Engine
 from doyen.models.server_engine import ServerEngine
-from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
-from doyen.records import ARMS, Answer, Arm, Question
-from doyen.retrieval.hybrid import Retriever
+from doyen.prompts import Shot
+from doyen.records import ARMS, EXTRA_ARMS, Question
 from doyen.retrieval.neighbours import hits_for
 
+VERDICTS_FILE = "verdicts.jsonl"
 HITS_DEPTH = 10
 
 
@@ -42,75 +52,182 @@ def compare(
     questions: Sequence[Question] | None = None,
     *,
     arms: Sequence[str] = ARMS,
-    adapter: str = "",
+    adapter: str | Sequence[str] = "",
     out: Path | None = None,
     shots: Sequence[Shot] = (),
     engine: Engine | None = None,
+    reference: ServerEngine | None = None,
+    judge: ServerEngine | None = None,
+    domain_text: bool = False,
     seed: int = 7,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Ask every arm the same held-out questions and write `report.json`, `report.html` and `report.md` into `out`.
 
-    `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`.
-    `shots` are worked examples put before the question in the rag arms. `say` is told where questions are sent, and what
-    that costs, before they are.
+    `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`. With several
+    adapters (a list, or names separated by commas) the fine-tuned arms are asked with each. `shots` are worked examples put
+    before the question in the rag arms. `reference` and `judge` are engines instead of those that the settings name. With
+    `domain_text`, documents that were not trained on are measured in bits per byte. `say` is told where questions are sent,
+    and what that costs, before they are.
 
     Returns:
         The report (schema: docs/reference/report.md), with its folder under "folder".
 
     Raises:
-        UsageError: an arm is unknown or has no adapter or index; there are no questions, or trained-on ones.
+        UsageError: an arm is unknown or has no adapter or index; there are no questions, double ids, or trained-on ones.
+        ConfigError: the settings name no reference, or a glossary that cannot be read; before anything is asked.
     """
     folder = Path(expert)
     settings = load_settings(folder)
     asked = list(questions) if questions is not None else held_out_questions(folder)
-    chosen = _check(asked, arms, folder, adapter)
+    adapters = adapter_names(adapter)
+    chosen = _check(asked, arms, folder, adapters)
+    runs = runs_of_arms(chosen, adapters)
+    reference = _reference(settings, chosen, reference)
+    judge = judge or (open_hosted(settings.judge, "judge", settings) if settings.judge.name else None)
     retriever = open_retriever(folder, settings)
+    further = FurtherScores.open(folder, settings, retriever.index, retriever.embedder)
     engine = engine or open_engine(settings)
-    manifest = _manifest(folder, settings, chosen, adapter, asked, shots, retriever, engine, seed)
-    shaping = manifest | {"settings": settings.shaping()}
-    identity = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+    manifest = comparison_manifest(folder, settings, chosen, adapters, asked, shots, retriever, engine, seed)
+    shaped = shaping(manifest, settings)
+    identity = comparison_identity(shaped)
     target = out or folder / "comparisons" / identity
-    taken = _begin(target, {arm: _arm_identity(shaping, arm) for arm in chosen})
-    if say and (told := told_before(engine, settings, [q.question for q in asked], chosen)):
-        say(told)
-    depth = max(HITS_DEPTH, hits_for(settings.answer.passages))
-    hits = retriever.search_many([q.question for q in asked], depth)
-    answers: dict[Arm, list[Answer]] = {}
-    for arm in chosen:
-        tuning = open_tuning(folder, adapter) if "finetuned" in arm else None
-        one = Expert(
-            engine,
-            retriever=retriever if "rag" in arm else None,
-            tuning=tuning,
-            settings=settings,
-            shots=shots if "rag" in arm else (),
-        )
-        answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
+    taken = begin(target, {run.key: run_identity(shaped, run, adapters) for run in runs})
+    _tell(say, engine, reference, settings, [q.question for q in asked], chosen)
+    hits = retriever.search_many([q.question for q in asked], max(HITS_DEPTH, hits_for(settings.answer.passages)))
+    asking = Asking(folder, settings, engine, reference, retriever, asked, hits, shots, target, progress)
+    found = asking.ask(runs)
+    further.prepare([pair for own in found.pairs(asked).values() for pair in own])
+    besides = _besides(asking, found, further, judge, say)
+    if domain_text:
+        trained = adapters if any(TUNED in arm for arm in chosen) else []
+        besides["domain_text"] = domain_bits(folder, retriever.index, engine, trained, seed=seed)
     manifest |= {"taken_over": taken} if taken else {}
-    manifest |= _of_server(engine, settings, answers)
+    manifest |= of_servers(engine, reference, settings, found.by_arm())
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
-    methods = trained_methods(folder) if any("finetuned" in arm for arm in chosen) else ()
-    report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods)
+    report = build_report(
+        questions=asked,
+        answers={run.arm: own for run, own in found.answers.items()},
+        hits=hits,
+        manifest=manifest,
+        seed=seed,
+        methods=trained_methods(folder) if any(TUNED in arm for arm in chosen) else (),
+        trainings=found.by_training(),
+        score=further,
+        besides=besides,
+    )
     write_report(report, target)
     write_markdown(report, target)
     return report | {"folder": str(target)}
 
 
-def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path, adapter: str) -> list[Arm]:
-    unknown = [a for a in arms if a not in ARMS]
+def _reference(settings: Settings, arms: Sequence[str], given: ServerEngine | None) -> ServerEngine | None:
+    """Return the engine of the reference arms, None where none is compared. Raises ConfigError where it is not set up."""
+    if not any(HOSTED in arm for arm in arms):
+        return None
+    return given or open_hosted(settings.reference, "reference", settings)
+
+
+def adapter_names(given: str | Sequence[str]) -> list[str]:
+    """Return the adapters that are named, by commas or as a list; [""], the newest, where none is.
+
+    Raises: UsageError where one is named twice.
+    """
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    names = [name for name in names if name] or [""]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise UsageError(f"adapter '{double}' is named twice", hint="name each training once")
+    return names
+
+
+def _tell(
+    say: Callable[[str], None] | None,
+    engine: Engine,
+    reference: ServerEngine | None,
+    settings: Settings,
+    questions: Sequence[str],
+    arms: Sequence[str],
+) -> None:
+    """Say where questions and passages go, and what that costs."""
+    if say is None:
+        return
+    own = [arm for arm in arms if HOSTED not in arm]
+    told = [told_before(engine, settings, questions, own)]
+    if reference is not None:
+        told.append(told_of_reference(reference, settings, questions, [arm for arm in arms if HOSTED in arm]))
+    for line in filter(None, told):
+        say(line)
+
+
+def _besides(
+    asking: Asking,
+    found: Asked,
+    further: FurtherScores,
+    judge: ServerEngine | None,
+    say: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    """Return what the report says of arms without figures and of the judge, who is asked here."""
+    besides: dict[str, Any] = {"failed": found.failed} if found.failed else {}
+    besides |= {"left_out": found.left_out} if found.left_out else {}
+    if judge is None:
+        return besides
+    settings, pairs = asking.settings.judge, found.pairs(asking.questions)
+    # its verdicts serve all comparisons of the expert
+    store = asking.expert / "comparisons" / VERDICTS_FILE
+    further.judge = judging = Judge(judge, store, max_tokens=settings.max_answer_tokens)
+    everything = [pair for own in pairs.values() for pair in own]
+    prompts = [messages(q, a.text) for q, a in judging.waiting(everything)]
+    if say and (told := told_of_judge(judge, settings, prompts, settings.max_answer_tokens or ANSWER_TOKENS)):
+        say(told)
+    judging.judge(everything, asking.progress)
+    scores: dict[str, list[Score]] = {}
+    for run, own in pairs.items():
+        scores.setdefault(run.arm, []).extend(further(q, a) for q, a in own)
+    return besides | {"judge": judged_figures(judging, scores)}
+
+
+def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path, adapters: Sequence[str]) -> list[str]:
+    known = (*ARMS, *EXTRA_ARMS)
+    unknown = [a for a in arms if a not in known]
     if unknown or not arms:
-        raise UsageError(f"unknown arm(s): {', '.join(unknown) or 'none given'}", hint=f"arms: {', '.join(ARMS)}")
+        raise UsageError(
+            f"unknown arm(s): {', '.join(unknown) or 'none given'}",
+            hint=f"arms: {', '.join(ARMS)}; beside them: {', '.join(EXTRA_ARMS)}",
+        )
+    if not any(arm in ARMS for arm in arms):
+        raise UsageError(
+            f"{', '.join(arms)}: measured beside an arm, not alone", hint=f"--arms base,rag,{','.join(arms)}"
+        )
     if not questions:
         raise UsageError(
             "there are no questions to compare on", hint='questions of the test split have "split": "test"'
         )
-    if any("finetuned" in a for a in arms) and not list_adapters(expert):
-        raise UsageError("the fine-tuned arms have no adapter", hint="doyen finetune, or --arms base,rag")
-    if any("finetuned" in a for a in arms):
-        _refuse_trained(questions, expert, adapter)
-    return [arm for arm in ARMS if arm in arms]
+    _refuse_doubles(questions)
+    tuned = [arm for arm in arms if TUNED in arm]
+    if tuned and not list_adapters(expert):
+        others = [arm for arm in arms if TUNED not in arm] or ["base", "rag"]
+        raise UsageError(
+            f"the fine-tuned arms have no adapter ({', '.join(tuned)})",
+            hint=f"doyen examples import FILE and doyen finetune make one; or --arms {','.join(others)}",
+        )
+    for name in adapters if tuned else ():
+        _refuse_trained(questions, expert, name)
+    if len(adapters) > 1 and not tuned:
+        raise UsageError("several adapters, and no arm that uses them", hint="--arms base,rag,finetuned,rag+finetuned")
+    return [arm for arm in known if arm in arms]
+
+
+def _refuse_doubles(questions: Sequence[Question]) -> None:
+    """Refuse two questions with one id: their answers could not be told apart."""
+    seen: dict[str, int] = {}
+    for number, question in enumerate(questions, 1):
+        if seen.setdefault(question.id, number) != number:
+            raise UsageError(
+                f"questions {seen[question.id]} and {number} have the same id '{question.id}'",
+                hint="give each question its own id",
+            )
 
 
 def _refuse_trained(questions: Sequence[Question], expert: Path, adapter: str) -> None:
@@ -122,114 +239,6 @@ def _refuse_trained(questions: Sequence[Question], expert: Path, adapter: str) -
             f"{len(found)} of {len(questions)} questions were trained on ('{found[0]}')",
             hint="compare on held-out questions (--split test), or the arms that are not fine-tuned (--arms base,rag)",
         )
-
-
-def _manifest(
-    expert: Path,
-    settings: Settings,
-    arms: Sequence[Arm],
-    adapter: str,
-    questions: Sequence[Question],
-    shots: Sequence[Shot],
-    retriever: Retriever,
-    engine: Engine,
-    seed: int,
-) -> dict[str, Any]:
-    """Return everything that the answers depend on."""
-    manifest: dict[str, Any] = {
-        "doyen": importlib.metadata.version("doyen"),
-        "arms": list(arms),
-        "model": settings.model.name,
-        "template_hash": engine.template_hash(),
-        "engine": engine.kind,
-        "settings": settings.as_dict(),
-        "questions": _hash([dataclasses.asdict(q) for q in questions]),
-        "question_count": len(questions),
-        "index": _hash(sorted((d.id, d.sha256) for d in retriever.index.documents())),
-        "embedder": retriever.index.manifest.fingerprint,
-        "prompts": _hash([SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES]),
-        "shots": _hash([[s.question, s.answer] for s in shots]) if shots else None,
-        "seed": seed,
-    }
-    if any("finetuned" in arm for arm in arms):
-        made = read_adapter(adapter_folder(expert, adapter))
-        names = (
-            "name",
-            "method",
-            "created",
-            "examples",
-            "steps",
-            "tokens",
-            "seconds",
-            "refusal_threshold",
-            "calibration",
-            "validation_loss",
-        )
-        manifest["adapter"] = {name: getattr(made, name) for name in names}
-        if made.forgetting:
-            manifest["adapter"]["forgetting"] = made.forgetting
-    return manifest
-
-
-def _of_server(engine: Engine, settings: Settings, answers: Mapping[Arm, Sequence[Answer]]) -> dict[str, Any]:
-    """Return what a server's answers have besides: which server, what each arm cost, what could not be checked."""
-    if not isinstance(engine, ServerEngine):
-        return {}
-    row: dict[str, Any] = {"server": f"{engine.server.kind} at {engine.endpoint.host}", "remarks": engine.remarks}
-    costs = {arm: answers_dollars(settings.model, found) for arm, found in answers.items()}
-    return row | {"cost_usd": {arm: round(cost, 6) for arm, cost in costs.items() if cost is not None}}
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
-
-
-_TRAINING_TABLES = ("finetune", "examples")
-_OF_TUNED_ARMS = ("adapter",)
-_OF_RAG_ARMS = ("index", "embedder", "shots")
-
-
-def _arm_identity(manifest: dict[str, Any], arm: str) -> str:
-    """Hash what one arm's answers depend on."""
-    apart = {"arms", "seed"}
-    apart |= set() if "finetuned" in arm else set(_OF_TUNED_ARMS)
-    apart |= set() if "rag" in arm else set(_OF_RAG_ARMS)
-    settings = {table: value for table, value in manifest["settings"].items() if table not in _TRAINING_TABLES}
-    return _hash([arm, {k: v for k, v in manifest.items() if k not in apart} | {"settings": settings}])
-
-
-def _begin(target: Path, identities: dict[Arm, str]) -> dict[Arm, str]:
-    """Make the folder; answers with other inputs are cleared away.
-
-    Answers of the same arm with the same inputs, which another comparison beside this one has, are taken over;
-    returns arm → that comparison's name.
-    """
-    target.mkdir(parents=True, exist_ok=True)
-    marker = target / "inputs"
-    if not marker.exists() and any(target.glob("answers.*.jsonl")):
-        raise UsageError(f"{target} holds answers that no comparison wrote", hint="--out another folder")
-    before = _inputs(marker)
-    taken: dict[Arm, str] = {}
-    for arm, identity in identities.items():
-        path = target / f"answers.{arm}.jsonl"
-        if before.get(arm) != identity:
-            path.unlink(missing_ok=True)
-        others = (p.parent for p in sorted(target.parent.glob("*/inputs")) if _inputs(p).get(arm) == identity)
-        other = next((o for o in others if o != target and (o / "report.json").exists()), None)
-        if other and not path.exists():
-            shutil.copyfile(other / path.name, path)
-            taken[arm] = other.name
-    write_atomic(marker, json.dumps(identities, indent=1))
-    return taken
-
-
-def _inputs(marker: Path) -> dict[str, str]:
-    """Return what the answers of a comparison's arms were made from; nothing where that is unknown."""
-    try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def read_test_questions(path: Path, split: str | None = None) -> list[Question]:

@@ -40,11 +40,16 @@ def outcome_shares(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Inter
     Refusing an unanswerable question is correct (and `refused_rightly`, a part of it), answering it is wrong;
     `refused` are refusals of answerable questions. Empty without scored questions.
     """
+    return {name: bootstrap_mean(values, seed=seed) for name, values in outcome_values(scores).items()}
+
+
+def outcome_values(scores: Sequence[Score]) -> dict[str, list[float]]:
+    """Return for each share of `outcome_shares` whether each scored question is in it, 0.0 or 1.0; empty without any."""
     outcomes = [s.outcome for s in scores if s.outcome != "unscored"]
     if not outcomes:
         return {}
     members = {"correct": CORRECT, "wrong": ("wrong",), "refused": ("refused",), "refused_rightly": CORRECT[1:]}
-    return {name: bootstrap_mean([float(o in of) for o in outcomes], seed=seed) for name, of in members.items()}
+    return {name: [float(o in of) for o in outcomes] for name, of in members.items()}
 
 
 def risk_coverage(

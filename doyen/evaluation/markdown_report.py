@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
+from doyen.evaluation.further_sections import further_markdown
 from doyen.evaluation.report import ARM_NAMES, COST, LABELS
 
 MOST_MISSES = 20
@@ -37,6 +38,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         _groups(report, "by_kind", "By kind of question"),
         _groups(report, "by_tag", "By tag"),
         _retrieval(report),
+        further_markdown(report, escaped, table),
         _misses(report),
         _settings(report),
     ]

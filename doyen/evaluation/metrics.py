@@ -152,14 +152,19 @@ def read_numbers(text: str) -> list[Number]:
     Citation marks ([2], [d.pdf:3]), days of a month, page and note numbers and digits that are part of a name
     (FY2018, 6.2.3, 3-year, 10-K) are not quantities.
     """
+    return [number for number, _ in find_numbers(text)[1]]
+
+
+def find_numbers(text: str) -> tuple[str, list[tuple[Number, re.Match[str]]]]:
+    """Return a text as `read_numbers` reads it, and its quantities with their places in that."""
     text = CITATION_MARK.sub(" ", unicodedata.normalize("NFKC", text))
     found = []
     position = 0
     while match := NUMBER.search(text, position):
         position = match.end("digits")
         if not _in_a_name(text, match) and not _day_or_label(text, match):
-            found.append(_as_number(text, match))
-    return found
+            found.append((_as_number(text, match), match))
+    return text, found
 
 
 def _in_a_name(text: str, match: re.Match[str]) -> bool:

@@ -14,17 +14,29 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
-from doyen.evaluation.coverage_curve import outcome_figures
+from doyen.evaluation.further_sections import further_section
 from doyen.evaluation.methods import won_back
+from doyen.evaluation.page_table import row_of as _row_of
+from doyen.evaluation.page_table import table as _table
 from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
-from doyen.evaluation.scoring import Score, score_answer, summarise_scores
+from doyen.evaluation.scoring import FURTHER, Score, score_answer
 from doyen.evaluation.statistics import RESAMPLES
-from doyen.records import ARMS, KINDS, Answer, Arm, Hit, Question
+from doyen.evaluation.trainings import (
+    MeanScore,
+    Runs,
+    arm_outcomes,
+    runs_of_answers,
+    scores_of_runs,
+    summarise_arm,
+    training_figures,
+)
+from doyen.records import KINDS, Answer, Hit, Question
 
 FORMAT = 1
 MOST_TAGS = 30
@@ -37,41 +49,47 @@ CUTS = ((4000, 300), (1200, 300), (600, 160), (300, 80), (160, 0))
 def build_report(
     *,
     questions: Sequence[Question],
-    answers: Mapping[Arm, Sequence[Answer]],
+    answers: Mapping[str, Sequence[Answer | None]],
     hits: Sequence[Sequence[Hit]] | None,
     manifest: dict[str, Any],
     seed: int,
     methods: Sequence[Mapping[str, Any]] = (),
+    trainings: Mapping[str, Mapping[str, Sequence[Answer | None]]] = MappingProxyType({}),
+    score: Callable[[Question, Answer], Score] = score_answer,
+    besides: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Score a comparison. `answers` (each arm's) and `hits` are aligned with `questions`.
+
+    An extra arm has None for what it was not asked. `trainings` (arm → adapter → answers) replaces the answers of arms that
+    were asked with several adapters. `score` scores one answer; `besides` goes into the report as it is.
 
     Returns, all JSON-serialisable:
         format: 1
         manifest: as given (settings, model, hashes)
         seed, resamples: of the bootstrap
-        questions: {total, answerable, unanswerable, scored, kinds: {kind: count}}
+        questions: {total, answerable, unanswerable, scored, without_answers, without_gold, kinds: {kind: count}}
         arms: {arm: {metrics, by_kind: {kind: metrics}, by_tag: {tag: metrics}}}, metrics = {name: {value, low, high,
             n}} as `scoring.summarise_scores` defines them; by_tag holds the 30 commonest tags
         differences: [{a, b, metrics: {overall | answer_score | token_f1: as `pairs.pair_rows`}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
         advice: {arm, reasons, runner_up, measured}
-        arms.ARM besides: shares, risk_coverage, as `coverage_curve.outcome_figures` defines them
+        arms.ARM besides: shares, risk_coverage (`trainings.arm_outcomes`); of several adapters trainings
+            (`trainings.training_figures`)
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
             null, arms: {arm: {answer, answered, outcome, scores, citations, seconds, prompt_tokens,
             completion_tokens, refusal_probability}}}]; outcome is right | wrong | refused | refused rightly | unscored
+        and what `besides` holds
 
     Raises:
         ValueError: the answers of an arm, or the hits, are not as many as the questions.
     """
-    for name, found in [*answers.items(), *([("hits", hits)] if hits is not None else [])]:
+    runs = runs_of_answers(answers, trainings)
+    counted = [(arm, own) for arm, each in runs.items() for own in each.values()]
+    for name, found in [*counted, *([("hits", hits)] if hits is not None else [])]:
         if len(found) != len(questions):
             raise ValueError(f"expected one entry of {name} a question, got {len(found)} for {len(questions)}")
-    scores: dict[Arm, list[Score]] = {
-        arm: [score_answer(q, a) for q, a in zip(questions, answers[arm], strict=True)]
-        for arm in ARMS
-        if arm in answers
-    }
+    scores = {arm: scores_of_runs(questions, list(each.values()), score) for arm, each in runs.items()}
     retrieval = summarise_hits(questions, hits, seed=seed) if hits is not None else {}
     report: dict[str, Any] = {
         "format": FORMAT,
@@ -84,10 +102,14 @@ def build_report(
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
-    for arm, found in scores.items():
-        report["arms"][arm] |= outcome_figures(found, answers[arm], seed=seed)
+    for arm, own_scores in scores.items():
+        known, given = [s for s in own_scores if s is not None], [[a for a in own if a] for own in runs[arm].values()]
+        report["arms"][arm] |= arm_outcomes(known, given, seed=seed)
+        if len(runs[arm]) > 1:
+            report["arms"][arm]["trainings"] = training_figures(list(runs[arm]), known)
+    report |= besides
     report["advice"] = advise(report).as_dict()
-    report["rows"] = [_row(i, q, answers, scores, hits) for i, q in enumerate(questions)]
+    report["rows"] = [_row(i, q, runs, scores, hits) for i, q in enumerate(questions)]
     return report
 
 
@@ -99,14 +121,16 @@ def _counts(questions: Sequence[Question]) -> dict[str, Any]:
         "answerable": answerable,
         "unanswerable": len(questions) - answerable,
         "scored": sum(not q.answerable or bool(q.answers) for q in questions),
+        "without_answers": sum(q.answerable and not q.answers for q in questions),
+        "without_gold": sum(q.answerable and not q.gold for q in questions),
         "kinds": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
     }
 
 
-def _arm(questions: Sequence[Question], scores: Sequence[Score], seed: int) -> dict[str, Any]:
+def _arm(questions: Sequence[Question], scores: Sequence[Score | None], seed: int) -> dict[str, Any]:
     def metrics(keep: Callable[[Question], bool]) -> dict[str, Any]:
-        kept = [s for q, s in zip(questions, scores, strict=True) if keep(q)]
-        return {name: interval.as_dict() for name, interval in summarise_scores(kept, seed=seed).items()}
+        kept = [s for q, s in zip(questions, scores, strict=True) if s is not None and keep(q)]
+        return {name: interval.as_dict() for name, interval in summarise_arm(kept, seed=seed).items()}
 
     kinds = [kind for kind in KINDS if any(q.kind == kind for q in questions)]
     tags = [tag for tag, _ in Counter(tag for q in questions for tag in dict.fromkeys(q.tags)).most_common(MOST_TAGS)]
@@ -117,28 +141,28 @@ def _arm(questions: Sequence[Question], scores: Sequence[Score], seed: int) -> d
     }
 
 
-SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "overall")
+SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "overall", *FURTHER)
 COUNT_FIELDS = ("citation_given", "citation_correct", "gold_cited", "gold_total")
 
 
 def _row(
     i: int,
     question: Question,
-    answers: Mapping[Arm, Sequence[Answer]],
-    scores: Mapping[Arm, Sequence[Score]],
+    runs: Runs,
+    scores: Mapping[str, Sequence[Score | None]],
     hits: Sequence[Sequence[Hit]] | None,
 ) -> dict[str, Any]:
     arms = {}
     for arm, found in scores.items():
-        score, answer = found[i], answers[arm][i].as_dict()
-        values = {name: getattr(score, name) for name in SCORE_FIELDS if getattr(score, name) is not None}
-        arms[arm] = {key: answer[key] for key in ("answer", "answered")} | {
-            "outcome": score.outcome,
-            "scores": {name: round(value, 4) for name, value in values.items()}
-            | {name: getattr(score, name) for name in COUNT_FIELDS if score.gold_total},
-            **{key: answer[key] for key in ("citations", "seconds", "prompt_tokens", "completion_tokens")},
-            **{key: answer[key] for key in ("refusal_probability",) if key in answer},
-        }
+        score = found[i]
+        if score is None:
+            continue
+        given = [(name, a) for name, own in runs[arm].items() if (a := own[i]) is not None]
+        arms[arm] = _given(score, given[0][1])
+        if isinstance(score, MeanScore):
+            arms[arm]["trainings"] = [
+                {"adapter": name, **_given(one, answer)} for (name, answer), one in zip(given, score.of, strict=True)
+            ]
     return {
         "id": question.id,
         "question": question.question,
@@ -149,6 +173,20 @@ def _row(
         "gold": [{"document": g.document, "page": g.page} for g in question.gold],
         "retrieval": score_hits(question, hits[i]) or None if hits is not None else None,
         "arms": arms,
+    }
+
+
+def _given(score: Score, given: Answer) -> dict[str, Any]:
+    """Return one answer with its scores as a row of the report has them."""
+    answer = given.as_dict()
+    values = {name: getattr(score, name) for name in SCORE_FIELDS if getattr(score, name) is not None}
+    return {key: answer[key] for key in ("answer", "answered")} | {
+        "outcome": score.outcome,
+        "scores": {name: round(value, 4) for name, value in values.items()}
+        | {name: getattr(score, name) for name in COUNT_FIELDS if score.gold_total},
+        **({"judged": score.judged} if score.judged else {}),
+        **{key: answer[key] for key in ("citations", "seconds", "prompt_tokens", "completion_tokens")},
+        **{key: answer[key] for key in ("refusal_probability",) if key in answer},
     }
 
 
@@ -177,6 +215,10 @@ ARM_NAMES: dict[str, str] = {
     "rag": "the model reading your documents",
     "finetuned": "the model trained on examples",
     "rag+finetuned": "the trained model reading your documents",
+    "oracle": "the model given the passages that hold the answer",
+    "oracle+finetuned": "the trained model given the passages that hold the answer",
+    "reference": "a large model alone",
+    "reference+rag": "a large model reading your documents",
 }
 LABELS: dict[str, str] = {
     "overall": "Overall score",
@@ -185,14 +227,23 @@ LABELS: dict[str, str] = {
     "exact_match": "Exact match",
     "containment": "Contains a known answer",
     "rouge_l": "ROUGE-L",
+    "embedding_similarity": "Similarity of long answers",
+    "judged_correct": "Correct, by the judge",
     "number_accuracy": "Numbers right",
+    "units_right": "Units named, of the right numbers",
     "yesno_accuracy": "Yes/no right",
+    "yesno_balanced_accuracy": "Yes/no right, mean over the verdicts",
     "yesno_macro_f1": "Yes/no macro F1",
     "refusal_rate": "Refused, of all",
     "false_refusal_rate": "Refused wrongly, of the answerable",
     "unanswerable_refused": "Refused rightly, of the unanswerable",
     "citation_precision": "Citations that are right",
     "citation_recall": "Known sources cited",
+    "quote_support": "Words of an answer found in what it cites",
+    "quotes_supported": "Sentences supported by what they cite",
+    "quotes_entailed": "Sentences entailed by what they cite",
+    "terms_right": "Expected terms used rightly",
+    "forbidden_terms": "Answers with forbidden words",
     "seconds_p50": "Seconds an answer, median",
     "seconds_mean": "Seconds an answer, mean",
     "tokens": "Tokens an answer",
@@ -223,6 +274,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "outcomes": outcome_charts.shares_chart(report) + outcome_charts.curve_chart(report),
         "retrieval": _retrieval_table(report),
         "methods": _methods_table(report.get("methods", ())),
+        "further": further_section(report),
         "manifest": _settings(report),
         "filters": "".join(f'<option value="{escape(arm)}">{escape(arm)}</option>' for arm in report["arms"]),
         "kind_options": "".join(f"<option>{escape(k)}</option>" for k in report["questions"]["kinds"]),
@@ -245,6 +297,9 @@ def _embedded_rows(report: Mapping[str, Any], answer_length: int, quote_length: 
         shown = {"document": c["document"], "page": c["page"], "quote": cut(c["quote"], quote_length)}
         return shown | ({"attributed": True} if c.get("attributed") else {})
 
+    def run(t: Mapping[str, Any]) -> dict[str, Any]:
+        return {"adapter": t["adapter"], "answer": cut(t["answer"], answer_length // 2), "outcome": t["outcome"]}
+
     rows = []
     for row in report["rows"]:
         arms = {
@@ -255,6 +310,7 @@ def _embedded_rows(report: Mapping[str, Any], answer_length: int, quote_length: 
                 "seconds": a["seconds"],
                 "citations": [citation(c) for c in a["citations"]],
             }
+            | ({"runs": [run(t) for t in a["trainings"]]} if "trainings" in a else {})
             for arm, a in row["arms"].items()
         }
         shown = {key: row[key] for key in ("id", "question", "kind", "tags", "answerable", "gold")}
@@ -278,18 +334,6 @@ def _with_interval(name: str, interval: Mapping[str, Any] | None) -> str:
         return '<td class="none">–</td>'
     low, high = (_figure(name, interval[key]) for key in ("low", "high"))
     return f'<td>{_figure(name, interval["value"])} <span class="interval">{low} to {high}</span></td>'
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
-    cells = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _row_of(label: str, cells: Sequence[str], css: str = "") -> str:
-    return f'<tr{css}><th scope="row">{label}</th>{"".join(cells)}</tr>'
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
@@ -332,7 +376,7 @@ def _chart(report: Mapping[str, Any]) -> str:
         said.append(f"{arm} {value:.1f}%, 95% interval {low:.1f} to {high:.1f}%")
         marks.append(
             f'<g class="{"chosen" if arm == chosen else "arm"}">'
-            f'<text x="0" y="{y - 16}">{escape(arm)}{_USE if arm == chosen else ""}</text>'
+            f'<text x="0" y="{y - 16}">{escape(arm)}{_USE if arm == chosen else _of(report, arm)}</text>'
             f'<text x="100%" y="{y - 16}" text-anchor="end">{value:.1f}% '
             f'<tspan class="tick">({low:.1f} to {high:.1f})</tspan></text>'
             f'<line class="track" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
@@ -344,6 +388,12 @@ def _chart(report: Mapping[str, Any]) -> str:
         f'<svg role="img" aria-label="{label}" width="100%" height="{height + 28}"><title>{label}</title>'
         f"{''.join(marks)}</svg>"
     )
+
+
+def _of(report: Mapping[str, Any], arm: str) -> str:
+    """Say over how many questions an arm was measured, where that is not all."""
+    asked, of = report["arms"][arm]["metrics"]["overall"]["n"], report["questions"]["scored"]
+    return f' <tspan class="tick">· {asked} of {of}</tspan>' if asked != of else ""
 
 
 def _all_metrics(report: Mapping[str, Any]) -> list[str]:

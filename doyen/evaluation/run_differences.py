@@ -16,7 +16,7 @@ from doyen.errors import UsageError
 from doyen.evaluation.markdown_report import flat
 from doyen.evaluation.report import FORMAT
 from doyen.evaluation.statistics import paired_difference
-from doyen.records import ARMS
+from doyen.records import ARMS, EXTRA_ARMS
 
 COMPARED = ("overall", "answer_score", "token_f1")
 CHANGES = ("worse", "better", "reworded")
@@ -30,7 +30,7 @@ def compare_runs(
     b: Path | str | Mapping[str, Any],
     *,
     expert: Path | str | None = None,
-    arms: Sequence[str] = ARMS,
+    arms: Sequence[str] = (*ARMS, *EXTRA_ARMS),
     seed: int = 7,
 ) -> dict[str, Any]:
     """Return what changed from comparison `a` to comparison `b`.
@@ -53,11 +53,13 @@ def compare_runs(
     reports = [run if isinstance(run, Mapping) else find_run(run, expert) for run in (a, b)]
     first, second = reports
     rows, changed_ids = _common(first, second)
-    shared = [arm for arm in ARMS if arm in arms and all(arm in report["arms"] for report in reports)]
+    shared = [arm for arm in (*ARMS, *EXTRA_ARMS) if arm in arms and all(arm in report["arms"] for report in reports)]
     if not shared:
         has = " and ".join(", ".join(report["arms"]) or "none" for report in reports)
         raise UsageError(f"the two comparisons have no arm in common ({has})", hint="doyen compare --arms …")
-    changes = [change for arm in shared for x, y in rows if (change := _change(arm, x, y))]
+    asked = {arm: [(x, y) for x, y in rows if arm in x["arms"] and arm in y["arms"]] for arm in shared}
+    shared = [arm for arm in shared if asked[arm]]
+    changes = [change for arm in shared for x, y in asked[arm] if (change := _change(arm, x, y))]
     changes.sort(key=lambda change: CHANGES.index(change["change"]))
     counts = Counter((change["arm"], change["change"]) for change in changes)
     return {
@@ -71,9 +73,9 @@ def compare_runs(
             "changed": changed_ids,
         },
         "arms": {
-            arm: _arm(arm, rows, seed)
+            arm: _arm(arm, asked[arm], seed)
             | {name: counts[arm, name] for name in CHANGES}
-            | {"same": len(rows) - sum(counts[arm, name] for name in CHANGES)}
+            | {"same": len(asked[arm]) - sum(counts[arm, name] for name in CHANGES)}
             for arm in shared
         },
         "arms_only_a": [arm for arm in first["arms"] if arm not in second["arms"]],

@@ -13,14 +13,15 @@ from doyen.evaluation.metrics import (
     Verdict,
     containment,
     exact_match,
-    number_match,
     rouge_l,
     token_f1,
     yesno_verdict,
 )
+from doyen.evaluation.quantities import number_score
 from doyen.evaluation.retrieval_scores import gold_grades, has_gold_pages
 from doyen.evaluation.statistics import (
     Interval,
+    bootstrap_balanced_accuracy,
     bootstrap_macro_f1,
     bootstrap_mean,
     bootstrap_median,
@@ -56,6 +57,15 @@ class Score:
     seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    units_right: float | None = None
+    # What `further.py` adds, None where it was not measured:
+    embedding_similarity: float | None = None
+    quote_support: float | None = None
+    quotes_supported: float | None = None
+    quotes_entailed: float | None = None
+    terms_right: float | None = None
+    forbidden_terms: float | None = None
+    judged: str | None = None
 
     @property
     def gold_cited(self) -> int:
@@ -117,10 +127,10 @@ def _with_text_scores(base: Score, question: Question, text: str) -> Score:
         return max(metric(text, gold, question.language) for gold in question.answers) if text else 0.0
 
     f1 = best(token_f1)
-    expected = given = None
+    expected = given = units = None
     answer_score = f1
     if question.kind == "number":
-        answer_score = number_match(text, question.answers) if text else 0.0
+        answer_score, units = number_score(text, question.answers) if text else (0.0, None)
     elif question.kind in ("yesno", "yesnomaybe"):
         expected = yesno_verdict(question.answers[0])
         given = yesno_verdict(text, maybe=question.kind == "yesnomaybe")
@@ -134,6 +144,7 @@ def _with_text_scores(base: Score, question: Question, text: str) -> Score:
         rouge_l=best(rouge_l),
         expected_verdict=expected,
         given_verdict=given,
+        units_right=units,
     )
 
 
@@ -158,18 +169,22 @@ def summarise_scores(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Int
     overall: mean over all questions of `Score.overall`. answer_score, token_f1, exact_match, containment, rouge_l:
     over the answerable questions with known answers. number_accuracy, yesno_accuracy, yesno_macro_f1: their kinds
     alone. refusal_rate: all; false_refusal_rate: answerable; unanswerable_refused: unanswerable questions.
+    yesno_balanced_accuracy: mean over the expected verdicts of the share right. units_right: right numbers whose known
+    answer has a unit. embedding_similarity, quote_support, quotes_supported, quotes_entailed, terms_right,
+    forbidden_terms, judged_correct: where `further.py` measured them.
     citation_precision: right citations / citations, pooled; citation_recall: mean share of the gold cited — both
     over answered questions with gold. seconds_p50, seconds_mean, tokens, prompt_tokens, completion_tokens: all.
     """
-    found = {name: bootstrap_mean(values, seed=seed) for name, values in _means(scores).items() if values}
+    found = {name: bootstrap_mean(values, seed=seed) for name, values in figures_by_question(scores).items() if values}
     cited = [s for s in scores if s.gold_total and not s.refused]
     if sum(s.citation_given for s in cited):
         given = [s.citation_given for s in cited]
         found["citation_precision"] = bootstrap_ratio([s.citation_correct for s in cited], given, seed=seed)
     verdicts = [(s.expected_verdict, s.given_verdict) for s in scores if s.expected_verdict]
     if verdicts:
-        expected = [str(e) for e, _ in verdicts]
-        found["yesno_macro_f1"] = bootstrap_macro_f1(expected, [g for _, g in verdicts], seed=seed)
+        expected, given_verdicts = [str(e) for e, _ in verdicts], [g for _, g in verdicts]
+        found["yesno_macro_f1"] = bootstrap_macro_f1(expected, given_verdicts, seed=seed)
+        found["yesno_balanced_accuracy"] = bootstrap_balanced_accuracy(expected, given_verdicts, seed=seed)
     if scores:
         found["seconds_p50"] = bootstrap_median([s.seconds for s in scores], seed=seed)
     return {name: found[name] for name in METRICS if name in found}
@@ -177,9 +192,17 @@ def summarise_scores(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Int
 
 METRICS = (
     *("overall", "answer_score", "token_f1", "exact_match", "containment", "rouge_l"),
-    *("number_accuracy", "yesno_accuracy", "yesno_macro_f1"),
+    *("embedding_similarity", "judged_correct"),
+    *("number_accuracy", "units_right", "yesno_accuracy", "yesno_balanced_accuracy", "yesno_macro_f1"),
     *("refusal_rate", "false_refusal_rate", "unanswerable_refused", "citation_precision", "citation_recall"),
+    *("quote_support", "quotes_supported", "quotes_entailed", "terms_right", "forbidden_terms"),
     *("seconds_p50", "seconds_mean", "tokens", "prompt_tokens", "completion_tokens"),
+)
+
+
+FURTHER = (
+    *("units_right", "embedding_similarity", "quote_support", "quotes_supported", "quotes_entailed"),
+    *("terms_right", "forbidden_terms"),
 )
 
 
@@ -187,8 +210,8 @@ def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _means(scores: Sequence[Score]) -> dict[str, list[float]]:
-    """The values of every figure that is a plain mean over some of the questions."""
+def figures_by_question(scores: Sequence[Score]) -> dict[str, list[float]]:
+    """Return the values of every figure that is a plain mean over some of the questions."""
     cited = [s for s in scores if s.gold_total and not s.refused]
     return {
         "overall": _known(s.overall for s in scores),
@@ -197,6 +220,8 @@ def _means(scores: Sequence[Score]) -> dict[str, list[float]]:
         "exact_match": _known(s.exact_match for s in scores),
         "containment": _known(s.containment for s in scores),
         "rouge_l": _known(s.rouge_l for s in scores),
+        **{name: _known(getattr(s, name) for s in scores) for name in FURTHER},
+        "judged_correct": [float(s.judged == "correct") for s in scores if s.judged],
         "number_accuracy": _known(s.answer_score for s in scores if s.kind == "number"),
         "yesno_accuracy": _known(s.answer_score for s in scores if s.kind in ("yesno", "yesnomaybe")),
         "refusal_rate": [float(s.refused) for s in scores],

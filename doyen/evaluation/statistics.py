@@ -118,6 +118,24 @@ def bootstrap_macro_f1(expected: Sequence[str], given: Sequence[str | None], *, 
     return _interval(float(_macro_f1(columns.sum(axis=0, keepdims=True))[0]), _macro_f1(sums), len(e))
 
 
+def bootstrap_balanced_accuracy(expected: Sequence[str], given: Sequence[str | None], *, seed: int = 0) -> Interval:
+    """Return the mean over the expected classes of the share that was given rightly: 0.5 of two is guessing."""
+    classes = sorted(set(expected))
+    e = np.array([[float(label == c) for c in classes] for label in expected])
+    g = np.array([[float(label == c) for c in classes] for label in given])
+    columns = np.concatenate((e * g, e), axis=1)
+    sums = np.concatenate([draws @ columns for draws in _blocks(len(e), seed)])
+    return _interval(float(_mean_recall(columns.sum(axis=0, keepdims=True))[0]), _mean_recall(sums), len(e))
+
+
+def _mean_recall(sums: Array) -> Array:
+    """Mean recall of each row of sums, (rows, 2 * classes); classes not drawn are left out of the mean."""
+    hits, expected = np.split(sums, 2, axis=1)
+    drawn = expected > 0
+    result: Array = (hits / np.maximum(expected, 1) * drawn).sum(axis=1) / drawn.sum(axis=1)
+    return result
+
+
 def _macro_f1(sums: Array) -> Array:
     """Macro F1 of each row of sums, (rows, 3 * classes); classes not drawn are left out of the mean."""
     hits, expected, given = np.split(sums, 3, axis=1)
@@ -127,7 +145,7 @@ def _macro_f1(sums: Array) -> Array:
     return result
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Interval:
+def paired_difference(a: Sequence[float] | Array, b: Sequence[float] | Array, *, seed: int = 0) -> Interval:
     """Return mean(b - a) over the same questions with Student's t interval and the sign-flip test's p-value.
 
     Raises:

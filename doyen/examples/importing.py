@@ -26,18 +26,18 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         ExamplesError: naming file and line of each fault: not JSON, no id or question, a double id, an unknown kind.
     """
-    questions = _read(path, _question)
+    questions = _read_numbered(path, _question)
     seen: dict[str, int] = {}
     doubles = [
-        f"id '{q.id}' (questions {seen[q.id]} and {n})"
-        for n, q in enumerate(questions, 1)
-        if seen.setdefault(q.id, n) != n
+        f"id '{q.id}' (lines {seen[q.id]} and {line})"
+        for line, q in questions
+        if q.id in seen or seen.setdefault(q.id, line) != line
     ]
     if doubles:
         raise ExamplesError(
             f"{path}: double ids: {'; '.join(doubles[:_MOST_FAULTS])}", hint="give each question its own id"
         )
-    return questions
+    return [question for _, question in questions]
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -121,7 +121,12 @@ def _entries(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
-    found: list[T] = []
+    return [value for _, value in _read_numbered(path, parse)]
+
+
+def _read_numbered(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[tuple[int, T]]:
+    """Return the line on which each row begins, and what it holds."""
+    found: list[tuple[int, T]] = []
     faults: list[str] = []
     for number, row in _rows(path):
         try:
@@ -129,7 +134,7 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
                 raise row
             if not isinstance(row, dict):
                 raise ValueError(f"expected a JSON object, got {type(row).__name__}")
-            found.append(parse(row))
+            found.append((number, parse(row)))
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     if faults:

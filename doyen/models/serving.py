@@ -60,8 +60,11 @@ def local_engine(settings: ModelSettings) -> Engine:
     return ENGINES[engine_name(folder, wanted, settings.bits)](folder, name=entry.name, **options)
 
 
-def server_engine(settings: ModelSettings) -> ServerEngine:
-    """Return the engine that asks a server. Raises ConfigError without an endpoint, EndpointError without its key."""
+def server_engine(settings: ModelSettings, *, table: str = "model") -> ServerEngine:
+    """Return the engine that asks a server; `table` of `doyen.toml` is what errors name.
+
+    Raises: ConfigError without an endpoint, EndpointError without its key.
+    """
     vendor, model, folder, name = "openai", settings.name, None, settings.name
     try:
         entry = find_entry(settings.name)
@@ -70,11 +73,13 @@ def server_engine(settings: ModelSettings) -> ServerEngine:
     if entry is not None and isinstance(entry.source, EndpointSource):
         vendor, model = entry.source.vendor, entry.source.model
         if vendor not in _CHATTING:
-            raise ModelError(f"{settings.name} writes no answers", hint='[model] name = "openai:MODEL"')
+            raise ModelError(f"{settings.name} writes no answers", hint=f'[{table}] name = "openai:MODEL"')
     elif not settings.endpoint:
         raise ConfigError(
-            '[model] engine = "server", but nothing says where the server is',
-            hint="doyen serve --engine vllm starts one; or set [model] endpoint",
+            f"nothing says where the server is: [{table}] name = {settings.name!r} has no endpoint",
+            hint=f"set [{table}] endpoint"
+            if table != "model"
+            else "doyen serve --engine vllm starts one; or set [model] endpoint",
         )
     elif entry is not None:
         model = name = entry.name
@@ -84,7 +89,7 @@ def server_engine(settings: ModelSettings) -> ServerEngine:
         url=settings.endpoint,
         key_variable=settings.key_variable,
         deployment=model,
-        table="model",
+        table=table,
         timeout_s=TIMEOUT_S if vendor == "azure" or not settings.endpoint else OWN_TIMEOUT_S,
         pace=Pace(settings.requests_per_minute, settings.tokens_per_minute),
     )

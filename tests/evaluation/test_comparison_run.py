@@ -165,7 +165,7 @@ def test_another_adapter_of_the_same_name_is_asked_anew(expert, engine):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"arms": ["base", "oracle"]}, "unknown arm.*oracle"),
+        ({"arms": ["base", "ceiling"]}, "unknown arm.*ceiling"),
         ({"arms": []}, "none given"),
         ({"arms": ["finetuned"]}, "no adapter"),
         ({"arms": ["base"], "questions": []}, "no questions"),
