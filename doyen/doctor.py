@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from doyen.config import ModelSettings, load_settings
 from doyen.embedding.runtime import load_openvino
 from doyen.errors import DoyenError, StoreError
-from doyen.index.lance import same_vectors
-from doyen.ingesting import index_folder, open_index
+from doyen.index.store import same_vectors
+from doyen.ingesting import open_index
 from doyen.models.catalogue import EmbedderSource, EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched, require_model
@@ -165,7 +165,7 @@ def _index(expert: Path) -> Check:
         index = open_index(expert, settings)
     except StoreError as error:
         return Check("index", False, str(error), error.hint or "")
-    if (index_folder(expert, settings) / "writing").exists():
+    if index.unfinished:
         return Check("index", False, "an ingest was interrupted", "run the same doyen ingest again: it goes on")
     if is_fetched(find_entry(in_expert(settings.embedder.name, expert))):
         from doyen.embedding import load_embedder

@@ -22,8 +22,10 @@ from doyen.config import (
 )
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
+from doyen.index.places import DATABASES
+from doyen.index.postgresql.connecting import with_schema
 from doyen.index.store import Index
-from doyen.ingesting import index_folder, open_index
+from doyen.ingesting import index_folder, index_place, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
 from doyen.lineage import DOCUMENT_TEXT, LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, GgufSource, find_entry, in_expert
@@ -45,12 +47,14 @@ def init(
         raise ExpertError(f"{path} is an expert already", hint=f"edit {path / FILE_NAME}")
     if path.exists() and not path.is_dir():
         raise ExpertError(f"{path} is a file", hint="choose another folder")
+    if store and store.partition("://")[0] in DATABASES:
+        store = with_schema(store, path.resolve().name)
     settings = Settings(
         model=ModelSettings(name=_known(model)) if model else ModelSettings(),
         embedder=EmbedderSettings(name=_known(embedder)) if embedder else EmbedderSettings(),
         store=StoreSettings(uri=store or StoreSettings().uri),
     )
-    index_folder(path, settings)
+    index_place(path, settings)
     path.mkdir(parents=True, exist_ok=True)
     write_atomic(path / FILE_NAME, settings_toml(settings))
     return path.resolve()

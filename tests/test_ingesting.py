@@ -1,6 +1,7 @@
 """Sources → index: what is counted, what is skipped, what is taken out, and what an interruption leaves."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -20,10 +21,11 @@ from doyen.erasing import remove_documents
 from doyen.errors import DocumentError, ExpertError, ModelError, StoreError, UsageError
 from doyen.expert import open_retriever
 from doyen.folder import status
-from doyen.ingesting import ingest, open_index
+from doyen.ingesting import index_place, ingest, open_index
 from doyen.ingesting.watching import watch
 from doyen.retrieval.hybrid import Retriever
 
+STORES = "both"
 FILES = {
     "lease.txt": "The deposit is returned within thirty days.",
     "house/yard.md": "# Yard\n\nBicycles stand in the yard behind the mill.",
@@ -323,6 +325,7 @@ def test_an_index_keeps_the_precision_that_it_was_made_in(tmp_path, source, prec
     assert index_of(expert).manifest.counter == retriever.embedder.counter.fingerprint
 
 
+@pytest.mark.lance_only
 def test_rebuild_does_not_remove_a_folder_that_is_no_index(bring, expert, source):
     write_files(expert / "index", {"precious.txt": "mine"})
     with pytest.raises(StoreError, match="not an index"):
@@ -452,6 +455,7 @@ def _fail_at_the_end(stage, done, total):
         raise MemoryError("killed by the test")
 
 
+@pytest.mark.lance_only
 def test_removing_after_a_crash_also_clears_what_the_crash_left(bring, expert, source):
     bring(source)
     index = index_of(expert)
@@ -651,22 +655,18 @@ def test_near_duplicates_are_reported(bring, source):
 
 
 def test_two_ingests_of_one_index_at_a_time_are_refused(bring, expert, source, embedder):
-    from doyen.ingesting.opening import only_writer
-
     bring(source)
-    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen"):
+    with index_place(expert, load_settings(expert)).only_writer(), pytest.raises(StoreError, match="another doyen"):
         bring(source)
     assert counts(bring(source)) == [0, 0, 3, 0, 0]
 
 
 def test_a_rebuild_that_cannot_be_done_keeps_the_index(bring, expert, source):
-    from doyen.ingesting.opening import only_writer
-
     bring(source)
-    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen"):
+    with index_place(expert, load_settings(expert)).only_writer(), pytest.raises(StoreError, match="another doyen"):
         bring(rebuild=True)
     before = contents(expert)
-    make_expert(expert, Settings(embedder=EmbedderSettings("no-such-model"), store=StoreSettings("index")))
+    make_expert(expert, dataclasses.replace(load_settings(expert), embedder=EmbedderSettings("no-such-model")))
     with pytest.raises(ModelError, match="no-such-model"):
         bring(rebuild=True, embedder=None)
     assert contents(expert) == before

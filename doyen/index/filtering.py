@@ -92,6 +92,7 @@ def parts_of(where: Where | None) -> tuple[DocumentSet | None, str | None]:
         return where.documents, where.condition
     return (None, where) if where is None or isinstance(where, str) else (where, None)
 
+
 Filters: TypeAlias = Mapping[str, str] | Sequence[str | Filter]
 
 

@@ -11,6 +11,8 @@ from doyen.index.filtering import DocumentSet, Filter, parse_filters
 from doyen.index.lance import IndexEntry, LanceIndex
 from doyen.records import Chunk, Document
 
+STORES = "both"
+
 
 def at(*date):
     return datetime.datetime(*date, tzinfo=datetime.UTC).timestamp()
@@ -121,6 +123,7 @@ def many(index, embedder):
     return index
 
 
+@pytest.mark.lance_only
 @pytest.mark.parametrize("state", ["snapshot", "no snapshot", "written since"])
 def test_a_filter_on_many_documents_is_exact(many, embedder, state):
     where = many.filter_condition(["folder=f1"])

@@ -7,12 +7,13 @@ or message can hold it. SQLAlchemy keeps the pool, pg8000 speaks the protocol: b
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import re
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ _FORM = "postgresql://user@host/database?schema=NAME"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _KNOWN = frozenset({"schema", "sslmode", "host"})
 _SILENCE_S = 600
-_POOL, _OVERFLOW = 4, 60
+_POOL, _OVERFLOW = 4, 12  # of the 100 connections that a server allows by default; who finds none waits
 _FIND_VECTOR = """SELECT set_config('search_path', '"{schema}",' || coalesce((SELECT quote_ident(n.nspname)
  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'), 'public'), false)"""
 
@@ -70,8 +71,11 @@ class Database:
             pool_pre_ping=True,
             pool_size=_POOL,
             max_overflow=_OVERFLOW,
+            pool_logging_name="doyen",
             hide_parameters=True,
         )
+        # A dropped connection is no news to print with its stack: another is opened, or it is reported in the end.
+        logging.getLogger(f"sqlalchemy.pool.impl.{type(engine.pool).__name__}.doyen").setLevel(logging.CRITICAL)
         sqlalchemy.event.listen(engine, "connect", self._in_schema)
         return engine
 
@@ -96,6 +100,7 @@ class Database:
     def connection(self) -> Iterator[Connection]:
         """Give a connection on which each statement counts at once. Raises StoreError."""
         with self._told(), self._engine.connect() as connection:
+            connection.connection.rollback()  # the pool's test of the connection began a transaction
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def rows(self, sql: str, **values: Any) -> list[Mapping[str, Any]]:
@@ -103,7 +108,7 @@ class Database:
         import sqlalchemy
 
         with self.connection() as connection:
-            return list(connection.execute(sqlalchemy.text(sql), values).mappings())
+            return list(map(dict, connection.execute(sqlalchemy.text(sql), values).mappings()))
 
     def value(self, sql: str, **values: Any) -> Any:
         """Return the first value of the first row, None without rows. Raises StoreError."""
@@ -220,15 +225,25 @@ def _encryption(mode: str) -> dict[str, Any]:
     raise StoreError(f"[store] uri: sslmode={mode} is not known", hint="disable, prefer, require, verify-full")
 
 
-@lru_cache(maxsize=16)
-def _shared(uri: str, _process: int, _password: str | None) -> Database:
-    return Database(uri)
+_OPEN: dict[tuple[str, int, str | None], Database] = {}
+_LOCK = threading.Lock()
 
 
 def database_of(uri: str) -> Database:
     """Return the connections to a store's schema, the same ones each time within a process. Raises StoreError."""
-    parse(uri)
-    return _shared(uri, os.getpid(), os.environ.get("PGPASSWORD"))
+    key = (uri, os.getpid(), os.environ.get("PGPASSWORD"))  # a forked process must not share its parent's sockets
+    with _LOCK:
+        if key not in _OPEN:
+            _OPEN[key] = Database(uri)
+        return _OPEN[key]
+
+
+def close_databases() -> None:
+    """Close all connections that this process keeps and nobody uses."""
+    with _LOCK:
+        for database in _OPEN.values():
+            database.close()
+        _OPEN.clear()
 
 
 def execute(connection: Connection, sql: str, **values: Any) -> Sequence[Mapping[str, Any]]:
@@ -236,4 +251,4 @@ def execute(connection: Connection, sql: str, **values: Any) -> Sequence[Mapping
     import sqlalchemy
 
     result = connection.execute(sqlalchemy.text(sql), values)
-    return list(result.mappings()) if result.returns_rows else []
+    return list(map(dict, result.mappings())) if result.returns_rows else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from doyen.index.store import IndexManifest
 
 STATE = "postgresql"
 """The expert's folder of what is kept beside the database: failed files, and how far a crawl has come."""
+_PATIENCE_S = 3.0
+"""For the server to notice that a process was killed, and to let go of its hold."""
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('doyen'), hashtext(:schema)) AS held"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtext('doyen'), hashtext(:schema))"
 
@@ -66,9 +69,9 @@ class PostgresPlace:
         return index
 
     def clear(self) -> None:
-        """Drop the schema, and what was remembered of its sources. Raises StoreError if others' tables are in it."""
+        """Drop the schema, and what was remembered of its sources. Raises StoreError if another process writes it."""
         if self.exists():
-            with self.database.transaction() as connection:
+            with self.only_writer(), self.database.transaction() as connection:
                 execute(connection, f'DROP SCHEMA "{self.database.schema}" CASCADE')
         shutil.rmtree(self.state, ignore_errors=True)
 
@@ -81,8 +84,11 @@ class PostgresPlace:
         """
         schema = self.database.schema
         with self.database.connection() as connection:
-            if not execute(connection, _LOCK, schema=schema)[0]["held"]:
-                raise StoreError(f"another doyen is writing the index {self.name}", hint="wait until it is done")
+            until = time.monotonic() + _PATIENCE_S
+            while not execute(connection, _LOCK, schema=schema)[0]["held"]:
+                if time.monotonic() > until:
+                    raise StoreError(f"another doyen is writing the index {self.name}", hint="wait until it is done")
+                time.sleep(0.1)
             try:
                 yield
             finally:

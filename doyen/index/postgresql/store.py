@@ -154,9 +154,7 @@ class PostgresIndex:
 
     def members(self, ids: Sequence[str]) -> list[StoredVersion]:
         """Return all kept versions of some documents, and of the documents that the items of these ids hold."""
-        found = sorted(
-            [*self._versions("id", ids), *self._versions("item", ids)], key=lambda v: v.retired_at is None
-        )
+        found = sorted([*self._versions("id", ids), *self._versions("item", ids)], key=lambda v: v.retired_at is None)
         return list({(v.document, v.version): v for v in found}.values())
 
     def named(self, hashes: Collection[str], *, items: bool = True, without: Collection[str] = ()) -> set[str]:
@@ -167,7 +165,11 @@ class PostgresIndex:
             for table in ("documents", "versions")
             for column in hash_of
         )
-        return {row["hash"] for row in self.database.rows(sql, hashes=list(hashes), ids=list(without))} if hashes else set()
+        return (
+            {row["hash"] for row in self.database.rows(sql, hashes=list(hashes), ids=list(without))}
+            if hashes
+            else set()
+        )
 
     def near_duplicates(self) -> list[DuplicateGroup]:
         """Return the groups of documents whose content is the same or nearly so, largest first."""

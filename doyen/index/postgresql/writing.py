@@ -225,4 +225,3 @@ def touch(database: Database, items: Sequence[Item]) -> None:
 def storable_or_same(value: Any) -> Any:
     """Return a text as PostgreSQL can hold it, anything else as it is."""
     return storable(value) if isinstance(value, str) else value
-
