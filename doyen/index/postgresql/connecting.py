@@ -126,10 +126,7 @@ class Database:
 
     def fault(self, error: Exception) -> StoreError:
         """Return a database's error with what mends it."""
-        original = getattr(error, "orig", None) or error
-        first = original.args[0] if original.args else ""
-        code, said = (first.get("C", ""), first.get("M", "")) if isinstance(first, dict) else ("", str(original))
-        said = " ".join(str(said).split())[:300]
+        code, said = _said(getattr(error, "orig", None) or error)
         where, user = self.name, self.user
         login = "set PGPASSWORD, or put the password into ~/.pgpass (host:port:database:user:password)"
         if code in ("28P01", "28000") or "password" in said.lower():
@@ -137,14 +134,35 @@ class Database:
         if code == "3D000":
             return StoreError(f"{where}: {said}", hint=f"createdb -h {self.host} -p {self.port} {self.database}")
         if code == "42501":
-            hint = f'psql {self.database} -c \'GRANT CREATE ON DATABASE "{self.database}" TO "{user}"\''
-            return StoreError(f"{where}: user '{user}' may not do this ({said})", hint=f"as an administrator: {hint}")
+            return may_not_create(self, said)
         if code == "53100":
             return StoreError(f"{where}: the server's disk is full ({said})", hint="free disk space there, and go on")
         if not code:
             hint = f"see whether the server runs: pg_isready -h {self.host} -p {self.port}"
-            return StoreError(f"{where}: the server cannot be reached ({said or type(original).__name__})", hint=hint)
+            return StoreError(f"{where}: the server cannot be reached ({said or type(error).__name__})", hint=hint)
         return StoreError(f"{where}: {said} ({code})", hint="doyen doctor checks the database")
+
+
+def _said(error: BaseException) -> tuple[str, str]:
+    """Return the SQLSTATE and message of the server, ("", the driver's own) where the server said nothing.
+
+    Where a server refuses and hangs up, the driver's failing goodbye hides what it said.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if link.args and isinstance(link.args[0], dict):
+            return str(link.args[0].get("C", "")), " ".join(str(link.args[0].get("M", "")).split())[:300]
+        link = link.__cause__ or link.__context__
+    return "", " ".join(str(error).split())[:300]
+
+
+def may_not_create(database: Database, said: str = "permission denied for database") -> StoreError:
+    """Return the error for a user without rights."""
+    grant = f'GRANT CREATE ON DATABASE "{database.database}" TO "{database.user}"'
+    return StoreError(
+        f"{database.name}: user '{database.user}' may not do this ({said})",
+        hint=f"as an administrator: psql {database.database} -c '{grant}'",
+    )
 
 
 def parse(uri: str) -> URL:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doyen.errors import StoreError
-from doyen.index.postgresql.connecting import Database, database_of, execute
+from doyen.index.postgresql.connecting import Database, database_of, execute, may_not_create
 from doyen.index.postgresql.store import PostgresIndex
-from doyen.index.postgresql.tables import get_meta
+from doyen.index.postgresql.tables import get_meta, require_vectors
 from doyen.index.store import IndexManifest
 
 STATE = "postgresql"
@@ -45,6 +45,15 @@ class PostgresPlace:
     def state(self) -> Path:
         """The local folder of what an ingest remembers of its sources."""
         return self.expert / STATE
+
+    def checked(self) -> str:
+        """Return what the server is. Raises StoreError where it is not reached, lacks pgvector, or its user lacks rights."""
+        database = self.database
+        version = str(database.value("SHOW server_version")).split()[0]
+        extension = require_vectors(database, make=False)
+        if not self.exists() and not database.value("SELECT has_database_privilege(current_database(), 'CREATE')"):
+            raise may_not_create(database)
+        return f"PostgreSQL {version} with pgvector {extension} at {self.name}"
 
     def exists(self) -> bool:
         """Whether doyen made an index there. Raises StoreError if the database cannot be reached."""
