@@ -64,6 +64,10 @@ def index_of(expert):
     return open_index(expert, load_settings(expert))
 
 
+def state_of(expert):
+    return index_place(expert, load_settings(expert)).state
+
+
 def ids(expert):
     return [d.id for d in index_of(expert).documents()]
 
@@ -167,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_rest_goes_on(bring, expe
     ((file, why),) = report.failed
     assert file == str(source / name)
     assert reason in why
-    (row,) = json.loads((expert / "index" / "failed.json").read_text())
+    (row,) = json.loads((state_of(expert) / "failed.json").read_text())
     assert (row["file"], row["reason"], row["item"]) == (file, why, name)
     assert status(expert)["failed"] == [{"file": file, "reason": why}]
 
@@ -212,7 +216,7 @@ def test_a_missing_source_is_a_fault_to_mend_and_changes_nothing(bring, expert, 
     with pytest.raises(DocumentError, match="there is no file or folder") as caught:
         bring(tmp_path / "nowhere")
     assert (caught.value.exit_code, caught.value.hint) == (1, "check the path")
-    assert not (expert / "index").exists()
+    assert not state_of(expert).exists()
 
 
 def test_an_emptied_folder_is_refused_and_nothing_is_taken_out(bring, expert, source):
@@ -242,7 +246,7 @@ def test_two_sources_of_one_run_that_give_one_id_are_refused(bring, expert, sour
     with pytest.raises(UsageError, match=r"would both be 'lease.txt'") as caught:
         bring(source, other)
     assert "--name" in (caught.value.hint or "")
-    assert not (expert / "index").exists()
+    assert not state_of(expert).exists()
 
 
 def test_a_source_that_would_replace_another_ones_document_is_refused(bring, expert, source, tmp_path):
@@ -439,6 +443,7 @@ def test_an_error_midway_keeps_whole_batches_and_goes_on(fine, big, undisturbed)
     assert matching(index_of(fine), "subject", 1)
 
 
+@pytest.mark.lance_only
 def test_a_crash_before_the_full_text_index_was_built_is_made_good(bring, expert, source):
     """The last thing that a kill can cut off: all is written, `finish` is missing."""
     embedder = HashEmbedder()
@@ -484,6 +489,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.lance_only
 def test_a_store_that_cannot_grow_is_a_clear_error_and_the_next_run_finishes(expert, source, bring):
     bring(source)
     # Too few letters to tell the language: py3langid unpacks its model into a file, which the limit would stop.
@@ -683,7 +689,7 @@ def test_a_file_larger_than_a_worker_may_hold_is_not_read_into_memory(bring, sou
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"x": 1}]'])
 def test_broken_lists_beside_the_index_are_told_or_made_anew(bring, expert, source, text):
     bring(source)
-    (expert / "index" / "failed.json").write_text(text)
+    (state_of(expert) / "failed.json").write_text(text)
     assert counts(bring(source)) == [0, 0, 3, 0, 0]
     (expert / "sources.json").write_text(text)
     with pytest.raises(ExpertError, match=r"sources\.json is not a list of sources"):
