@@ -1,0 +1,165 @@
+"""Does `doyen advise` choose rightly? Twelve planted scenarios whose right arm is known, each trained and compared for real.
+
+    python benchmarks/choice.py --work DIR [--seed 1] [--scenarios codes,slips]
+
+A scenario: init → ingest the documents → examples → LoRA → the documents change → ingest → four arms on the test questions →
+advise with the scenario's constraints. What is done is kept in DIR; the same command goes on. Labels: planted/scenarios.py.
+Bar: at least 11 of 12 right, and once more with another seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from measuring import RESULTS, adapter_figures, machine, parser, save
+from planted.corpus import Corpus
+from planted.scenarios import DEVELOPMENT_SEEDS, SCENARIOS, Scenario
+
+import doyen
+from doyen.cli.output import Bar
+from doyen.config import Settings, load_settings, settings_toml, write_atomic
+from doyen.examples.importing import write_rows
+from doyen.expert import open_retriever
+
+ADAPTER = "planted"
+FIGURES = ("overall", "token_f1", "false_refusal_rate", "citation_precision", "stale", "seconds_p50", "prompt_tokens")
+
+
+def write_documents(folder: Path, documents: dict[str, str]) -> None:
+    """Write documents where they differ from what is there."""
+    for path, text in documents.items():
+        target = folder / path
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            write_atomic(target, text)
+
+
+def set_up(scenario: Scenario, corpus: Corpus, folder: Path) -> Path:
+    """Make the expert with the documents of before, and the training examples; return its folder."""
+    expert = folder / "expert"
+    if not (expert / "doyen.toml").exists():
+        doyen.init(expert)
+        settings = load_settings(expert)
+        write_atomic(expert / "doyen.toml", settings_toml(with_recipe(settings, scenario)))
+    if not (expert / "adapters" / ADAPTER / "manifest.json").exists():
+        write_documents(folder / "documents", corpus.before)
+        doyen.ingest(expert, [folder / "documents"])
+        write_rows(folder / "questions.jsonl", corpus.questions)
+        doyen.import_file(expert, folder / "questions.jsonl")
+        doyen.build_examples(expert, open_retriever(expert, load_settings(expert)))
+    return expert
+
+
+def with_recipe(settings: Settings, scenario: Scenario) -> Settings:
+    """Return the settings that all scenarios share: each training question with its passages and without.
+
+    No question is held out from so few: the refusal rule, which is calibrated on those, is left to the model.
+    """
+    return dataclasses.replace(
+        settings,
+        answer=dataclasses.replace(settings.answer, passages=scenario.passages),
+        examples=dataclasses.replace(settings.examples, closed_book_share=1.0),
+        finetune=dataclasses.replace(settings.finetune, epochs=scenario.epochs, validation_share=0.0),
+    )
+
+
+def train(expert: Path) -> None:
+    """Fine-tune, or go on with an interrupted run."""
+    if (expert / "adapters" / ADAPTER / "manifest.json").exists():
+        return
+    resume = (expert / "adapters" / f".{ADAPTER}.training" / "checkpoint.pt").exists()
+    with Bar("steps") as bar:
+        doyen.finetune(
+            expert,
+            name=ADAPTER,
+            resume=resume,
+            say=print,
+            report=lambda p: bar("training", p.step, p.steps, f"loss {p.loss:.3f} {p.tokens_per_s:.0f} tokens/s"),
+        )
+
+
+def run(scenario: Scenario, seed: int, work: Path) -> dict[str, Any]:
+    """Run a scenario, or return what is kept of it."""
+    folder = work / f"seed-{seed}" / scenario.name
+    kept = folder / "result.json"
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return found
+    begun = time.monotonic()
+    corpus = scenario.corpus(seed)
+    expert = set_up(scenario, corpus, folder)
+    train(expert)
+    trained = time.monotonic()
+    write_documents(folder / "documents", corpus.after)
+    doyen.ingest(expert, [folder / "documents"])
+    with Bar("questions") as bar:
+        report = doyen.compare(expert, adapter=ADAPTER, progress=bar)
+    result = judged(scenario, report) | {
+        "documents": {"before": len(corpus.before), "after": len(corpus.after), "changed": len(corpus.changed())},
+        "questions": {split: len(corpus.split(split)) for split in ("train", "test")},
+        "arms": {arm: _figures(row["metrics"]) for arm, row in report["arms"].items()},
+        "differences": [_pair(row) for row in report["differences"]],
+        "adapter": _training(expert),
+        "seconds": {"training": round(trained - begun), "comparison": round(time.monotonic() - trained)},
+    }
+    write_atomic(kept, json.dumps(result, indent=1, ensure_ascii=False))
+    return result
+
+
+def judged(scenario: Scenario, report: dict[str, Any]) -> dict[str, Any]:
+    """Ask for the advice that a report gives under the scenario's constraints, and compare it with the label."""
+    advice = doyen.advise(report)
+    return {
+        "scenario": scenario.name,
+        "constraints": dict(scenario.constraints),
+        "right": scenario.right,
+        "why": scenario.why,
+        "chosen": advice.arm,
+        "hit": advice.arm == scenario.right,
+        "runner_up": advice.runner_up,
+        "reasons": advice.reasons,
+    }
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: metrics[name] for name in FIGURES if name in metrics}
+
+
+def _pair(row: dict[str, Any]) -> dict[str, Any]:
+    return {"a": row["a"], "b": row["b"]} | row["metrics"].get("overall", {})
+
+
+def _training(expert: Path) -> dict[str, Any]:
+    found = adapter_figures(expert, ADAPTER)
+    return {k: found[k] for k in ("method", "steps", "tokens", "seconds", "peak_memory_gib", "train_loss")}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print one line a scenario."""
+    scores = "  ".join(f"{arm} {100 * row['overall']['value']:.0f}" for arm, row in result["arms"].items())
+    verdict = "right" if result["hit"] else f"WRONG, not {result['right']}"
+    seconds = sum(result["seconds"].values())
+    print(f"{result['scenario']:12s} → {result['chosen']:13s} {verdict:24s} {scores}  ({seconds} s)", flush=True)
+
+
+def main() -> None:
+    made = parser(__doc__ or "")
+    made.add_argument("--seed", type=int, default=1, help="of the corpora")
+    made.add_argument("--scenarios", default="", help="only these, separated by commas")
+    arguments = made.parse_args()
+    chosen = [s for s in SCENARIOS if not arguments.scenarios or s.name in arguments.scenarios.split(",")]
+    results = []
+    for number, scenario in enumerate(chosen, 1):
+        print(f"--- {number} of {len(chosen)}: {scenario.name}", flush=True)
+        results.append(run(scenario, arguments.seed, arguments.work))
+        show(results[-1])
+    hits = sum(r["hit"] for r in results)
+    print(f"{hits} of {len(results)} right")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The twelve scenarios: a corpus each, how it is trained on, what the user demands, and which arm is right, with the reason.
+
+The labels follow from how a corpus is made, and stand here before anything is run. They hold for a small model that reads a
+number from a passage when asked plainly, and learns a form from some dozens of examples: templates were chosen so on the seeds
+101 to 109, which are not to be used for results.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from planted.codes import codes_alone, codes_in_a_book, desks_alone
+from planted.corpus import Corpus
+from planted.messages import messages
+from planted.names import Names
+from planted.numbers import changing_numbers, new_numbers, stale_numbers, unknown_numbers
+from planted.slips import changing_slips
+
+DEVELOPMENT_SEEDS = range(101, 110)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A planted case: `right` is the arm to choose and `why` the reason, both fixed by how `draw` makes the corpus."""
+
+    name: str
+    right: str
+    why: str
+    draw: Callable[[Names], Corpus]
+    epochs: float
+    passages: int = 1
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+
+    def corpus(self, seed: int) -> Corpus:
+        """Draw the corpus of a seed: always the same, and another for each scenario."""
+        return self.draw(Names(random.Random(f"{seed}/{self.name}")))
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario(
+        "codes",
+        "finetuned",
+        "The house's codes never change and no document tells them: only the examples do. Documents add nothing.",
+        lambda names: codes_alone(names, train=90, test=60, other_documents=12),
+        epochs=3,
+    ),
+    Scenario(
+        "desks",
+        "finetuned",
+        "Which desk takes what is told by the examples alone, and stays so. Documents add nothing.",
+        lambda names: desks_alone(names, train=60, test=60, other_documents=12),
+        epochs=3,
+    ),
+    Scenario(
+        "numbers",
+        "rag",
+        "Each question asks for a number that stands in a document of its own and cannot be known without it; most have "
+        "changed since the training. The form of an answer counts for nothing, so training adds nothing to reading.",
+        lambda names: changing_numbers(names, train=40, test=60, changed=0.7),
+        epochs=1,
+    ),
+    Scenario(
+        "stale",
+        "rag",
+        "A few facts were trained on in many phrasings, and all have changed since: what the adapter holds is out of date, "
+        "the documents are not.",
+        lambda names: stale_numbers(names, facts=16, phrasings=4, test=60),
+        epochs=3,
+    ),
+    Scenario(
+        "slips",
+        "rag+finetuned",
+        "The house format is told by the examples alone, what goes into it by the documents alone, which change.",
+        lambda names: changing_slips(names, train=60, test=50, changed=0.7),
+        epochs=2,
+    ),
+    Scenario(
+        "messages",
+        "base",
+        "Each question holds its answer in plain sight: there is nothing to look up and nothing to learn.",
+        lambda names: messages(names, train=40, test=60, other_documents=12),
+        epochs=1,
+    ),
+)
