@@ -105,10 +105,13 @@ def codes_in_a_book(names: Names, *, train: int, test: int) -> Corpus:
     return Corpus(texts, dict(texts), _lines(names, book, train, test, sources))
 
 
-def desks_alone(names: Names, *, train: int, test: int, other_documents: int) -> Corpus:
-    """Tickets for desks with invented names, by what the ticket is about; the documents are about something else."""
+def desks_alone(names: Names, *, train: int, test: int, other_documents: int, changed: int = 0) -> Corpus:
+    """Tickets for desks with invented names, by what the ticket is about; the documents are about something else.
+
+    `changed` of the documents change after the training.
+    """
     desks = {field: names.word() for field in DESKS}
-    other = {f.path: page(names, f) for f in number_facts(names, other_documents, 0)}
+    other = {f.path: page(names, f) for f in number_facts(names, other_documents, changed)}
     before, after = documents(other)
     cases = [(field, thing, trouble) for field, things in DESKS.items() for thing in things for trouble in TROUBLES]
     names.rng.shuffle(cases)

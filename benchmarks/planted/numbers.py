@@ -27,13 +27,13 @@ STATEMENTS = (
 )
 QUESTIONS = (
     "What is the {what} of {site} {name}?",
+    "What is the current {what} of {site} {name}?",
     "How high is the {what} of {site} {name}?",
     "As for {site} {name}, what is the {what}?",
     "Which number is the {what} of {site} {name}?",
     "What is the {what} for {site} {name} now?",
     "In {unit}, what is the {what} of {site} {name}?",
     "How large is the {what} of {site} {name}?",
-    "What is the current {what} of {site} {name}?",
     "What is the {what} at {site} {name}?",
 )
 OPENINGS = (
