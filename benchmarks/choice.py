@@ -58,7 +58,7 @@ def set_up(scenario: Scenario, corpus: Corpus, folder: Path) -> Path:
 
 
 def with_recipe(settings: Settings, scenario: Scenario) -> Settings:
-    """Return the settings that all scenarios share: each training question with its passages and without.
+    """Return the settings that all scenarios share: each training question with its passages and without, small batches.
 
     No question is held out from so few: the refusal rule, which is calibrated on those, is left to the model.
     """
@@ -66,7 +66,7 @@ def with_recipe(settings: Settings, scenario: Scenario) -> Settings:
         settings,
         answer=dataclasses.replace(settings.answer, passages=scenario.passages),
         examples=dataclasses.replace(settings.examples, closed_book_share=1.0),
-        finetune=dataclasses.replace(settings.finetune, epochs=scenario.epochs, validation_share=0.0),
+        finetune=dataclasses.replace(settings.finetune, epochs=scenario.epochs, batch_size=4, validation_share=0.0),
     )
 
 
@@ -86,14 +86,19 @@ def train(expert: Path) -> None:
 
 
 def run(scenario: Scenario, seed: int, work: Path) -> dict[str, Any]:
-    """Run a scenario, or return what is kept of it."""
+    """Run a scenario, or take what is kept of it, and judge the advice on its report."""
     folder = work / f"seed-{seed}" / scenario.name
-    kept = folder / "result.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        return found
+    kept = folder / "measured.json"
+    if not kept.exists():
+        measure(scenario, scenario.corpus(seed), folder)
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    report = json.loads((folder / "expert" / found.pop("report")).read_text(encoding="utf-8"))
+    return judged(scenario, report) | found
+
+
+def measure(scenario: Scenario, corpus: Corpus, folder: Path) -> None:
+    """Train before the documents change, compare afterwards, and write `measured.json` beside the expert."""
     begun = time.monotonic()
-    corpus = scenario.corpus(seed)
     expert = set_up(scenario, corpus, folder)
     train(expert)
     trained = time.monotonic()
@@ -101,7 +106,8 @@ def run(scenario: Scenario, seed: int, work: Path) -> dict[str, Any]:
     doyen.ingest(expert, [folder / "documents"])
     with Bar("questions") as bar:
         report = doyen.compare(expert, adapter=ADAPTER, progress=bar)
-    result = judged(scenario, report) | {
+    result = {
+        "report": str((Path(report["folder"]) / "report.json").relative_to(expert)),
         "documents": {"before": len(corpus.before), "after": len(corpus.after), "changed": len(corpus.changed())},
         "questions": {split: len(corpus.split(split)) for split in ("train", "test")},
         "arms": {arm: _figures(row["metrics"]) for arm, row in report["arms"].items()},
@@ -109,8 +115,7 @@ def run(scenario: Scenario, seed: int, work: Path) -> dict[str, Any]:
         "adapter": _training(expert),
         "seconds": {"training": round(trained - begun), "comparison": round(time.monotonic() - trained)},
     }
-    write_atomic(kept, json.dumps(result, indent=1, ensure_ascii=False))
-    return result
+    write_atomic(folder / "measured.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 
 def judged(scenario: Scenario, report: dict[str, Any]) -> dict[str, Any]:

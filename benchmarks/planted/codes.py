@@ -77,9 +77,7 @@ def _lines(names: Names, book: CodeBook, train: int, test: int, sources: Mapping
     for split, cases in _cases(names, train, test).items():
         templates = ASKED_TRAIN if split == "train" else ASKED_TEST
         for i, (device, place, state) in enumerate(cases):
-            text = names.rng.choice(templates).format(
-                device=device, place=place, state=state, reporter=names.word()
-            )
+            text = names.rng.choice(templates).format(device=device, place=place, state=state, reporter=names.word())
             told = [sources[word] for word in (device, place, state) if word in sources]
             rows.append(question(split, i, text, book.line(device, place, state), sources=told))
     return rows

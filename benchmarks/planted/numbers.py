@@ -151,17 +151,6 @@ def stale_numbers(names: Names, *, facts: int, phrasings: int, test: int) -> Cor
     return Corpus(before, after, rows)
 
 
-def unknown_numbers(names: Names, *, train: int, test: int) -> Corpus:
-    """Sites that are asked about in vain: no document and no example tells of them; those there are tell of other sites."""
-    asked, learned = number_facts(names, test, 0), number_facts(names, train, 0)
-    pages = {f.path: page(names, f) for f in learned}
-    before, after = documents(pages)
-    rows = _rows(names, "train", learned, pages)
-    for i, f in enumerate(asked):
-        rows.append(question("test", i, f.filled(names.rng.choice(QUESTIONS[4:])), str(f.value), kind="number"))
-    return Corpus(before, after, rows)
-
-
 def _rows(names: Names, split: str, facts: list[Fact], pages: dict[str, Page]) -> list[Row]:
     templates = QUESTIONS[:4] if split == "train" else QUESTIONS[4:]
     return [_asked(split, i, f, names.rng.choice(templates), pages[f.path]) for i, f in enumerate(facts)]

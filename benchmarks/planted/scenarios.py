@@ -16,7 +16,7 @@ from planted.codes import codes_alone, codes_in_a_book, desks_alone
 from planted.corpus import Corpus
 from planted.messages import messages
 from planted.names import Names
-from planted.numbers import changing_numbers, new_numbers, stale_numbers, unknown_numbers
+from planted.numbers import changing_numbers, new_numbers, stale_numbers
 from planted.slips import changing_slips
 
 DEVELOPMENT_SEEDS = range(101, 110)
@@ -46,14 +46,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "codes",
         "finetuned",
         "The house's codes never change and no document tells them: only the examples do. Documents add nothing.",
-        lambda names: codes_alone(names, train=80, test=60, other_documents=12),
+        lambda names: codes_alone(names, train=80, test=40, other_documents=12),
         epochs=3,
     ),
     Scenario(
         "desks",
         "finetuned",
         "Which desk takes what is told by the examples alone, and stays so. Documents add nothing.",
-        lambda names: desks_alone(names, train=60, test=60, other_documents=12),
+        lambda names: desks_alone(names, train=60, test=40, other_documents=12),
         epochs=3,
     ),
     Scenario(
@@ -61,7 +61,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag",
         "Each question asks for a number that stands in a document of its own and cannot be known without it; most have "
         "changed since the training. The form of an answer counts for nothing, so training adds nothing to reading.",
-        lambda names: changing_numbers(names, train=24, test=60, changed=0.7),
+        lambda names: changing_numbers(names, train=24, test=40, changed=0.7),
         epochs=1,
     ),
     Scenario(
@@ -69,21 +69,21 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag",
         "A few facts were trained on in many phrasings, and all have changed since: what the adapter holds is out of date, "
         "the documents are not.",
-        lambda names: stale_numbers(names, facts=12, phrasings=4, test=60),
+        lambda names: stale_numbers(names, facts=10, phrasings=4, test=40),
         epochs=3,
     ),
     Scenario(
         "slips",
         "rag+finetuned",
         "The house format is told by the examples alone, what goes into it by the documents alone, which change.",
-        lambda names: changing_slips(names, train=48, test=50, changed=0.7),
+        lambda names: changing_slips(names, train=48, test=40, changed=0.7),
         epochs=2,
     ),
     Scenario(
         "messages",
         "base",
         "Each question holds its answer in plain sight: there is nothing to look up and nothing to learn.",
-        lambda names: messages(names, train=24, test=60, other_documents=12),
+        lambda names: messages(names, train=24, test=40, other_documents=12),
         epochs=1,
     ),
     Scenario(
@@ -91,7 +91,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag+finetuned",
         "The codes are learned from examples, and a code book tells them too. Who knows them needs no book; but answers must "
         "be traceable, so the book has to be read, and only training gives the form.",
-        lambda names: codes_in_a_book(names, train=40, test=50),
+        lambda names: codes_in_a_book(names, train=40, test=40),
         epochs=2,
         passages=3,
         constraints={"traceable": True},
@@ -101,7 +101,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag+finetuned",
         "As `slips`, with documents that change every hour: the format does not, and what changes is read anew for each "
         "answer. Often changing documents do not speak against training for form.",
-        lambda names: changing_slips(names, train=48, test=50, changed=1.0),
+        lambda names: changing_slips(names, train=48, test=40, changed=1.0),
         epochs=2,
         constraints={"changes": "hourly"},
     ),
@@ -110,7 +110,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "finetuned",
         "As `slips`, but an answer must come about as fast as from the model alone, and three passages take several times as "
         "long to read. Of the arms without documents the trained one knows the format.",
-        lambda names: changing_slips(names, train=40, test=50, changed=0.7),
+        lambda names: changing_slips(names, train=40, test=40, changed=0.7),
         epochs=1.5,
         passages=3,
         constraints={"seconds": AS_FAST_AS_ALONE},
@@ -120,7 +120,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "base",
         "As `numbers`, but an answer must come about as fast as from the model alone: the documents cannot be read in that time, "
         "and nobody knows the numbers without them. Training gains nothing.",
-        lambda names: changing_numbers(names, train=12, test=50, changed=0.7),
+        lambda names: changing_numbers(names, train=12, test=40, changed=0.7),
         epochs=1,
         passages=3,
         constraints={"seconds": AS_FAST_AS_ALONE},
@@ -130,7 +130,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag",
         "All that is asked about came after the training, which had few examples; answers must be traceable, and nothing may "
         "leave the machine. Reading a plain number needs no training.",
-        lambda names: new_numbers(names, train=12, test=60, known=20),
+        lambda names: new_numbers(names, train=12, test=40, known=20),
         epochs=1,
         constraints={"traceable": True, "offline": True},
     ),
@@ -138,7 +138,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "desks-daily",
         "finetuned",
         "As `desks`, with documents that change every day: which desk takes what does not change with them.",
-        lambda names: desks_alone(names, train=60, test=60, other_documents=12, changed=12),
+        lambda names: desks_alone(names, train=60, test=40, other_documents=12, changed=12),
         epochs=3,
         constraints={"changes": "daily"},
     ),

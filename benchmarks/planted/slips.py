@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from planted.corpus import Corpus, Row, gold, question
 from planted.names import Names
 
@@ -13,7 +15,11 @@ CARRIERS = (
     "It goes out with the carrier {carrier}.",
 )
 ASKED_TRAIN = ("Release slip for {name}", "Write the release slip of {name}.", "{name}: release slip, please.")
-ASKED_TEST = ("Please give the release slip for {name}.", "Make out a release slip: {name}", "Slip of release for {name}")
+ASKED_TEST = (
+    "Please give the release slip for {name}.",
+    "Make out a release slip: {name}",
+    "Slip of release for {name}",
+)
 FORMAT = "slip {name} / lot {lot} / bay {bay} / carrier {carrier}"
 
 
@@ -45,7 +51,8 @@ def _contents(names: Names) -> dict[str, str]:
     return {"lot": str(names.number(110, 989)), "bay": bay, "carrier": names.pair()}
 
 
-def _writer(names: Names, name: str):  # type: ignore[no-untyped-def]  # contents → (document, its evidence)
+def _writer(names: Names, name: str) -> Callable[[dict[str, str]], tuple[str, str]]:
+    """Return contents → (document, its evidence): a works' document is always worded alike."""
     lot, bay, carrier = (names.rng.choice(templates) for templates in (LOTS, BAYS, CARRIERS))
     head = f"# Works {name}\n\n{name} is one of the works of {names.word()}. "
 
