@@ -27,6 +27,7 @@ from doyen.config import Settings, load_settings, settings_toml, write_atomic
 from doyen.evaluation.constraints import Constraints, seconds_p95
 from doyen.examples.importing import write_rows
 from doyen.expert import open_retriever
+from doyen.records import ARMS
 
 ADAPTER = "planted"
 BAR = "at least 11 of 12, and once more with another seed"
@@ -165,6 +166,18 @@ def show(result: dict[str, Any]) -> None:
     print(f"{result['scenario']:12s} → {result['chosen']:13s} {verdict:24s} {scores}  ({seconds} s)", flush=True)
 
 
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the results as the Markdown table of docs/guides/comparing.md: overall scores in percent."""
+    lines = ["| scenario | demanded | base | rag | finetuned | rag+finetuned | right | chosen |"]
+    lines.append("| --- | --- | --: | --: | --: | --: | --- | --- |")
+    for r in results:
+        scores = [f"{100 * r['arms'][arm]['overall']['value']:.0f}" for arm in ARMS]
+        chosen = r["chosen"] if r["hit"] else f"**{r['chosen']}**"
+        cells = [r["scenario"], ", ".join(r["constraints"]) or "–", *scores, r["right"], chosen]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def save_run(seed: int, results: Sequence[dict[str, Any]], out: Path | None) -> None:
     """Write the run of a seed into the result file, beside the runs of other seeds that stand there."""
     path = out or RESULTS / "choice.json"
@@ -193,7 +206,7 @@ def main() -> None:
         print(f"--- {number} of {len(chosen)}: {scenario.name}", flush=True)
         results.append(run(scenario, arguments.seed, arguments.work))
         show(results[-1])
-    print(f"{sum(r['hit'] for r in results)} of {len(results)} right")
+    print(f"{table(results)}\n\n{sum(r['hit'] for r in results)} of {len(results)} right")
     if len(results) == len(SCENARIOS):
         save_run(arguments.seed, results, arguments.out)
 
