@@ -28,6 +28,12 @@ ASKED_TEST = (
     "The {device} {state}, says {reporter} from the {place}. Code it.",
     "Please log for {reporter}: {device} in the {place} {state}",
 )
+BOOK_TRAIN = (
+    "Log line: the {device} in the {place} {state}.",
+    "Log line for the {place}: the {device} {state}.",
+    "The {device} in the {place} {state}. Which log line?",
+)
+BOOK_TEST = ("Write the log line: in the {place} a {device} {state}.", "Log line, please: {place}, {device} {state}")
 DESKS: Mapping[str, tuple[str, ...]] = {
     "heating": ("radiator", "boiler", "chimney", "thermostat"),
     "post": ("parcel", "letter", "stamp", "envelope"),
@@ -72,10 +78,17 @@ def _cases(names: Names, train: int, test: int) -> dict[str, list[tuple[str, str
     return {"train": cases[:train], "test": cases[train : train + test]}
 
 
-def _lines(names: Names, book: CodeBook, train: int, test: int, sources: Mapping[str, Row]) -> list[Row]:
+def _lines(
+    names: Names,
+    book: CodeBook,
+    train: int,
+    test: int,
+    sources: Mapping[str, Row],
+    templates_of: Mapping[str, tuple[str, ...]],
+) -> list[Row]:
     rows: list[Row] = []
     for split, cases in _cases(names, train, test).items():
-        templates = ASKED_TRAIN if split == "train" else ASKED_TEST
+        templates = templates_of[split]
         for i, (device, place, state) in enumerate(cases):
             text = names.rng.choice(templates).format(device=device, place=place, state=state, reporter=names.word())
             told = [sources[word] for word in (device, place, state) if word in sources]
@@ -87,7 +100,9 @@ def codes_alone(names: Names, *, train: int, test: int, other_documents: int) ->
     """Log lines in codes that no document tells; the documents are about something else."""
     other = {f.path: page(names, f) for f in number_facts(names, other_documents, 0)}
     before, after = documents(other)
-    return Corpus(before, after, _lines(names, code_book(names), train, test, {}))
+    return Corpus(
+        before, after, _lines(names, code_book(names), train, test, {}, {"train": ASKED_TRAIN, "test": ASKED_TEST})
+    )
 
 
 def codes_in_a_book(names: Names, *, train: int, test: int) -> Corpus:
@@ -97,10 +112,12 @@ def codes_in_a_book(names: Names, *, train: int, test: int) -> Corpus:
     for kind, words in (("Device", DEVICES), ("Place", PLACES), ("State", STATES)):
         for word in words:
             path = f"code-book/{kind.lower()}-{word.replace(' ', '-')}.md"
-            stated = f"{kind} '{word}' has the code {book.codes[word]} in the log."
+            stated = f"In a log line, '{word}' is written with the code {book.codes[word]} and nothing else."
             texts[path] = f"# {kind}: {word}\n\n{stated} It holds for all works of the {names.word()} group.\n"
             sources[word] = gold(path, texts[path], stated)
-    return Corpus(texts, dict(texts), _lines(names, book, train, test, sources))
+    return Corpus(
+        texts, dict(texts), _lines(names, book, train, test, sources, {"train": BOOK_TRAIN, "test": BOOK_TEST})
+    )
 
 
 def desks_alone(names: Names, *, train: int, test: int, other_documents: int, changed: int = 0) -> Corpus:

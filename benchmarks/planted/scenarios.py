@@ -108,11 +108,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "slips-fast",
         "finetuned",
-        "As `slips`, but an answer must come about as fast as from the model alone, and three passages take several times as "
+        "As `slips`, but an answer must come about as fast as from the model alone, and four passages take several times as "
         "long to read. Of the arms without documents the trained one knows the format.",
-        lambda names: changing_slips(names, train=40, test=40, changed=0.7),
+        lambda names: changing_slips(names, train=32, test=40, changed=0.7),
         epochs=1.5,
-        passages=3,
+        passages=4,
         constraints={"seconds": AS_FAST_AS_ALONE},
     ),
     Scenario(
@@ -122,7 +122,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "and nobody knows the numbers without them. Training gains nothing.",
         lambda names: changing_numbers(names, train=12, test=40, changed=0.7),
         epochs=1,
-        passages=3,
+        passages=4,
         constraints={"seconds": AS_FAST_AS_ALONE},
     ),
     Scenario(
