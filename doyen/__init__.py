@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from doyen.errors import DoyenError
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
+    from doyen.evaluation.constraints import Constraints
     from doyen.evaluation.pairs import plan_questions
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.evaluation.run_differences import compare_runs
@@ -32,6 +33,7 @@ _HOME = {
     "Answer": "doyen.records",
     "Chunk": "doyen.records",
     "Citation": "doyen.records",
+    "Constraints": "doyen.evaluation.constraints",
     "Document": "doyen.records",
     "DoyenError": "doyen.errors",
     "Example": "doyen.records",
@@ -63,6 +65,7 @@ __all__ = [
     "Answer",
     "Chunk",
     "Citation",
+    "Constraints",
     "Document",
     "DoyenError",
     "Example",

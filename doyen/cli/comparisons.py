@@ -156,23 +156,44 @@ def _fail(faults: list[str]) -> None:
         raise ThresholdError("; ".join(faults), hint="--fail-under sets the bound; the report is written and says why")
 
 
-def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:
+def advise(
+    changes: Annotated[
+        str | None,
+        typer.Option(help="How often documents change: hourly, daily, weekly, monthly or rarely.", show_default=False),
+    ] = None,
+    traceable: Annotated[bool, typer.Option("--traceable", help="Answers must cite their source.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Most seconds an answer (95th percentile).", show_default=False)
+    ] = None,
+    max_memory: Annotated[float | None, typer.Option(help="Most GiB while serving.", show_default=False)] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Nothing may be sent over a network.")] = False,
+    budget: Annotated[float | None, typer.Option(help="Most US dollars for 1,000 answers.", show_default=False)] = None,
+    form: Annotated[
+        bool, typer.Option("--form", help="Answers keep a house form (for the advice without a comparison).")
+    ] = False,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Say which arm to use and which way to train, and why: from what was measured here, else from the rules."""
     import doyen
-    from doyen.evaluation.advice import advise_without_comparison
     from doyen.evaluation.comparison import latest_report
     from doyen.evaluation.methods import advise_training
+    from doyen.evaluation.rules import advise_without_comparison, facts_of
 
+    demands = doyen.Constraints(
+        changes=changes,
+        traceable=traceable,
+        seconds=max_seconds,
+        memory_gib=max_memory,
+        offline=offline,
+        budget_usd=budget,
+        form=form,
+    )
     folder = expert_folder(expert)
     report = latest_report(folder)
-    if report is not None:
-        advice = doyen.advise(report)
-    else:
-        row = doyen.status(folder)
-        held = (row["examples"] or {}).get("questions", 0)
-        advice = advise_without_comparison(row["documents"], row["chunks"], held, len(row["adapters"]))
+    advice = doyen.advise(report, demands) if report else advise_without_comparison(facts_of(folder), demands)
     basis = f"measured: {report['folder']}" if report else "advice, not a measurement"
-    lines = [f"{advice.arm} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
+    lines = [f"{advice.arm or 'no arm'} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
     if advice.runner_up:
         lines.append(f"runner-up: {advice.runner_up}")
     training = advise_training(folder)

@@ -143,7 +143,7 @@ def _manifest(
         "template_hash": engine.template_hash(),
         "engine": engine.kind,
         "settings": settings.as_dict(),
-        "questions": _hash([dataclasses.asdict(q) for q in questions]),
+        "questions": _hash([_hashed(q) for q in questions]),
         "question_count": len(questions),
         "index": _hash(sorted((d.id, d.sha256) for d in retriever.index.documents())),
         "embedder": retriever.index.manifest.fingerprint,
@@ -182,6 +182,11 @@ def _of_server(engine: Engine, settings: Settings, answers: Mapping[Arm, Sequenc
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()[:16]
+
+
+def _hashed(question: Question) -> dict[str, Any]:
+    """Return a question as it is hashed: former answers change no answer, only its score."""
+    return {key: value for key, value in dataclasses.asdict(question).items() if key != "former_answers"}
 
 
 _TRAINING_TABLES = ("finetune", "examples")

@@ -117,7 +117,7 @@ def _arm(questions: Sequence[Question], scores: Sequence[Score], seed: int) -> d
     }
 
 
-SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "overall")
+SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "stale", "overall")
 COUNT_FIELDS = ("citation_given", "citation_correct", "gold_cited", "gold_total")
 
 
@@ -149,7 +149,7 @@ def _row(
         "gold": [{"document": g.document, "page": g.page} for g in question.gold],
         "retrieval": score_hits(question, hits[i]) or None if hits is not None else None,
         "arms": arms,
-    }
+    } | ({"former_answers": list(question.former_answers)} if question.former_answers else {})
 
 
 # ------------------------------------------------------------------ files
@@ -188,6 +188,7 @@ LABELS: dict[str, str] = {
     "number_accuracy": "Numbers right",
     "yesno_accuracy": "Yes/no right",
     "yesno_macro_f1": "Yes/no macro F1",
+    "stale": "Former answers given, where facts changed",
     "refusal_rate": "Refused, of all",
     "false_refusal_rate": "Refused wrongly, of the answerable",
     "unanswerable_refused": "Refused rightly, of the unanswerable",

@@ -50,6 +50,8 @@ class Score:
     rouge_l: float | None = None
     expected_verdict: Verdict | None = None
     given_verdict: Verdict | None = None
+    stale: float | None = None
+    """1 where the answer is a former one (see `_stale`), else 0; None where no former answer is known."""
     citation_given: int = 0
     citation_correct: int = 0
     gold_total: int = 0
@@ -107,9 +109,18 @@ def score_answer(question: Question, answer: Answer) -> Score:
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
     )
-    if not question.answerable or not question.answers:
-        return base
-    return _with_text_scores(base, question, answer.text if answer.answered else "")
+    text = answer.text if answer.answered else ""
+    scored = _with_text_scores(base, question, text) if question.answerable and question.answers else base
+    return replace(scored, stale=_stale(scored, question, text)) if question.former_answers else scored
+
+
+def _stale(scored: Score, question: Question, text: str) -> float:
+    """Return 1.0 where the text counts as right by a former answer, is nearer to it than to any of today's, and holds none."""
+    if not text or scored.containment == 1.0:
+        return 0.0
+    before = replace(question, answers=question.former_answers, answerable=True)
+    former = _with_text_scores(replace(scored, answerable=True), before, text)
+    return float(former.outcome == "right" and (former.answer_score or 0.0) > (scored.answer_score or 0.0))
 
 
 def _with_text_scores(base: Score, question: Question, text: str) -> Score:
@@ -157,7 +168,7 @@ def summarise_scores(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Int
 
     overall: mean over all questions of `Score.overall`. answer_score, token_f1, exact_match, containment, rouge_l:
     over the answerable questions with known answers. number_accuracy, yesno_accuracy, yesno_macro_f1: their kinds
-    alone. refusal_rate: all; false_refusal_rate: answerable; unanswerable_refused: unanswerable questions.
+    alone. stale: questions with former answers. refusal_rate: all; false_refusal_rate: answerable; unanswerable_refused: unanswerable questions.
     citation_precision: right citations / citations, pooled; citation_recall: mean share of the gold cited — both
     over answered questions with gold. seconds_p50, seconds_mean, tokens, prompt_tokens, completion_tokens: all.
     """
@@ -178,6 +189,7 @@ def summarise_scores(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Int
 METRICS = (
     *("overall", "answer_score", "token_f1", "exact_match", "containment", "rouge_l"),
     *("number_accuracy", "yesno_accuracy", "yesno_macro_f1"),
+    "stale",
     *("refusal_rate", "false_refusal_rate", "unanswerable_refused", "citation_precision", "citation_recall"),
     *("seconds_p50", "seconds_mean", "tokens", "prompt_tokens", "completion_tokens"),
 )
@@ -197,6 +209,7 @@ def _means(scores: Sequence[Score]) -> dict[str, list[float]]:
         "exact_match": _known(s.exact_match for s in scores),
         "containment": _known(s.containment for s in scores),
         "rouge_l": _known(s.rouge_l for s in scores),
+        "stale": _known(s.stale for s in scores),
         "number_accuracy": _known(s.answer_score for s in scores if s.kind == "number"),
         "yesno_accuracy": _known(s.answer_score for s in scores if s.kind in ("yesno", "yesnomaybe")),
         "refusal_rate": [float(s.refused) for s in scores],
