@@ -5,6 +5,7 @@ corpus.py     what a corpus holds; rows of a questions file
 numbers.py    many facts, each a number in a document; they change
 slips.py      a house format to be filled from documents that change
 codes.py      stable house terms and codes, which no document has to be read for
+orders.py     a fixed house style for what the question says
 messages.py   questions that hold their own answer
 scenarios.py  the twelve scenarios, their labels and why
 """

@@ -1,7 +1,6 @@
-"""Stable house terms: what a line says in plain words is written in three invented codes, always the same ones.
+"""Stable house terms, always the same: log lines in invented codes, tickets for desks with invented names.
 
-The codes are learned from examples. In `codes_alone` no document tells of them; in `codes_in_a_book` a code book does, but
-nothing has to be looked up by whoever knows the codes.
+They are learned from examples, and no document tells of them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from planted.corpus import Corpus, Row, gold, question
+from planted.corpus import Corpus, Row, question
 from planted.names import Names
 from planted.numbers import documents, number_facts, page
 
@@ -28,12 +27,6 @@ ASKED_TEST = (
     "The {device} {state}, says {reporter} from the {place}. Code it.",
     "Please log for {reporter}: {device} in the {place} {state}",
 )
-BOOK_TRAIN = (
-    "Log line: the {device} in the {place} {state}.",
-    "Log line for the {place}: the {device} {state}.",
-    "The {device} in the {place} {state}. Which log line?",
-)
-BOOK_TEST = ("Write the log line: in the {place} a {device} {state}.", "Log line, please: {place}, {device} {state}")
 DESKS: Mapping[str, tuple[str, ...]] = {
     "heating": ("radiator", "boiler", "chimney", "thermostat"),
     "post": ("parcel", "letter", "stamp", "envelope"),
@@ -78,21 +71,13 @@ def _cases(names: Names, train: int, test: int) -> dict[str, list[tuple[str, str
     return {"train": cases[:train], "test": cases[train : train + test]}
 
 
-def _lines(
-    names: Names,
-    book: CodeBook,
-    train: int,
-    test: int,
-    sources: Mapping[str, Row],
-    templates_of: Mapping[str, tuple[str, ...]],
-) -> list[Row]:
+def _lines(names: Names, book: CodeBook, train: int, test: int) -> list[Row]:
     rows: list[Row] = []
     for split, cases in _cases(names, train, test).items():
-        templates = templates_of[split]
+        templates = ASKED_TRAIN if split == "train" else ASKED_TEST
         for i, (device, place, state) in enumerate(cases):
             text = names.rng.choice(templates).format(device=device, place=place, state=state, reporter=names.word())
-            told = [sources[word] for word in (device, place, state) if word in sources]
-            rows.append(question(split, i, text, book.line(device, place, state), sources=told))
+            rows.append(question(split, i, text, book.line(device, place, state)))
     return rows
 
 
@@ -100,24 +85,7 @@ def codes_alone(names: Names, *, train: int, test: int, other_documents: int) ->
     """Log lines in codes that no document tells; the documents are about something else."""
     other = {f.path: page(names, f) for f in number_facts(names, other_documents, 0)}
     before, after = documents(other)
-    return Corpus(
-        before, after, _lines(names, code_book(names), train, test, {}, {"train": ASKED_TRAIN, "test": ASKED_TEST})
-    )
-
-
-def codes_in_a_book(names: Names, *, train: int, test: int) -> Corpus:
-    """Log lines in codes that a code book tells, a page a word; it does not change."""
-    book = code_book(names)
-    texts, sources = {}, {}
-    for kind, words in (("Device", DEVICES), ("Place", PLACES), ("State", STATES)):
-        for word in words:
-            path = f"code-book/{kind.lower()}-{word.replace(' ', '-')}.md"
-            stated = f"In a log line, '{word}' is written with the code {book.codes[word]} and nothing else."
-            texts[path] = f"# {kind}: {word}\n\n{stated} It holds for all works of the {names.word()} group.\n"
-            sources[word] = gold(path, texts[path], stated)
-    return Corpus(
-        texts, dict(texts), _lines(names, book, train, test, sources, {"train": BOOK_TRAIN, "test": BOOK_TEST})
-    )
+    return Corpus(before, after, _lines(names, code_book(names), train, test))
 
 
 def desks_alone(names: Names, *, train: int, test: int, other_documents: int, changed: int = 0) -> Corpus:

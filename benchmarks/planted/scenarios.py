@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from planted.codes import codes_alone, codes_in_a_book, desks_alone
+from planted.codes import codes_alone, desks_alone
 from planted.corpus import Corpus
 from planted.messages import messages
 from planted.names import Names
 from planted.numbers import changing_numbers, new_numbers, stale_numbers
+from planted.orders import styled_orders
 from planted.slips import changing_slips
 
 DEVELOPMENT_SEEDS = range(101, 110)
@@ -87,13 +88,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         epochs=1,
     ),
     Scenario(
-        "book-traceable",
+        "orders-traceable",
         "rag+finetuned",
-        "The codes are learned from examples, and a code book tells them too. Who knows them needs no book; but answers must "
-        "be traceable, so the book has to be read, and only training gives the form.",
-        lambda names: codes_in_a_book(names, train=40, test=40),
+        "A fixed house style for what the question says is learned from examples: alone that would be right. But answers must "
+        "be traceable, so the style guide has to be read with each, and reading a guide does not give the style.",
+        lambda names: styled_orders(names, train=48, test=40, other_documents=12),
         epochs=2,
-        passages=3,
         constraints={"traceable": True},
     ),
     Scenario(
