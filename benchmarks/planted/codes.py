@@ -1,11 +1,10 @@
-"""Stable house terms, always the same: log lines in invented codes, tickets for desks with invented names.
+"""Stable house terms: what a line says in plain words is written in three invented codes, always the same ones.
 
 They are learned from examples, and no document tells of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -26,23 +25,6 @@ ASKED_TEST = (
     "Write the log line: in the {place} a {device} {state}.",
     "The {device} {state}, says {reporter} from the {place}. Code it.",
     "Please log for {reporter}: {device} in the {place} {state}",
-)
-DESKS: Mapping[str, tuple[str, ...]] = {
-    "heating": ("radiator", "boiler", "chimney", "thermostat"),
-    "post": ("parcel", "letter", "stamp", "envelope"),
-    "garden": ("hedge", "lawn", "flower bed", "apple tree"),
-    "kitchen": ("frying pan", "menu", "kettle", "soup"),
-    "wages": ("salary", "overtime", "pay slip", "pension"),
-}
-TROUBLES = ("is missing", "came too late", "is not as agreed", "must be seen to", "has been damaged", "is wrong again")
-TICKETS_TRAIN = (
-    "{who} says: the {thing} {trouble}. Which desk?",
-    "Desk for this ticket: {thing} {trouble} ({who})",
-    "The {thing} {trouble}, writes {who}. Whose desk is it?",
-)
-TICKETS_TEST = (
-    "Ticket of {who}: our {thing} {trouble}. Give the desk.",
-    "To which desk goes this: '{thing} {trouble}', from {who}?",
 )
 
 
@@ -86,24 +68,3 @@ def codes_alone(names: Names, *, train: int, test: int, other_documents: int) ->
     other = {f.path: page(names, f) for f in number_facts(names, other_documents, 0)}
     before, after = documents(other)
     return Corpus(before, after, _lines(names, code_book(names), train, test))
-
-
-def desks_alone(names: Names, *, train: int, test: int, other_documents: int, changed: int = 0) -> Corpus:
-    """Tickets for desks with invented names, by what the ticket is about; the documents are about something else.
-
-    `changed` of the documents change after the training.
-    """
-    desks = {field: names.word() for field in DESKS}
-    other = {f.path: page(names, f) for f in number_facts(names, other_documents, changed)}
-    before, after = documents(other)
-    cases = [(field, thing, trouble) for field, things in DESKS.items() for thing in things for trouble in TROUBLES]
-    names.rng.shuffle(cases)
-    if train + test > len(cases):
-        raise ValueError(f"{train + test} tickets of {len(cases)}")
-    rows: list[Row] = []
-    for i, (field, thing, trouble) in enumerate(cases[: train + test]):
-        split = "train" if i < train else "test"
-        template = names.rng.choice(TICKETS_TRAIN if split == "train" else TICKETS_TEST)
-        text = template.format(who=names.word(), thing=thing, trouble=trouble)
-        rows.append(question(split, len(rows) if split == "train" else i - train, text, desks[field]))
-    return Corpus(before, after, rows)

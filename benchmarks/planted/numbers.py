@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from planted.corpus import Corpus, Row, gold, question
 from planted.names import Names
 
-SITES = ("depot", "clinic", "harbour", "school", "quarry", "library", "dairy", "garage")
+SITES = ("depot", "clinic", "harbour", "mill", "quarry", "library", "dairy", "garage")
 PROPERTIES = (
     ("weekly quota", "crates", 120, 980),
-    ("floor area", "square metres", 200, 950),
+    ("fuel reserve", "barrels", 200, 950),
     ("yearly budget", "crowns", 1200, 9800),
     ("shelf limit", "kilos", 60, 900),
     ("visitor limit", "persons", 30, 400),
@@ -30,9 +30,7 @@ QUESTIONS = (
     "What is the current {what} of {site} {name}?",
     "How high is the {what} of {site} {name}?",
     "As for {site} {name}, what is the {what}?",
-    "Which number is the {what} of {site} {name}?",
     "What is the {what} for {site} {name} now?",
-    "In {unit}, what is the {what} of {site} {name}?",
     "How large is the {what} of {site} {name}?",
     "What is the {what} at {site} {name}?",
 )

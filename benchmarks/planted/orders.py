@@ -1,4 +1,4 @@
-"""A house style for what the question says: four marks around its words. A style guide tells it; examples do as well."""
+"""A house style for what the question says: four marks beside its words. Examples tell it, and a style guide if asked for."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ GUIDE = (
 )
 
 
-def styled_orders(names: Names, *, train: int, test: int, other_documents: int) -> Corpus:
-    """Orders to be written as the house does; the style guide stands among documents about something else."""
+def styled_orders(
+    names: Names, *, train: int, test: int, other_documents: int, changed: int = 0, guide: bool = False
+) -> Corpus:
+    """Orders to be written as the house does; the documents are about something else, but for a style guide.
+
+    `changed` of the other documents change after the training.
+    """
     marks = [names.code() for _ in range(4)]
-    other = {f.path: page(names, f) for f in number_facts(names, other_documents, 0)}
+    other = {f.path: page(names, f) for f in number_facts(names, other_documents, changed)}
     before, after = documents(other)
-    path, stated = "style-guide-order-lines.md", GUIDE.format(*marks)
-    before[path] = after[path] = f"# Order lines\n\n{stated}\n"
+    sources: list[Row] = []
+    if guide:
+        path, stated = "style-guide-order-lines.md", GUIDE.format(*marks)
+        before[path] = after[path] = f"# Order lines\n\n{stated}\n"
+        sources = [gold(path, after[path], stated)]
     rows: list[Row] = []
     for split, count, templates in (("train", train, TRAIN), ("test", test, TEST)):
         for i in range(count):
@@ -43,5 +51,5 @@ def styled_orders(names: Names, *, train: int, test: int, other_documents: int) 
             answer = " ".join(
                 f"{mark} {order[k]}" for mark, k in zip(marks, ("place", "count", "goods", "bay"), strict=True)
             )
-            rows.append(question(split, i, text, answer, sources=[gold(path, after[path], stated)]))
+            rows.append(question(split, i, text, answer, sources=sources))
     return Corpus(before, after, rows)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from planted.codes import codes_alone, desks_alone
+from planted.codes import codes_alone
 from planted.corpus import Corpus
 from planted.messages import messages
 from planted.names import Names
@@ -51,11 +51,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         epochs=3,
     ),
     Scenario(
-        "desks",
+        "orders",
         "finetuned",
-        "Which desk takes what is told by the examples alone, and stays so. Documents add nothing.",
-        lambda names: desks_alone(names, train=60, test=40, other_documents=12),
-        epochs=3,
+        "A fixed house style for what the question says, told by the examples alone. Documents add nothing.",
+        lambda names: styled_orders(names, train=48, test=40, other_documents=12),
+        epochs=2,
     ),
     Scenario(
         "numbers",
@@ -70,8 +70,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag",
         "A few facts were trained on in many phrasings, and all have changed since: what the adapter holds is out of date, "
         "the documents are not.",
-        lambda names: stale_numbers(names, facts=10, phrasings=4, test=40),
-        epochs=3,
+        lambda names: stale_numbers(names, facts=14, phrasings=4, test=40),
+        epochs=2,
     ),
     Scenario(
         "slips",
@@ -92,7 +92,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "rag+finetuned",
         "A fixed house style for what the question says is learned from examples: alone that would be right. But answers must "
         "be traceable, so the style guide has to be read with each, and reading a guide does not give the style.",
-        lambda names: styled_orders(names, train=48, test=40, other_documents=12),
+        lambda names: styled_orders(names, train=48, test=40, other_documents=12, guide=True),
         epochs=2,
         constraints={"traceable": True},
     ),
@@ -135,11 +135,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         constraints={"traceable": True, "offline": True},
     ),
     Scenario(
-        "desks-daily",
+        "orders-daily",
         "finetuned",
-        "As `desks`, with documents that change every day: which desk takes what does not change with them.",
-        lambda names: desks_alone(names, train=60, test=40, other_documents=12, changed=12),
-        epochs=3,
+        "As `orders`, with documents that change every day: the style does not change with them.",
+        lambda names: styled_orders(names, train=48, test=40, other_documents=12, changed=12),
+        epochs=2,
         constraints={"changes": "daily"},
     ),
 )
