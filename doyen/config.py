@@ -313,6 +313,17 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
+class CostSettings:
+    """What this machine costs, for the prices in a comparison's report. It shapes no answer."""
+
+    usd_per_hour: float = setting(
+        0.0, "US dollars for an hour of the machine (rent, or purchase over its life).", low=0.0
+    )
+    watts: float = setting(0.0, "What it draws while it answers; 0: unknown.", low=0.0)
+    usd_per_kwh: float = setting(0.0, "US dollars for a kilowatt-hour.", low=0.0)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of an expert, one attribute a table of `doyen.toml`."""
 
@@ -328,6 +339,7 @@ class Settings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    cost: CostSettings = field(default_factory=CostSettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return table → key → value."""
@@ -337,10 +349,11 @@ class Settings:
         }
 
     def shaping(self) -> dict[str, dict[str, Any]]:
-        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices."""
+        """Return `as_dict` without what shapes no answer: where a server is, its key and pace, and prices."""
         return {
             table: {key: value for key, value in values.items() if key not in _OF_THE_WAY}
             for table, values in self.as_dict().items()
+            if table != "cost"
         }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from doyen.evaluation.constraints import Constraints, RuledOut, not_measured, rule_out
+from doyen.evaluation.constraints import Constraints, RuledOut, not_measured, rule_out, untraced
 from doyen.evaluation.freshness_text import fresh_lines
 from doyen.evaluation.pairs import more_questions
 from doyen.evaluation.statistics import student_t
@@ -72,7 +72,7 @@ def advise(comparison: Mapping[str, Any], constraints: Constraints | None = None
     overall: Overall = {arm: m["overall"] for arm, m in arms.items() if "overall" in m}
     out = rule_out(comparison, demands)
     left: Overall = {arm: overall[arm] for arm in overall if arm not in {o.arm for o in out}}
-    about = {"constraints": demands.as_dict(), "ruled_out": out}
+    about: dict[str, Any] = {"constraints": demands.as_dict(), "ruled_out": out}
     if not overall:
         simplest: Arm = next((arm for arm in arms if arm not in {o.arm for o in out}), "base")
         reason = "No question has a known answer, so nothing was measured: add answers to the questions."
@@ -86,6 +86,7 @@ def advise(comparison: Mapping[str, Any], constraints: Constraints | None = None
     runner_up = max(others, key=lambda arm: float(left[arm]["value"]), default=None)
     reasons = [_standing(comparison, left, chosen, best)]
     reasons += [f"Ruled out: {o.reason}" for o in out] + not_measured(comparison, demands)
+    reasons += untraced(comparison, chosen, demands)
     reasons += _resolution(comparison, chosen, best)
     reasons += _gains(comparison, left, chosen)
     reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)

@@ -21,9 +21,11 @@ from doyen.answer_costs import answers_dollars, told_before
 from doyen.answering import Progress, ask_into
 from doyen.config import Settings, load_settings, write_atomic
 from doyen.errors import UsageError
+from doyen.evaluation.costs import MemoryNotes, cost_figures
 from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.report import build_report, write_report
+from doyen.evaluation.trained_on import trained_on
 from doyen.examples.building import held_out_questions
 from doyen.examples.importing import read_questions
 from doyen.expert import Expert, open_engine, open_retriever, open_tuning
@@ -78,6 +80,7 @@ def compare(
     depth = max(HITS_DEPTH, hits_for(settings.answer.passages))
     hits = retriever.search_many([q.question for q in asked], depth)
     answers: dict[Arm, list[Answer]] = {}
+    memory = MemoryNotes(target)
     for arm in chosen:
         tuning = open_tuning(folder, adapter) if "finetuned" in arm else None
         one = Expert(
@@ -87,12 +90,33 @@ def compare(
             settings=settings,
             shots=shots if "rag" in arm else (),
         )
-        answers[arm] = ask_into(one, asked, hits, target / f"answers.{arm}.jsonl", progress)
+        path = target / f"answers.{arm}.jsonl"
+        held = path.stat().st_size if path.exists() else 0
+        answers[arm] = ask_into(one, asked, hits, path, progress)
+        if path.stat().st_size > held:  # this process wrote answers
+            memory.note(arm, engine)
     manifest |= {"taken_over": taken} if taken else {}
     manifest |= _of_server(engine, settings, answers)
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
     methods = trained_methods(folder) if any("finetuned" in arm for arm in chosen) else ()
-    report = build_report(questions=asked, answers=answers, hits=hits, manifest=manifest, seed=seed, methods=methods)
+    tuned = any("finetuned" in arm for arm in chosen)
+    report = build_report(
+        questions=asked,
+        answers=answers,
+        hits=hits,
+        manifest=manifest,
+        seed=seed,
+        methods=methods,
+        trained=trained_on(folder, adapter, retriever.index.documents()) if tuned else None,
+        cost=cost_figures(
+            folder,
+            settings,
+            answers,
+            adapter=adapter,
+            memory_gib=memory.gib,
+            paid_usd=manifest.get("cost_usd"),
+        ),
+    )
     write_report(report, target)
     write_markdown(report, target)
     return report | {"folder": str(target)}

@@ -7,7 +7,7 @@ made of; where the report is silent, it stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from doyen.errors import UsageError
 from doyen.evaluation.statistics import paired_difference
+from doyen.evaluation.trained_on import CHANGED
 from doyen.records import ARMS
 
 CHANGES: dict[str, float] = {
@@ -25,7 +26,7 @@ CHANGES: dict[str, float] = {
     "rarely": float("inf"),
 }
 """How often documents change → seconds between two changes."""
-TRACED = 0.8  # share of the answers that cite something, from which on an arm's answers are traceable
+TRACED = 0.5  # share of the answers that cite something, from which on an arm's answers are traceable
 STALE = 0.05  # share of stale answers that the interval must leave below it
 ANSWERS = 1000  # what a budget is for
 TUNED, INDEXED = ("finetuned", "rag+finetuned"), ("rag", "rag+finetuned")
@@ -78,7 +79,8 @@ class Constraints:
 
     def without(self, name: str) -> Constraints:
         """Return the same without one demand."""
-        return replace(self, **{name: next(f.default for f in fields(self) if f.name == name)})
+        none: Any = getattr(_NOTHING, name)
+        return replace(self, **{name: none})
 
     def said(self, name: str) -> str:
         """Return a demand as its option: `--max-seconds 1.5`."""
@@ -88,6 +90,9 @@ class Constraints:
     def as_dict(self) -> dict[str, Any]:
         """Return what is demanded, by name."""
         return {name: value for name, value in asdict(self).items() if name in self.given}
+
+
+_NOTHING = Constraints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,16 @@ def rule_out(report: Mapping[str, Any], constraints: Constraints) -> list[RuledO
             if (check := _CHECKS.get(name)) and (reason := check(report, arm, getattr(constraints, name))):
                 found.append(RuledOut(arm, name, reason))
     return found
+
+
+def untraced(report: Mapping[str, Any], arm: str, constraints: Constraints) -> list[str]:
+    """Say how many answers of the chosen arm would have to be held back, where all must be traceable."""
+    share = cited_share(report, arm) if constraints.traceable else None
+    if share is None or share[0] == share[1]:
+        return []
+    return [
+        f"{share[1] - share[0]} of its {share[1]} answers cite nothing and cannot be traced: they have to be held back."
+    ]
 
 
 def not_measured(report: Mapping[str, Any], constraints: Constraints) -> list[str]:
@@ -189,7 +204,11 @@ def _too_slow(report: Mapping[str, Any], arm: str, most: float) -> str | None:
 
 def _too_large(report: Mapping[str, Any], arm: str, most: float) -> str | None:
     memory = _memory(report, arm)
-    return f"{arm} holds {memory:.2f} GiB while serving, more than {most:g} GiB." if memory and memory > most else None
+    return (
+        f"{arm} held up to {memory:.2f} GiB in the comparison, more than {most:g} GiB."
+        if memory and memory > most
+        else None
+    )
 
 
 def _too_dear(report: Mapping[str, Any], arm: str, most: float) -> str | None:
@@ -207,7 +226,7 @@ def _untraceable(report: Mapping[str, Any], arm: str, _: bool) -> str | None:
     if share is None or share[0] >= TRACED * share[1]:
         return None
     return (
-        f"{arm} cites a source in {share[0]} of {share[1]} answers, fewer than {TRACED:.0%}, so too few can be traced."
+        f"{arm} cites a source in {share[0]} of {share[1]} answers, fewer than {TRACED:.0%}, so most cannot be traced."
     )
 
 
@@ -257,7 +276,11 @@ def _worse_on_changed(report: Mapping[str, Any], arm: str) -> str | None:
     """Say by how much a trained arm is surely behind reading alone where facts have changed."""
     if arm not in TUNED or "rag" not in report["arms"]:
         return None
-    rows = [row for row in report.get("rows", ()) if row.get("former_answers") or row.get("freshness") == "changed"]
+    rows = [
+        row
+        for row in report.get("rows", ())
+        if row.get("former_answers") or row.get("strata", {}).get("freshness") == CHANGED
+    ]
     pairs = [[row["arms"][a]["scores"].get("overall") for a in ("rag", arm)] for row in rows if arm in row["arms"]]
     known = [pair for pair in pairs if None not in pair]
     if len(known) < LEAST_CHANGED:
@@ -273,7 +296,7 @@ def _worse_on_changed(report: Mapping[str, Any], arm: str) -> str | None:
 
 LEAST_CHANGED = 10
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Mapping[str, Any], str, Any], str | None]] = {
     "changes": _goes_stale,
     "traceable": _untraceable,
     "seconds": _too_slow,

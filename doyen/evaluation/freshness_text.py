@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from doyen.evaluation.trained_on import CHANGED, UNSEEN
+
 LEAST = 10  # questions; with fewer a stratum is not spoken of
 _GROUPS = {
-    "added after the training": "documents added after the training",
-    "changed since the training": "documents that changed since the training",
+    UNSEEN: "documents that the training did not see (added later, or without examples)",
+    CHANGED: "documents that changed since the training",
 }
 
 

@@ -18,12 +18,16 @@ from typing import Any
 
 from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
+from doyen.evaluation.cost_sections import cost_html
 from doyen.evaluation.coverage_curve import outcome_figures
 from doyen.evaluation.methods import won_back
 from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import Score, score_answer, summarise_scores
 from doyen.evaluation.statistics import RESAMPLES
+from doyen.evaluation.strata import question_strata, strata_figures
+from doyen.evaluation.strata_sections import strata_html
+from doyen.evaluation.trained_on import TrainedOn
 from doyen.records import ARMS, KINDS, Answer, Arm, Hit, Question
 
 FORMAT = 1
@@ -42,8 +46,12 @@ def build_report(
     manifest: dict[str, Any],
     seed: int,
     methods: Sequence[Mapping[str, Any]] = (),
+    trained: TrainedOn | None = None,
+    cost: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score a comparison. `answers` (each arm's) and `hits` are aligned with `questions`.
+
+    `trained` is what the adapter was trained on, for the strata; `cost` the figures of `costs.cost_figures`.
 
     Returns, all JSON-serialisable:
         format: 1
@@ -55,6 +63,8 @@ def build_report(
         differences: [{a, b, metrics: {overall | answer_score | token_f1: as `pairs.pair_rows`}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
+        cost: as given, or null
+        strata: {group: {stratum: {n, few, arms}}}, as `strata.strata_figures` defines them
         advice: {arm, reasons, runner_up, measured}
         arms.ARM besides: shares, risk_coverage, as `coverage_curve.outcome_figures` defines them
         rows: [{id, question, answers, kind, tags, answerable, gold: [{document, page}], retrieval: {hit@1, ...} |
@@ -86,8 +96,13 @@ def build_report(
     report["methods"] = [dict(row) for row in methods]
     for arm, found in scores.items():
         report["arms"][arm] |= outcome_figures(found, answers[arm], seed=seed)
+    groups = question_strata(questions, trained)
+    report["cost"] = dict(cost) if cost else None
+    report["strata"] = strata_figures(groups, scores, seed=seed)
     report["advice"] = advise(report).as_dict()
     report["rows"] = [_row(i, q, answers, scores, hits) for i, q in enumerate(questions)]
+    for i, row in enumerate(report["rows"]):
+        row["strata"] = {group: own[i] for group, own in groups.items() if own[i] is not None}
     return report
 
 
@@ -210,13 +225,21 @@ COST = (
 )
 
 
+def behaviour(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the figures of the table of behaviour: without time and tokens, where the table of costs has them."""
+    return tuple(name for name in COST if not (report.get("cost") and name in ("seconds_p50", "tokens")))
+
+
 def render_page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page that needs no other file."""
     template = resources.files("doyen.evaluation").joinpath("report_template.html").read_text("utf-8")
     parts = {
         "verdict": _verdict(report),
         "chart": _chart(report),
-        "cost": _arms_table(report, COST, "What each arm costs and how it behaves"),
+        "cost": cost_html(report),
+        "reasons": _further_reasons(report),
+        "behaviour": _arms_table(report, behaviour(report), "How each arm behaves"),
+        "strata": strata_html(report),
         "metrics": _arms_table(report, _all_metrics(report), "Every figure, with its 95% interval", intervals=True),
         "kinds": _groups_table(report, "by_kind", "Answer score by kind of question"),
         "tags": _groups_table(report, "by_tag", "Answer score by tag"),
@@ -298,7 +321,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     arm = escape(advice["arm"])
     overall = report["arms"].get(advice["arm"], {}).get("metrics", {}).get("overall")
     scored = f" It scores {_share(overall['value'])} on {overall['n']} held-out questions." if overall else ""
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advice["reasons"])
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advice["reasons"][:FIRST_REASONS])
     note = "" if advice["measured"] else "<p><strong>This is advice and not a measurement.</strong></p>"
     asked = f"{counts['total']} questions"
     if counts["unanswerable"]:
@@ -308,6 +331,14 @@ def _verdict(report: Mapping[str, Any]) -> str:
         f'<p class="asked">{escape(asked)}</p><h1>Use <em>{arm}</em>: {escape(ARM_NAMES.get(advice["arm"], ""))}.'
         f"<span>{scored}</span></h1>{note}<h2>Why</h2><ul>{reasons}</ul>"
     )
+
+
+FIRST_REASONS = 3  # on the first screen, beside the chart and the costs
+
+
+def _further_reasons(report: Mapping[str, Any]) -> str:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report["advice"]["reasons"][FIRST_REASONS:])
+    return f'<section class="reasons"><h2>Further reasons</h2><ul>{reasons}</ul></section>' if reasons else ""
 
 
 _USE = ' ◂<tspan class="use"> use this</tspan>'

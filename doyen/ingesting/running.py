@@ -29,6 +29,7 @@ from doyen.ingesting.known_sources import (
 from doyen.ingesting.opening import index_folder, only_writer, writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import list_sources, refuse_claims
+from doyen.ingesting.timing import record_ingest
 from doyen.ingesting.work import Job, Work
 from doyen.ingesting.writing import BackgroundEmbedder
 from doyen.sources import SourceOptions
@@ -83,6 +84,7 @@ def ingest(
     if run.report.changed or run.report.removed:
         forget_answers(expert)
     run.report.seconds = time.perf_counter() - started
+    record_ingest(index_folder(expert, settings), run.report)
     return run.report
 
 
@@ -104,6 +106,7 @@ def ingest_again(
     if run.report.changed or run.report.removed:
         forget_answers(expert)
     run.report.seconds = time.perf_counter() - started
+    record_ingest(index_folder(expert, settings), run.report)
     return run.report
 
 

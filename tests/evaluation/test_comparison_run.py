@@ -84,6 +84,7 @@ def test_the_report_is_written_with_an_answers_file_an_arm(expert, engine):
         "report.html",
         "report.md",
         "inputs",
+        "memory.json",
         "answers.base.jsonl",
         "answers.rag.jsonl",
     }

@@ -1,12 +1,14 @@
 """What the user demands × evidence → which arms are left. Every arm that goes is named with its figure."""
 
 import pytest
-from doyen.errors import UsageError
+
+from doyen.errors import ExamplesError, UsageError
 from doyen.evaluation.advice import advise
 from doyen.evaluation.constraints import Constraints
 from doyen.evaluation.report import build_report
 from doyen.evaluation.rules import CorpusFacts, advise_without_comparison, term_density
 from doyen.evaluation.scoring import score_answer
+from doyen.examples.importing import question_row, read_questions, write_rows
 from doyen.records import ARMS, Answer, Citation, Question
 
 CITED = (Citation("a.md", None, None, 0, 3, "Den"),)
@@ -56,6 +58,18 @@ def test_traceable_rules_out_what_cites_nothing():
     assert advice.constraints == {"traceable": True}
 
 
+def test_an_arm_that_cites_in_most_answers_stays_and_the_others_are_counted():
+    found = report(TUNED_BEST)
+    for i, row in enumerate(found["rows"]):
+        for arm, least in (("rag", 40), ("rag+finetuned", 20)):
+            if i < least:
+                row["arms"][arm]["citations"] = []
+    advice = advise(found, Constraints(traceable=True))
+    assert advice.arm == "rag+finetuned"
+    assert "rag cites a source in 20 of 60 answers, fewer than 50%" in reasons(advice)
+    assert "20 of its 60 answers cite nothing" in reasons(advice)
+
+
 def test_seconds_are_the_95th_percentile():
     advice = advise(report({**TUNED_BEST, "rag+finetuned": 60}), Constraints(traceable=True, seconds=2.2))
     assert (advice.arm, advice.runner_up) == ("rag", None)
@@ -66,7 +80,7 @@ def test_memory_and_budget_go_by_the_cost_table_and_say_where_it_is_silent():
     cost = {arm: {"memory_gib": 3.0 if "tuned" in arm else 1.0, "usd_per_1000": 1.0} for arm in ARMS}
     advice = advise(report(TUNED_BEST, cost=cost), Constraints(memory_gib=2.0))
     assert (advice.arm, {o.constraint for o in advice.ruled_out}) == ("rag", {"memory_gib"})
-    assert "finetuned holds 3.00 GiB while serving, more than 2 GiB" in reasons(advice)
+    assert "finetuned held up to 3.00 GiB in the comparison, more than 2 GiB" in reasons(advice)
     assert advise(report(TUNED_BEST, cost=cost), Constraints(budget_usd=0.5)).arm is None
     silent = advise(report(TUNED_BEST), Constraints(memory_gib=2.0, budget_usd=0.5))
     assert silent.arm == "finetuned"
@@ -169,6 +183,19 @@ def test_a_form_with_a_former_number_in_it_is_stale():
     question = Question("1", "Slip?", ("CLAIM Kemp | LIMIT 470 EUR",), former_answers=("CLAIM Kemp | LIMIT 450 EUR",))
     assert score_answer(question, Answer("CLAIM Kemp | LIMIT 450 EUR", True, "finetuned")).stale == 1.0
     assert score_answer(question, Answer("CLAIM Kemp | LIMIT 470 EUR", True, "rag")).stale == 0.0
+
+
+def test_former_answers_are_read_and_written(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"id": 1, "question": "Limit?", "answers": ["470"], "former_answers": ["450", 430]}')
+    (read,) = read_questions(path)
+    assert read.former_answers == ("450", "430")
+    write_rows(path, [question_row(read)])
+    assert read_questions(path) == [read]
+    assert "former_answers" not in question_row(Question("1", "Limit?"))
+    path.write_text('{"id": 1, "question": "Limit?", "former_answers": "450"}')
+    with pytest.raises(ExamplesError, match="former_answers"):
+        read_questions(path)
 
 
 # ------------------------------------------------------------------ without a comparison
