@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from doyen.errors import DoyenError
     from doyen.evaluation.advice import advise
     from doyen.evaluation.comparison import compare
+    from doyen.evaluation.constraints import Constraints
     from doyen.evaluation.pairs import plan_questions
     from doyen.evaluation.retrieval import evaluate_retrieval
     from doyen.evaluation.run_differences import compare_runs
     from doyen.examples.building import build_examples, import_file
+    from doyen.examples.held_out.making import make_questions, review_questions
     from doyen.expert import Expert
     from doyen.exporting.running import export_adapter
     from doyen.finetuning.retriever.running import finetune_retriever, undo_retriever
@@ -32,6 +34,7 @@ _HOME = {
     "Answer": "doyen.records",
     "Chunk": "doyen.records",
     "Citation": "doyen.records",
+    "Constraints": "doyen.evaluation.constraints",
     "Document": "doyen.records",
     "DoyenError": "doyen.errors",
     "Example": "doyen.records",
@@ -50,10 +53,12 @@ _HOME = {
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
+    "make_questions": "doyen.examples.held_out.making",
     "plan": "doyen.planning",
     "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
+    "review_questions": "doyen.examples.held_out.making",
     "serve_model": "doyen.serving.model_server",
     "status": "doyen.folder",
     "undo_retriever": "doyen.finetuning.retriever.running",
@@ -63,6 +68,7 @@ __all__ = [
     "Answer",
     "Chunk",
     "Citation",
+    "Constraints",
     "Document",
     "DoyenError",
     "Example",
@@ -81,10 +87,12 @@ __all__ = [
     "ingest",
     "init",
     "list_adapters",
+    "make_questions",
     "plan",
     "plan_questions",
     "recalibrate",
     "remove_documents",
+    "review_questions",
     "serve_model",
     "status",
     "undo_retriever",

@@ -316,6 +316,23 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
+class ServeSettings:
+    """What `doyen serve` takes on, and for how long."""
+
+    requests: int = setting(64, "Most questions that wait or are answered at once; more are told to ask later.", low=1)
+    time_limit_s: float = setting(120.0, "Longest time for an answer, the waiting included.", low=1.0, high=86400.0)
+    adapters: int = setting(2, "Most adapters that stay loaded beside the base model.", low=1)
+    upload_mib: int = setting(100, "Largest upload, in MiB.", low=1)
+    history_tokens: int = setting(512, "Tokens of a conversation's earlier turns that count for a follow-up.", low=0)
+    rewrite: str = setting(
+        "auto",
+        "Who makes a question of a follow-up: the model, words (those of the question before), off; auto: the model "
+        "from two billion weights on.",
+        one_of=("auto", "model", "words", "off"),
+    )
+
+
+@dataclass(frozen=True)
 class HostedSettings:
     """A model behind an OpenAI-style API that only measures."""
 
@@ -362,6 +379,17 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class CostSettings:
+    """What this machine costs, for the prices in a comparison's report. It shapes no answer."""
+
+    usd_per_hour: float = setting(
+        0.0, "US dollars for an hour of the machine (rent, or purchase over its life).", low=0.0
+    )
+    watts: float = setting(0.0, "What it draws while it answers; 0: unknown.", low=0.0)
+    usd_per_kwh: float = setting(0.0, "US dollars for a kilowatt-hour.", low=0.0)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of an expert, one attribute a table of `doyen.toml`."""
 
@@ -377,9 +405,11 @@ class Settings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     examples: ExamplesSettings = field(default_factory=ExamplesSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
+    cost: CostSettings = field(default_factory=CostSettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return table → key → value."""
@@ -389,10 +419,11 @@ class Settings:
         }
 
     def shaping(self) -> dict[str, dict[str, Any]]:
-        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices."""
+        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices, `[cost]`, `[serve]`."""
         return {
             table: {key: value for key, value in values.items() if key not in _OF_THE_WAY}
             for table, values in self.as_dict().items()
+            if table not in ("cost", "serve")
         }
 
 

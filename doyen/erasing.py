@@ -1,7 +1,7 @@
 """`doyen remove`: a document out of the index, its versions, its original and the files that held them.
 
-Enters: ids. Leaves: an index in whose files nothing of the documents stands, and no cached answer. Training examples and adapters made from
-them are listed by `doyen status`, not changed.
+Enters: ids. Leaves: an index in whose files nothing of the documents stands, no cached answer, no turn of a conversation.
+Training examples and adapters made from them are listed by `doyen status`, not changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from doyen.errors import ExpertError
 from doyen.ingesting import index_place, writing_store
 from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
+from doyen.serving.sessions import Sessions
 
 
 def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
@@ -46,4 +47,5 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         collect_originals(expert, index)
         forget_old_vectors(expert)
         forget_answers(expert)
+        Sessions(expert).forget(erased)
     return erased

@@ -9,6 +9,7 @@ DoyenError
 ├── ModelError          a model is unknown, cannot be fetched, or does not fit
 │   └── EndpointError   a model behind an API does not answer, or not as it should
 ├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
+│   └── TimeLimitError  an answer was not finished in its time
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
 ├── ThresholdError      a measured score is under the one asked for (--fail-under)
@@ -69,6 +70,10 @@ class EngineError(DoyenError):
     """The language model cannot answer."""
 
 
+class TimeLimitError(EngineError):
+    """An answer was not finished in its time."""
+
+
 class ExamplesError(DoyenError):
     """Questions or training examples are malformed."""
 
@@ -83,6 +88,22 @@ class ThresholdError(DoyenError):
 
 class ProcessError(DoyenError):
     """One of several processes that train together is gone."""
+
+
+class BusyError(DoyenError):
+    """A server has as many requests as it takes; `retry_after_s` says when to ask again."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, hint=f"ask again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class AccessError(DoyenError):
+    """A key is missing, wrong or over; with `known`, it is right, but its role may not do this."""
+
+    def __init__(self, message: str, *, hint: str | None = None, known: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.known = known
 
 
 class Interrupted(DoyenError):

@@ -40,6 +40,7 @@ from doyen.refusing import RefusalRule, answer_anyway
 from doyen.reranking import load_reranker
 from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.neighbours import hits_for
+from doyen.tracing import span
 from doyen.words import telling_words, words
 
 _TURN_TOKENS = 64  # more than the marks of a turn take
@@ -163,9 +164,11 @@ class Expert:
             return self._answers(questions, [()] * len(questions), prompts, constraint, progress)
         count = self.settings.answer.passages
         if hits is None:
-            hits = self.retriever.search_many(questions, hits_for(count), where=self.where)
+            with span("retrieval", questions=len(questions)):
+                hits = self.retriever.search_many(questions, hits_for(count), where=self.where)
         decides = self.refusal_rule is not None and constraint is None  # a calibrated rule weighs nearness itself
-        passages = [tuple(self.retriever.passages(h, count)) for h in hits]
+        with span("passages", passages=count):
+            passages = [tuple(self.retriever.passages(h, count)) for h in hits]
         shown = [p if decides or self._has_evidence(q, p) else () for q, p in zip(questions, passages, strict=True)]
         if self.settings.answer.document_summaries:
             summaries = self.retriever.index.summaries_of([h.chunk.document for own in shown for h in own])
@@ -209,7 +212,8 @@ class Expert:
     ) -> list[Answer]:
         """Generate for the questions that have a prompt; the others have no evidence."""
         asked = [i for i, prompt in enumerate(prompts) if prompt]
-        found = self._write([prompts[i] for i in asked], [shown[i] for i in asked], constraint, progress)
+        with span("answer", model=self.engine.name, arm=self.arm, prompts=len(asked)):
+            found = self._write([prompts[i] for i in asked], [shown[i] for i in asked], constraint, progress)
         done = dict(zip(asked, found, strict=True))
         text_of = lru_cache(maxsize=64)(
             lambda document: self.retriever.index.text(document)[0] if self.retriever else ""

@@ -44,6 +44,8 @@ _REFUSALS = re.compile(
     r"|(is|are) not (given|provided|mentioned|stated)))",
     re.IGNORECASE,
 )
+UNSURE_OPENINGS = frozenset("the my correct short final answer not i we i'm unable unknown cannot no this".split())
+"""First words behind which a preamble or a refusal may come; what begins otherwise is an answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,7 +293,10 @@ class GoldSource:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with its known answers (alternatives, not parts) and gold evidence."""
+    """A question with its known answers (alternatives, not parts) and gold evidence.
+
+    `former_answers` were right before the documents changed; who gives one of them is out of date.
+    """
 
     id: str
     question: str
@@ -304,6 +307,7 @@ class Question:
     answerable: bool = True
     tags: tuple[str, ...] = ()
     language: str = "en"
+    former_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

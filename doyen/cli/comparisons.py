@@ -68,6 +68,23 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report (default: comparisons/ID).", show_default=False)
     ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Ask N questions made from documents that training does not see too (doyen examples questions).",
+            show_default=False,
+        ),
+    ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Train on parts of the examples too: is it worth collecting more of them?"),
+    ] = False,
+    curve_shares: Annotated[
+        str | None,
+        typer.Option(metavar="SHARES", help="The parts (default: 0.25,0.5,1). Means --curve.", show_default=False),
+    ] = None,
     plan_questions: Annotated[
         float | None,
         typer.Option(help="Ask nothing; say how many questions show a difference of so much (0.05: 5 points)."),
@@ -86,20 +103,15 @@ def compare(
             )
         chosen = [*ARMS, *EXTRA_ARMS] if chosen == list(ARMS) else chosen
         return _show_difference(*diff, chosen, fail_under or [], expert, json_)
+    shares = _shares(curve_shares) if curve or curve_shares else ()
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
-    from doyen.evaluation.comparison import read_test_questions
-    from doyen.examples.building import held_out_questions
 
     folder = expert_folder(expert)
     if plan_questions is not None:
         _show_plan(folder, plan_questions, json_)
         return
-    imported = folder / "examples" / "questions.jsonl"
-    if questions is None and split is None:
-        asked = held_out_questions(folder)
-    else:
-        asked = read_test_questions(questions or imported, split)
+    asked = _questions(folder, questions, split, generate)
     if limit and limit < len(asked):
         asked = random.Random(SAMPLE_SEED).sample(asked, limit)
     with Bar("questions") as bar:
@@ -109,6 +121,7 @@ def compare(
             arms=chosen,
             adapter=adapter,
             out=out,
+            curve=shares,
             domain_text=domain_text,
             progress=bar,
             say=note,
@@ -118,6 +131,40 @@ def compare(
     note(f"wrote {report['folder']}/report.html")
     show({k: v for k, v in report.items() if k != "rows"}, "\n".join(summary_lines(report)), json_)
     _fail(shortfalls(report, bounds))
+
+
+def _shares(given: str | None) -> tuple[float, ...]:
+    from doyen.evaluation.learning_curve import SHARES
+
+    try:
+        return tuple(float(share) for share in given.split(",")) if given else SHARES
+    except ValueError:
+        raise UsageError(f"'{given}' are no shares of the examples", hint="--curve-shares 0.25,0.5,1") from None
+
+
+def _questions(folder: Path, given: Path | None, split: str | None, generate: int | None) -> list[Any]:
+    """Return the questions to ask: a file's, else the imported ones of the test split; with those generated, if wanted."""
+    from doyen.evaluation.comparison import read_test_questions
+    from doyen.examples.building import held_out_questions, imported_test_questions
+
+    if given is None and split is None:
+        asked = held_out_questions(folder) if generate is None else imported_test_questions(folder)
+    else:
+        asked = read_test_questions(given or folder / "examples" / "questions.jsonl", split)
+    return asked if generate is None else [*asked, *_generated(folder, generate, {q.id for q in asked})]
+
+
+def _generated(folder: Path, count: int, known: set[str]) -> list[Any]:
+    """Return questions made from the documents, without those asked already; say what to look through."""
+    from doyen.cli.examples import make
+    from doyen.config import load_settings
+    from doyen.expert import open_retriever
+
+    made = make(folder, open_retriever(folder, load_settings(folder)), count)
+    for warning in made.warnings:
+        note(f"warning: {warning}")
+    note(f"{len(made.questions)} generated questions: look through {folder / 'examples' / 'questions_review.html'}")
+    return [q for q in made.questions if q.id not in known]
 
 
 def _show_plan(folder: Path, difference: float, json_: bool) -> None:
@@ -130,7 +177,9 @@ def _show_plan(folder: Path, difference: float, json_: bool) -> None:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Return the comparison as a table for the terminal: one line an arm, 95% intervals in brackets."""
+    from doyen.evaluation.curve_text import curve_lines
     from doyen.evaluation.further_sections import further_lines
+    from doyen.evaluation.question_origin import origin_lines
 
     shown = (
         "token_f1",
@@ -153,7 +202,8 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         )
     lines += further_lines(report)
     advice = report["advice"]
-    return [*lines, f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+    lines += [*origin_lines(report), f"advice: {advice['arm']}", *[f"  - {reason}" for reason in advice["reasons"]]]
+    return [*lines, *curve_lines(report)]
 
 
 def _show_difference(a: str, b: str, arms: list[str], fail_under: list[str], expert: Path | None, json_: bool) -> None:
@@ -174,23 +224,44 @@ def _fail(faults: list[str]) -> None:
         raise ThresholdError("; ".join(faults), hint="--fail-under sets the bound; the report is written and says why")
 
 
-def advise(expert: ExpertOption = None, json_: JsonOption = False) -> None:
+def advise(
+    changes: Annotated[
+        str | None,
+        typer.Option(help="How often documents change: hourly, daily, weekly, monthly or rarely.", show_default=False),
+    ] = None,
+    traceable: Annotated[bool, typer.Option("--traceable", help="Answers must cite their source.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Most seconds an answer (95th percentile).", show_default=False)
+    ] = None,
+    max_memory: Annotated[float | None, typer.Option(help="Most GiB while serving.", show_default=False)] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Nothing may be sent over a network.")] = False,
+    budget: Annotated[float | None, typer.Option(help="Most US dollars for 1,000 answers.", show_default=False)] = None,
+    form: Annotated[
+        bool, typer.Option("--form", help="Answers keep a house form (for the advice without a comparison).")
+    ] = False,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Say which arm to use and which way to train, and why: from what was measured here, else from the rules."""
     import doyen
-    from doyen.evaluation.advice import advise_without_comparison
     from doyen.evaluation.comparison import latest_report
     from doyen.evaluation.methods import advise_training
+    from doyen.evaluation.rules import advise_without_comparison, facts_of
 
+    demands = doyen.Constraints(
+        changes=changes,
+        traceable=traceable,
+        seconds=max_seconds,
+        memory_gib=max_memory,
+        offline=offline,
+        budget_usd=budget,
+        form=form,
+    )
     folder = expert_folder(expert)
     report = latest_report(folder)
-    if report is not None:
-        advice = doyen.advise(report)
-    else:
-        row = doyen.status(folder)
-        held = (row["examples"] or {}).get("questions", 0)
-        advice = advise_without_comparison(row["documents"], row["chunks"], held, len(row["adapters"]))
+    advice = doyen.advise(report, demands) if report else advise_without_comparison(facts_of(folder), demands)
     basis = f"measured: {report['folder']}" if report else "advice, not a measurement"
-    lines = [f"{advice.arm} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
+    lines = [f"{advice.arm or 'no arm'} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
     if advice.runner_up:
         lines.append(f"runner-up: {advice.runner_up}")
     training = advise_training(folder)

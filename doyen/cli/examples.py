@@ -10,7 +10,7 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
 from doyen.config import load_settings
-from doyen.errors import Interrupted
+from doyen.errors import Interrupted, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     examples.command("import")(import_)
     examples.command()(build)
     examples.command()(report)
+    examples.command()(questions)
     app.add_typer(examples, name="examples")
 
 
@@ -129,6 +130,103 @@ def report(expert: ExpertOption = None, json_: JsonOption = False) -> None:
             *[f"{m['role']}: {m['content']}" for m in sample["messages"]],
         ]
     show(row, "\n".join(lines), json_)
+
+
+def questions(
+    count: Annotated[int, typer.Option(min=1, help="Most questions to make.")] = 60,
+    generator: Annotated[
+        str | None, typer.Option(help="Who makes them: rules, model or teacher.", show_default=False)
+    ] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=0.9,
+            help="Share of the documents to keep out of training for them (default: what nothing was trained on, else 0.25).",
+            show_default=False,
+        ),
+    ] = None,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Ask about documents that were trained on too; the report says so.")
+    ] = False,
+    neighbours: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Another expert, whose documents give the questions without an answer (default: doyen's own texts).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of what is chosen (default: [examples] seed).", show_default=False)
+    ] = None,
+    reviewed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Make none: take in the marks of a table that a person looked through.",
+            show_default=False,
+        ),
+    ] = None,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Make questions to compare on from documents that training does not see; a page and a table to look through them."""
+    import doyen
+    from doyen.expert import open_retriever
+
+    folder = expert_folder(expert)
+    settings = load_settings(folder)
+    retriever = open_retriever(folder, settings)
+    if reviewed:
+        if generator or hold_out or seen or neighbours or seed is not None:
+            raise UsageError("--reviewed makes no questions", hint="it goes with --expert and --json only")
+        made = doyen.review_questions(folder, retriever, reviewed)
+    else:
+        made = make(
+            folder,
+            retriever,
+            count,
+            generator=generator,
+            hold_out=hold_out,
+            seen=seen,
+            neighbours=neighbours,
+            seed=seed,
+        )
+    for warning in made.warnings:
+        note(f"warning: {warning}")
+    show(made.as_dict(), "\n".join(_made_lines(made.as_dict(), folder)), json_)
+
+
+def make(folder: Path, retriever: Any, count: int, *, generator: str | None = None, **options: Any) -> Any:
+    """Make questions to compare on, with a bar; see `doyen.make_questions`."""
+    import doyen
+    from doyen.expert import open_engine
+
+    settings = load_settings(folder)
+    engine = open_engine(settings) if (generator or settings.examples.generator) == "model" else None
+    with Bar("passages") as bar:
+        return doyen.make_questions(
+            folder, retriever, count, generator=generator, engine=engine, say=note, progress=bar, **options
+        )
+
+
+def _made_lines(row: dict[str, Any], expert: Path) -> list[str]:
+    answerable = f"{row['answerable']} answerable ({_counts(row['kinds'])})"
+    lines = [f"{row['questions']} questions to compare on, {answerable}, from {len(row['documents'])} documents"]
+    if not row["fresh"]:
+        lines[0] += ", as made before"
+    lines.append(f"made by: {_counts(row['writers'])} ({_counts(row['rules'])})")
+    if row["marks"]:
+        lines.append(f"looked through: {_counts(row['marks'])}")
+    lines += [f"not asked: {n} {why}" for why, n in row["left_out"].items()]
+    if not row["seen"]:
+        lines.append("these documents stay out of doyen examples build from now on")
+    return [
+        *lines,
+        f"look through {expert / 'examples' / 'questions_review.html'} (or the .csv beside it), then "
+        "doyen examples questions --reviewed FILE.csv; next: doyen compare",
+    ]
 
 
 def _counts(counts: dict[str, int]) -> str:

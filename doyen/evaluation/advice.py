@@ -6,10 +6,12 @@ Works on the report's dictionary (see report.py for its form) and computes no sc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from doyen.evaluation.ceiling import what_extras_tell
+from doyen.evaluation.constraints import Constraints, RuledOut, not_measured, rule_out, untraced
+from doyen.evaluation.freshness_text import fresh_lines
 from doyen.evaluation.pairs import more_questions
 from doyen.evaluation.statistics import student_t
 from doyen.finetuning.forgetting import MOST_RISE
@@ -30,12 +32,18 @@ UPKEEP: dict[Arm, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """The arm to use. `measured` is False where the reasons are rules and not figures of this comparison."""
+    """The arm to use, None where none keeps to the constraints.
 
-    arm: Arm
+    `measured` is False where the reasons are rules and not figures of this comparison. `constraints` are those that were
+    given, `ruled_out` the arms that break one, with the figure.
+    """
+
+    arm: Arm | None
     reasons: list[str]
     runner_up: Arm | None
     measured: bool
+    constraints: dict[str, Any] = field(default_factory=dict)
+    ruled_out: list[RuledOut] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the advice as written into a report."""
@@ -53,31 +61,83 @@ def difference(comparison: Mapping[str, Any], a: Arm, b: Arm, metric: str = "ove
     return None
 
 
-def advise(comparison: Mapping[str, Any]) -> Advice:
-    """Choose the arm with the best overall score; a tie goes to the simpler arm.
+def advise(comparison: Mapping[str, Any], constraints: Constraints | None = None) -> Advice:
+    """Choose, of the arms that keep to the constraints, the one with the best overall score; a tie goes to the simpler arm.
 
-    So the choice is the simplest arm that no other beats, by the test that is corrected for the number of pairs.
+    So the choice is the simplest arm that no other of them beats, by the test that is corrected for the number of pairs.
     The overall score is the mean over all questions of the answer's score, where an unanswerable question counts 1
     if it was refused and 0 if not.
     """
+    demands = constraints or Constraints()
     arms: dict[Arm, Figures] = {arm: comparison["arms"][arm]["metrics"] for arm in ARMS if arm in comparison["arms"]}
     overall: Overall = {arm: m["overall"] for arm, m in arms.items() if "overall" in m}
+    out = rule_out(comparison, demands)
+    left: Overall = {arm: overall[arm] for arm in overall if arm not in {o.arm for o in out}}
+    about: dict[str, Any] = {"constraints": demands.as_dict(), "ruled_out": out}
     if not overall:
-        simplest: Arm = next(iter(arms), "base")
+        simplest: Arm = next((arm for arm in arms if arm not in {o.arm for o in out}), "base")
         reason = "No question has a known answer, so nothing was measured: add answers to the questions."
-        return Advice(simplest, [reason], None, measured=False)
-    best = max(overall, key=lambda arm: float(overall[arm]["value"]))  # the first, so the simpler, of equals
-    chosen = next(arm for arm in overall if arm == best or not any(_beaten(comparison, arm, by) for by in overall))
-    others = [arm for arm in overall if arm != chosen]
-    runner_up = max(others, key=lambda arm: float(overall[arm]["value"]), default=None)
-    reasons = [_standing(comparison, overall, chosen, best)]
+        return Advice(simplest, [reason, *(o.reason for o in out)], None, measured=False, **about)
+    if not left:
+        reasons = [f"None of the {len(overall)} arms measured keeps to all that is demanded."]
+        reasons += [o.reason for o in out] + _loosened(comparison, demands, overall)
+        return Advice(None, reasons, None, measured=True, **about)
+    chosen, best = _choice(comparison, left)
+    others = [arm for arm in left if arm != chosen]
+    runner_up = max(others, key=lambda arm: float(left[arm]["value"]), default=None)
+    reasons = [_standing(comparison, left, chosen, best)]
+    reasons += [f"Ruled out: {o.reason}" for o in out] + not_measured(comparison, demands)
+    reasons += untraced(comparison, chosen, demands)
     reasons += _resolution(comparison, chosen, best)
-    reasons += _gains(comparison, overall, chosen)
+    reasons += _gains(comparison, left, chosen)
     reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)
     reasons += _forgetting(comparison, chosen)
     reasons += what_extras_tell(comparison, chosen)
-    reasons += _what_would_change_it(comparison, overall, chosen, runner_up)
-    return Advice(chosen, reasons, runner_up, measured=True)
+    reasons += _what_would_change_it(comparison, left, chosen, runner_up)
+    reasons += _without_each(comparison, demands, overall, chosen)
+    return Advice(chosen, reasons, runner_up, measured=True, **about)
+
+
+def _choice(comparison: Mapping[str, Any], left: Overall) -> tuple[Arm, Arm]:
+    """Return the simplest arm that no other beats, and the one that scores highest."""
+    best = max(left, key=lambda arm: float(left[arm]["value"]))  # the first, so the simpler, of equals
+    chosen = next(arm for arm in left if arm == best or not any(_beaten(comparison, arm, by) for by in left))
+    return chosen, best
+
+
+def _left_without(comparison: Mapping[str, Any], demands: Constraints, name: str, overall: Overall) -> Overall:
+    """Return the arms that keep to all demands but one."""
+    out = {o.arm for o in rule_out(comparison, demands.without(name))}
+    return {arm: found for arm, found in overall.items() if arm not in out}
+
+
+def _loosened(comparison: Mapping[str, Any], demands: Constraints, overall: Overall) -> list[str]:
+    """Say which single constraint to loosen, the one that leaves the best score first; or that one is not enough."""
+    found = []
+    for name in demands.given:
+        if left := _left_without(comparison, demands, name, overall):
+            found.append((name, _choice(comparison, left)[0]))
+    if not found:
+        return [
+            f"No single one of the {len(demands.given)} demands is enough to give up: at least 2 rule out every arm."
+        ]
+    found.sort(key=lambda pair: -float(overall[pair[1]]["value"]))
+    return [
+        f"{'Loosen' if i == 0 else 'Or loosen'} {demands.said(name)}: {arm} would be left, which scores "
+        f"{_percent(overall[arm]['value'])}."
+        for i, (name, arm) in enumerate(found)
+    ]
+
+
+def _without_each(comparison: Mapping[str, Any], demands: Constraints, overall: Overall, chosen: Arm) -> list[str]:
+    """Say which other arm would be chosen if one of the constraints were given up."""
+    found = []
+    for name in demands.given:
+        other = _choice(comparison, _left_without(comparison, demands, name, overall))[0]
+        if other != chosen:
+            score = _percent(overall[other]["value"])
+            found.append(f"Without {demands.said(name)} it would be {other}, which scores {score}.")
+    return found
 
 
 def _beaten(comparison: Mapping[str, Any], arm: Arm, by: Arm) -> bool:
@@ -102,14 +162,18 @@ def _standing(comparison: Mapping[str, Any], overall: Overall, chosen: Arm, best
     score = f"{chosen} scores {_percent(mine['value'])} over all {mine['n']} questions"
     score += f" (95% interval {100 * mine['low']:.1f} to {100 * mine['high']:.1f}%)"
     if len(overall) == 1:
-        return f"{score}; no other arm was measured."
+        return f"{score}; no other arm {'is left' if _measured(comparison) > 1 else 'was measured'}."
     gain = None if chosen == best else difference(comparison, chosen, best)
     if gain is None:
-        return f"{score}, the highest of the {len(overall)} arms measured."
+        return f"{score}, the highest of the {len(overall)} arms {'measured' if len(overall) == _measured(comparison) else 'left'}."
     return (
         f"{score}. {best} scores highest with {_percent(overall[best]['value'])}, but its lead of {_points(gain)} "
         f"cannot be told from zero{_corrected(gain)}, and of two equals the simpler is chosen."
     )
+
+
+def _measured(comparison: Mapping[str, Any]) -> int:
+    return sum(arm in ARMS for arm in comparison["arms"])
 
 
 def _corrected(gain: Mapping[str, Any]) -> str:
@@ -193,11 +257,19 @@ def _what_would_change_it(
     if overall[chosen]["n"] < FEW_QUESTIONS:
         found.append(f"{overall[chosen]['n']} questions are few: with {FEW_QUESTIONS} or more the choice may change.")
     if chosen in ("finetuned", "rag+finetuned"):
-        found.append(
+        found += _after_training(comparison, overall, chosen)
+    return found
+
+
+def _after_training(comparison: Mapping[str, Any], overall: Overall, chosen: Arm) -> list[str]:
+    """Say what becomes of a trained arm when documents change, or that it was not measured."""
+    said = fresh_lines(comparison, chosen)
+    if not said:
+        said.append(
             f"All {overall[chosen]['n']} questions are about the documents as they are now: what is lost when documents change "
             "after the training is not measured; the trained part stays as it was until it is trained again."
         )
-    return found
+    return said
 
 
 def _turning_point(chosen: Arm, runner_up: Arm, gain: Mapping[str, Any]) -> str:
@@ -230,40 +302,3 @@ def _more(gain: Mapping[str, Any]) -> int | None:
         return gain["more_questions"]  # type: ignore[no-any-return]
     n = int(gain["n"])
     return more_questions(gain["value"], (gain["value"] - gain["low"]) / student_t(max(1, n - 1)) * n**0.5, n)
-
-
-def advise_without_comparison(documents: int, chunks: int, questions: int, adapters: int) -> Advice:
-    """Advise from rules alone, by what the expert holds: documents and chunks indexed, questions and adapters at hand.
-
-    The rules are those of Microsoft's PhiCookBook, "Let Phi-3 become an industry expert".
-    """
-    reasons = ["This is advice from general rules and not a measurement of your documents."]
-    arm: Arm = "base"
-    runner_up: Arm | None = None
-    if documents:
-        arm, runner_up = "rag", "rag+finetuned"
-        reasons.append(
-            f"Retrieval fits answers that need outside data, and data that changes: {documents} documents "
-            f"({chunks} chunks) are indexed, and a changed one counts from the next ingest on."
-        )
-    elif adapters:
-        arm, runner_up = "finetuned", "rag+finetuned"
-        reasons.append(f"0 documents are indexed and {adapters} adapters are trained, so there is nothing to retrieve.")
-    else:
-        reasons.append("0 documents are indexed and 0 adapters are trained: only the model itself can answer.")
-    reasons += [
-        f"Fine-tuning fits terminology, style and tasks that stay the same; {adapters} adapters are trained so far. "
-        "A small number of examples (below 100 or so) makes little difference.",
-        "Both together fit automated business flows that need current data in a fixed form.",
-        _how_to_measure(questions),
-    ]
-    return Advice(arm, reasons, runner_up, measured=False)
-
-
-def _how_to_measure(questions: int) -> str:
-    if questions >= FEW_QUESTIONS:
-        return f"{questions} questions with known answers are at hand: `doyen compare` measures which arm is best."
-    return (
-        f"{questions} questions with known answers are at hand; {FEW_QUESTIONS} or more let `doyen compare` measure "
-        "which arm is best."
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from doyen.answering import BLOCK, Progress, ask_into
 from doyen.config import Settings
 from doyen.errors import EngineError, ModelError
+from doyen.evaluation.costs import MemoryNotes
 from doyen.evaluation.gold_passages import gold_hits
 from doyen.evaluation.hosted import reference_settings
 from doyen.expert import Expert, open_tuning
@@ -91,6 +92,10 @@ class Asking:
     shots: Sequence[Shot]
     target: Path
     progress: Progress | None = None
+    memory: MemoryNotes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = MemoryNotes(self.target)
 
     def ask(self, runs: Sequence[Run]) -> Asked:
         """Ask all runs. What the reference's server does not answer costs its arm alone; any other failure ends it all."""
@@ -112,15 +117,19 @@ class Asking:
 
     def _ask(self, run: Run, hits: Sequence[Sequence[Hit] | None]) -> list[Answer | None]:
         asked = [i for i, own in enumerate(hits) if own is not None]
+        path = self.target / f"answers.{run.key}.jsonl"
+        held = path.stat().st_size if path.exists() else 0
         answers = ask_into(
             self._expert(run),
             [self.questions[i] for i in asked],
             [own for own in hits if own is not None],
-            self.target / f"answers.{run.key}.jsonl",
+            path,
             self._shown(run),
             # what is paid for is kept soon
             block=CONCURRENT if HOSTED in run.arm else BLOCK,
         )
+        if HOSTED not in run.arm and path.stat().st_size > held:  # this process wrote answers
+            self.memory.note(run.arm, self.engine)
         found: list[Answer | None] = [None] * len(hits)
         for i, answer in zip(asked, answers, strict=True):
             found[i] = answer

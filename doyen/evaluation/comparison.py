@@ -17,7 +17,7 @@ from doyen.answer_costs import told_before
 from doyen.answering import Progress
 from doyen.config import Settings, load_settings
 from doyen.errors import UsageError
-from doyen.evaluation.arm_runs import HOSTED, TUNED, Asked, Asking, runs_of_arms
+from doyen.evaluation.arm_runs import HOSTED, TUNED, Asked, Asking, Run, runs_of_arms
 from doyen.evaluation.comparison_inputs import (
     begin,
     comparison_identity,
@@ -26,15 +26,20 @@ from doyen.evaluation.comparison_inputs import (
     run_identity,
     shaping,
 )
+from doyen.evaluation.costs import cost_figures
 from doyen.evaluation.domain_bits import domain_bits
 from doyen.evaluation.further import FurtherScores
 from doyen.evaluation.hosted import open_hosted, told_of_judge, told_of_reference
 from doyen.evaluation.judging import ANSWER_TOKENS, Judge, judged_figures, messages
+from doyen.evaluation.learning_curve import AskingPoints, curve_arms, kept_curve, measure_curve, plan_curve_of
 from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.methods import trained_methods
+from doyen.evaluation.question_origin import question_origin
 from doyen.evaluation.report import build_report, write_report
 from doyen.evaluation.scoring import Score
+from doyen.evaluation.trained_on import trained_on
 from doyen.examples.building import held_out_questions
+from doyen.examples.held_out.documents import adapter_documents
 from doyen.examples.importing import read_questions
 from doyen.expert import open_engine, open_retriever
 from doyen.models.engine import Engine
@@ -60,6 +65,7 @@ def compare(
     judge: ServerEngine | None = None,
     domain_text: bool = False,
     seed: int = 7,
+    curve: Sequence[float] = (),
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -68,7 +74,8 @@ def compare(
     `questions` default to the imported ones of the test split; `out` to `comparisons/<hash of the inputs>`. With several
     adapters (a list, or names separated by commas) the fine-tuned arms are asked with each. `shots` are worked examples put
     before the question in the rag arms. `reference` and `judge` are engines instead of those that the settings name. With
-    `domain_text`, documents that were not trained on are measured in bits per byte. `say` is told where questions are sent,
+    `domain_text`, documents that were not trained on are measured in bits per byte; with `curve` (shares of the examples, as
+    0.25, 0.5), adapters are trained on these too, and the report says whether more examples are worth it. `say` is told where questions are sent,
     and what that costs, before they are.
 
     Returns:
@@ -86,6 +93,7 @@ def compare(
     runs = runs_of_arms(chosen, adapters)
     reference = _reference(settings, chosen, reference)
     judge = judge or (open_hosted(settings.judge, "judge", settings) if settings.judge.name else None)
+    plan = plan_curve_of(folder, settings, chosen, adapters, curve, engine) if curve else None
     retriever = open_retriever(folder, settings)
     further = FurtherScores.open(folder, settings, retriever.index, retriever.embedder)
     engine = engine or open_engine(settings)
@@ -95,6 +103,8 @@ def compare(
     target = out or folder / "comparisons" / identity
     taken = begin(target, {run.key: run_identity(shaped, run, adapters) for run in runs})
     _tell(say, engine, reference, settings, [q.question for q in asked], chosen)
+    if plan and say:
+        say(plan.told(len(asked), len(curve_arms(chosen))))
     hits = retriever.search_many([q.question for q in asked], max(HITS_DEPTH, hits_for(settings.answer.passages)))
     asking = Asking(folder, settings, engine, reference, retriever, asked, hits, shots, target, progress)
     found = asking.ask(runs)
@@ -106,6 +116,7 @@ def compare(
     manifest |= {"taken_over": taken} if taken else {}
     manifest |= of_servers(engine, reference, settings, found.by_arm())
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
+    documents = adapter_documents(folder, adapters[0]) if any(TUNED in arm for arm in chosen) else ()
     report = build_report(
         questions=asked,
         answers={run.arm: own for run, own in found.answers.items()},
@@ -116,10 +127,32 @@ def compare(
         trainings=found.by_training(),
         score=further,
         besides=besides,
+        trained=trained_on(folder, adapters[0], retriever.index.documents())
+        if any(TUNED in a for a in chosen)
+        else None,
+        cost=cost_figures(
+            folder,
+            settings,
+            found.by_arm(),
+            adapter=adapters[0],
+            memory_gib=asking.memory.gib,
+            paid_usd=manifest.get("cost_usd"),
+        ),
+        origin=question_origin(asked, retriever.index, documents),
     )
+    report["curve"] = kept_curve(target, identity)
+    _write(report, target)
+    if plan:
+        identities = {arm: run_identity(shaped, Run(against), adapters) for arm, against in curve_arms(chosen).items()}
+        points = AskingPoints(asking, target / "curve", identities, seed)
+        report["curve"] = measure_curve(plan, points, report["rows"], progress, say or (lambda _: None))
+        _write(report, target)
+    return report | {"folder": str(target)}
+
+
+def _write(report: dict[str, Any], target: Path) -> None:
     write_report(report, target)
     write_markdown(report, target)
-    return report | {"folder": str(target)}
 
 
 def _reference(settings: Settings, arms: Sequence[str], given: ServerEngine | None) -> ServerEngine | None:

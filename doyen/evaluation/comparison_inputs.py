@@ -56,7 +56,8 @@ def comparison_manifest(
         "template_hash": engine.template_hash(),
         "engine": engine.kind,
         "settings": settings.as_dict(),
-        "questions": _hash([dataclasses.asdict(q) for q in questions]),
+        "questions": _hash([_hashed(q) for q in questions]),
+        "asked": _hash([[q.id, q.question] for q in questions]),
         "question_count": len(questions),
         "index": _hash(sorted((d.id, d.sha256) for d in retriever.index.documents())),
         "embedder": retriever.index.manifest.fingerprint,
@@ -71,6 +72,11 @@ def comparison_manifest(
             manifest["adapters"] = made
             manifest |= {"trainings_differ": differ} if (differ := trainings_differ(expert, adapters)) else {}
     return manifest
+
+
+def _hashed(question: Question) -> dict[str, Any]:
+    """Return a question as it is hashed: former answers change no answer, only its score."""
+    return {key: value for key, value in dataclasses.asdict(question).items() if key != "former_answers"}
 
 
 def _adapter(expert: Path, name: str) -> dict[str, Any]:
@@ -110,7 +116,8 @@ def comparison_identity(shaped: Mapping[str, Any]) -> str:
 
 def run_identity(shaped: Mapping[str, Any], run: Run, adapters: Sequence[str]) -> str:
     """Hash what the answers of one run depend on: the same whether its adapter is compared alone or with others."""
-    apart = {"arms", "seed", "adapters"}
+    # known answers and tags change no answer: `asked` has what was asked; gold is what the oracle arms are shown
+    apart = {"arms", "seed", "adapters", "asked" if GOLD in run.arm else "questions"}
     apart |= set() if TUNED in run.arm else set(_OF_TUNED_ARMS)
     apart |= set() if READING in run.arm or GOLD in run.arm else set(_OF_READING_ARMS)
     own = dict(shaped)

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
+from doyen.evaluation.cost_sections import NOTE, cost_rows
+from doyen.evaluation.curve_text import curve_markdown
 from doyen.evaluation.further_sections import further_markdown
-from doyen.evaluation.report import ARM_NAMES, COST, LABELS
+from doyen.evaluation.question_origin import origin_markdown
+from doyen.evaluation.report import ARM_NAMES, LABELS, behaviour
+from doyen.evaluation.strata_sections import strata_lines
 
 MOST_MISSES = 20
 CUT = 200
@@ -32,9 +36,13 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown: the choice, the arms, their cost, differences, strata, misses and settings."""
     parts = [
         _choice(report),
+        origin_markdown(report, escaped, table),
         _arms(report),
+        _costs(report),
         _cost(report),
+        curve_markdown(report, escaped, table),
         _differences(report),
+        _strata(report),
         _groups(report, "by_kind", "By kind of question"),
         _groups(report, "by_tag", "By tag"),
         _retrieval(report),
@@ -125,8 +133,19 @@ def _arms(report: Mapping[str, Any]) -> str:
     )
 
 
+def _costs(report: Mapping[str, Any]) -> str:
+    head, rows = cost_rows(report)
+    return f"## Cost\n\n{table(head, [[escaped(c) for c in row] for row in rows])}\n\n{NOTE}" if rows else ""
+
+
+def _strata(report: Mapping[str, Any]) -> str:
+    rows = [[escaped(cell) for cell in row] for row in strata_lines(report)]
+    head = ["Overall score", "Questions", *map(escaped, report["arms"])]
+    return f"## Where the arms differ\n\n{table(head, rows)}" if rows else ""
+
+
 def _cost(report: Mapping[str, Any]) -> str:
-    names = [n for n in (*COST, "prompt_tokens", "completion_tokens") if _measured(report, n)]
+    names = [n for n in (*behaviour(report), "prompt_tokens", "completion_tokens") if _measured(report, n)]
     if not names:
         return ""
     rows = [
@@ -139,7 +158,7 @@ def _cost(report: Mapping[str, Any]) -> str:
         rows = [
             [*row, f"{costs[arm]:.4f}" if arm in costs else "–"] for row, arm in zip(rows, report["arms"], strict=True)
         ]
-    return f"## Cost and behaviour\n\n{table(head, rows)}"
+    return f"## Behaviour\n\n{table(head, rows)}"
 
 
 def _measured(report: Mapping[str, Any], name: str) -> bool:

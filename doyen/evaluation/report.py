@@ -19,14 +19,20 @@ from typing import Any
 
 from doyen.evaluation import outcome_charts
 from doyen.evaluation.advice import advise
+from doyen.evaluation.cost_sections import cost_html
+from doyen.evaluation.curve_text import curve_html
 from doyen.evaluation.further_sections import further_section
 from doyen.evaluation.methods import won_back
 from doyen.evaluation.page_table import row_of as _row_of
 from doyen.evaluation.page_table import table as _table
 from doyen.evaluation.pairs import PAIRED, arm_differences, resolution
+from doyen.evaluation.question_origin import origin_figures, origin_html
 from doyen.evaluation.retrieval_scores import score_hits, summarise_hits
 from doyen.evaluation.scoring import FURTHER, Score, score_answer
 from doyen.evaluation.statistics import RESAMPLES
+from doyen.evaluation.strata import question_strata, strata_figures
+from doyen.evaluation.strata_sections import strata_html
+from doyen.evaluation.trained_on import TrainedOn
 from doyen.evaluation.trainings import (
     MeanScore,
     Runs,
@@ -54,14 +60,18 @@ def build_report(
     manifest: dict[str, Any],
     seed: int,
     methods: Sequence[Mapping[str, Any]] = (),
+    origin: Mapping[str, Any] | None = None,
     trainings: Mapping[str, Mapping[str, Sequence[Answer | None]]] = MappingProxyType({}),
     score: Callable[[Question, Answer], Score] = score_answer,
     besides: Mapping[str, Any] = MappingProxyType({}),
+    trained: TrainedOn | None = None,
+    cost: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score a comparison. `answers` (each arm's) and `hits` are aligned with `questions`.
 
     An extra arm has None for what it was not asked. `trainings` (arm → adapter → answers) replaces the answers of arms that
     were asked with several adapters. `score` scores one answer; `besides` goes into the report as it is.
+    `trained` is what the adapter was trained on, for the strata; `cost` the figures of `costs.cost_figures`.
 
     Returns, all JSON-serialisable:
         format: 1
@@ -73,6 +83,11 @@ def build_report(
         differences: [{a, b, metrics: {overall | answer_score | token_f1: as `pairs.pair_rows`}}], of b - a
         retrieval: {hit@1, hit@3, hit@5, hit@10, recall@10, mrr, ndcg@10: {value, low, high, n}} or null
         methods: as given, the ways of training that were tried on the same examples (methods.trained_methods)
+        cost: as given, or null
+        strata: {group: {stratum: {n, few, arms}}}, as `strata.strata_figures` defines them
+        origin: who wrote the questions and how far generated ones can be trusted, with each arm's figures on both
+            (question_origin.origin_figures); null where no question was generated
+        curve: null; doyen.compare puts a learning curve there (learning_curve.measure_curve)
         advice: {arm, reasons, runner_up, measured}
         arms.ARM besides: shares, risk_coverage (`trainings.arm_outcomes`); of several adapters trainings
             (`trainings.training_figures`)
@@ -102,14 +117,21 @@ def build_report(
         "retrieval": {name: interval.as_dict() for name, interval in retrieval.items()} or None,
     }
     report["methods"] = [dict(row) for row in methods]
+    report["curve"] = None
+    report["origin"] = origin_figures(origin, questions, scores, seed)
     for arm, own_scores in scores.items():
         known, given = [s for s in own_scores if s is not None], [[a for a in own if a] for own in runs[arm].values()]
         report["arms"][arm] |= arm_outcomes(known, given, seed=seed)
         if len(runs[arm]) > 1:
             report["arms"][arm]["trainings"] = training_figures(list(runs[arm]), known)
     report |= besides
+    groups = question_strata(questions, trained)
+    report["cost"] = dict(cost) if cost else None
+    report["strata"] = strata_figures(groups, scores, seed=seed)
     report["advice"] = advise(report).as_dict()
     report["rows"] = [_row(i, q, runs, scores, hits) for i, q in enumerate(questions)]
+    for i, row in enumerate(report["rows"]):
+        row["strata"] = {group: own[i] for group, own in groups.items() if own[i] is not None}
     return report
 
 
@@ -141,7 +163,7 @@ def _arm(questions: Sequence[Question], scores: Sequence[Score | None], seed: in
     }
 
 
-SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "overall", *FURTHER)
+SCORE_FIELDS = ("answer_score", "token_f1", "exact_match", "containment", "rouge_l", "stale", "overall", *FURTHER)
 COUNT_FIELDS = ("citation_given", "citation_correct", "gold_cited", "gold_total")
 
 
@@ -173,7 +195,7 @@ def _row(
         "gold": [{"document": g.document, "page": g.page} for g in question.gold],
         "retrieval": score_hits(question, hits[i]) or None if hits is not None else None,
         "arms": arms,
-    }
+    } | ({"former_answers": list(question.former_answers)} if question.former_answers else {})
 
 
 def _given(score: Score, given: Answer) -> dict[str, Any]:
@@ -234,6 +256,7 @@ LABELS: dict[str, str] = {
     "yesno_accuracy": "Yes/no right",
     "yesno_balanced_accuracy": "Yes/no right, mean over the verdicts",
     "yesno_macro_f1": "Yes/no macro F1",
+    "stale": "Former answers given, where facts changed",
     "refusal_rate": "Refused, of all",
     "false_refusal_rate": "Refused wrongly, of the answerable",
     "unanswerable_refused": "Refused rightly, of the unanswerable",
@@ -260,13 +283,21 @@ COST = (
 )
 
 
+def behaviour(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the figures of the table of behaviour: without time and tokens, where the table of costs has them."""
+    return tuple(name for name in COST if not (report.get("cost") and name in ("seconds_p50", "tokens")))
+
+
 def render_page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page that needs no other file."""
     template = resources.files("doyen.evaluation").joinpath("report_template.html").read_text("utf-8")
     parts = {
         "verdict": _verdict(report),
         "chart": _chart(report),
-        "cost": _arms_table(report, COST, "What each arm costs and how it behaves"),
+        "cost": cost_html(report),
+        "reasons": _further_reasons(report),
+        "behaviour": _arms_table(report, behaviour(report), "How each arm behaves"),
+        "strata": strata_html(report),
         "metrics": _arms_table(report, _all_metrics(report), "Every figure, with its 95% interval", intervals=True),
         "kinds": _groups_table(report, "by_kind", "Answer score by kind of question"),
         "tags": _groups_table(report, "by_tag", "Answer score by tag"),
@@ -274,6 +305,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "outcomes": outcome_charts.shares_chart(report) + outcome_charts.curve_chart(report),
         "retrieval": _retrieval_table(report),
         "methods": _methods_table(report.get("methods", ())),
+        "curve": curve_html(report),
         "further": further_section(report),
         "manifest": _settings(report),
         "filters": "".join(f'<option value="{escape(arm)}">{escape(arm)}</option>' for arm in report["arms"]),
@@ -341,7 +373,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     arm = escape(advice["arm"])
     overall = report["arms"].get(advice["arm"], {}).get("metrics", {}).get("overall")
     scored = f" It scores {_share(overall['value'])} on {overall['n']} held-out questions." if overall else ""
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advice["reasons"])
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in advice["reasons"][:FIRST_REASONS])
     note = "" if advice["measured"] else "<p><strong>This is advice and not a measurement.</strong></p>"
     asked = f"{counts['total']} questions"
     if counts["unanswerable"]:
@@ -349,8 +381,16 @@ def _verdict(report: Mapping[str, Any]) -> str:
     asked += f" · {len(report['arms'])} arms"
     return (
         f'<p class="asked">{escape(asked)}</p><h1>Use <em>{arm}</em>: {escape(ARM_NAMES.get(advice["arm"], ""))}.'
-        f"<span>{scored}</span></h1>{note}<h2>Why</h2><ul>{reasons}</ul>"
+        f"<span>{scored}</span></h1>{origin_html(report)}{note}<h2>Why</h2><ul>{reasons}</ul>"
     )
+
+
+FIRST_REASONS = 3  # on the first screen, beside the chart and the costs
+
+
+def _further_reasons(report: Mapping[str, Any]) -> str:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report["advice"]["reasons"][FIRST_REASONS:])
+    return f'<section class="reasons"><h2>Further reasons</h2><ul>{reasons}</ul></section>' if reasons else ""
 
 
 _USE = ' ◂<tspan class="use"> use this</tspan>'

@@ -21,7 +21,7 @@ from doyen.records import ARMS, EXTRA_ARMS
 COMPARED = ("overall", "answer_score", "token_f1")
 CHANGES = ("worse", "better", "reworded")
 MOST_NAMED = 12
-_NOT_SETTINGS = ("id", "created", "taken_over", "arms", "question_count", "cost_usd", "remarks")
+_NOT_SETTINGS = ("id", "created", "taken_over", "arms", "asked", "question_count", "cost_usd", "remarks")
 _SAME = ("question", "answers", "kind", "answerable", "gold")
 
 

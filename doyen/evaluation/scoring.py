@@ -51,6 +51,8 @@ class Score:
     rouge_l: float | None = None
     expected_verdict: Verdict | None = None
     given_verdict: Verdict | None = None
+    stale: float | None = None
+    """1 where the answer is a former one (see `_stale`), else 0; None where no former answer is known."""
     citation_given: int = 0
     citation_correct: int = 0
     gold_total: int = 0
@@ -117,9 +119,18 @@ def score_answer(question: Question, answer: Answer) -> Score:
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
     )
-    if not question.answerable or not question.answers:
-        return base
-    return _with_text_scores(base, question, answer.text if answer.answered else "")
+    text = answer.text if answer.answered else ""
+    scored = _with_text_scores(base, question, text) if question.answerable and question.answers else base
+    return replace(scored, stale=_stale(scored, question, text)) if question.former_answers else scored
+
+
+def _stale(scored: Score, question: Question, text: str) -> float:
+    """Return 1.0 where the text counts as right by a former answer, is nearer to it than to any of today's, and holds none."""
+    if not text or scored.containment == 1.0:
+        return 0.0
+    before = replace(question, answers=question.former_answers, answerable=True)
+    former = _with_text_scores(replace(scored, answerable=True), before, text)
+    return float(former.outcome == "right" and (former.answer_score or 0.0) > (scored.answer_score or 0.0))
 
 
 def _with_text_scores(base: Score, question: Question, text: str) -> Score:
@@ -172,6 +183,7 @@ def summarise_scores(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Int
     yesno_balanced_accuracy: mean over the expected verdicts of the share right. units_right: right numbers whose known
     answer has a unit. embedding_similarity, quote_support, quotes_supported, quotes_entailed, terms_right,
     forbidden_terms, judged_correct: where `further.py` measured them.
+    stale: questions with former answers.
     citation_precision: right citations / citations, pooled; citation_recall: mean share of the gold cited — both
     over answered questions with gold. seconds_p50, seconds_mean, tokens, prompt_tokens, completion_tokens: all.
     """
@@ -194,6 +206,7 @@ METRICS = (
     *("overall", "answer_score", "token_f1", "exact_match", "containment", "rouge_l"),
     *("embedding_similarity", "judged_correct"),
     *("number_accuracy", "units_right", "yesno_accuracy", "yesno_balanced_accuracy", "yesno_macro_f1"),
+    "stale",
     *("refusal_rate", "false_refusal_rate", "unanswerable_refused", "citation_precision", "citation_recall"),
     *("quote_support", "quotes_supported", "quotes_entailed", "terms_right", "forbidden_terms"),
     *("seconds_p50", "seconds_mean", "tokens", "prompt_tokens", "completion_tokens"),
@@ -222,6 +235,7 @@ def figures_by_question(scores: Sequence[Score]) -> dict[str, list[float]]:
         "rouge_l": _known(s.rouge_l for s in scores),
         **{name: _known(getattr(s, name) for s in scores) for name in FURTHER},
         "judged_correct": [float(s.judged == "correct") for s in scores if s.judged],
+        "stale": _known(s.stale for s in scores),
         "number_accuracy": _known(s.answer_score for s in scores if s.kind == "number"),
         "yesno_accuracy": _known(s.answer_score for s in scores if s.kind in ("yesno", "yesnomaybe")),
         "refusal_rate": [float(s.refused) for s in scores],

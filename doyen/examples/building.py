@@ -4,6 +4,7 @@ examples/questions.jsonl    the imported questions, each with its split
 examples/own.jsonl          imported chats (messages), if any
 examples/train.jsonl        the training mix; examples/validation.jsonl beside it
 examples/review.csv         questions made from the documents, for a person to edit (generating/review.py)
+examples/generated_questions.jsonl    questions to compare on, from documents kept out of training (held_out/rows.py)
 examples/manifest.json      what they were made of, and what was left out
 """
 
@@ -14,7 +15,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,11 +23,10 @@ from doyen.config import Settings, load_settings, override, write_atomic
 from doyen.errors import ExamplesError, UsageError
 from doyen.examples.doubles import Asked, near_questions
 from doyen.examples.generating.facts import Generator
+from doyen.examples.generating.opening import open_generator
 from doyen.examples.generating.review import REVIEW_FILE
-from doyen.examples.generating.rules import RuleGenerator
 from doyen.examples.generating.running import Generation, Progress, Work, generate_questions
-from doyen.examples.generating.teacher import open_teacher
-from doyen.examples.generating.wording import ModelGenerator
+from doyen.examples.held_out.rows import generated_questions, held_documents
 from doyen.examples.importing import holds_messages, question_row, read_examples, read_questions, write_rows
 from doyen.examples.mix import build_mix
 from doyen.examples.splitting import overlapping, split_by_document
@@ -138,15 +138,19 @@ def build_examples(
     asked = read_questions(folder / "questions.jsonl") if (folder / "questions.jsonl").exists() else []
     own = read_examples(folder / "own.jsonl") if (folder / "own.jsonl").exists() else []
     report = ExamplesReport(questions=len(asked), own=len(own), documents_in_index=len(retriever.index.documents()))
+    held = held_documents(expert)
     if from_documents or not (own or any(q.split != "test" for q in asked)):
-        maker = _generator(generator, settings, engine)
-        work = Work(retriever.index, settings.examples, maker, engine if check else None, asked, say, progress)
+        maker = open_generator(settings, engine) if generator is None or isinstance(generator, str) else generator
+        known = [*asked, *generated_questions(expert)]
+        work = Work(
+            retriever.index, settings.examples, maker, engine if check else None, known, say, progress, held=held
+        )
         found = generate_questions(folder, work)
         _note_generation(report, found)
         asked = [*asked, *found.questions]
     elif (folder / REVIEW_FILE).exists():
         report.warnings.append(f"examples/{REVIEW_FILE} is not used: --from-documents adds its questions")
-    train, validation = _mix(asked, own, retriever, settings, report)
+    train, validation = _mix(asked, own, retriever, settings, report, generated_questions(expert), held)
     if not train:
         raise ExamplesError(
             "no training example is left",
@@ -177,20 +181,6 @@ def _write(
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False))
 
 
-def _generator(name: str | Generator | None, settings: Settings, engine: Engine | None) -> Generator:
-    if name is not None and not isinstance(name, str):
-        return name
-    if settings.examples.generator == "teacher":
-        return open_teacher(settings.teacher)
-    if settings.examples.generator == "rules":
-        return RuleGenerator()
-    if engine is None:
-        raise UsageError(
-            "the generator 'model' needs an engine", hint="build_examples(…, engine=open_engine(settings))"
-        )
-    return ModelGenerator(engine)
-
-
 def _note_generation(report: ExamplesReport, found: Generation) -> None:
     report.generated, report.generated_facts = len(found.questions), found.facts
     report.made_by, report.not_generated = found.made_by, found.left_out
@@ -204,13 +194,20 @@ def _mix(
     retriever: Retriever,
     settings: Settings,
     report: ExamplesReport,
+    generated: Sequence[Question],
+    held: Collection[str],
 ) -> tuple[list[Example], list[Example]]:
+    """Mix what may be trained on: nothing near to a test question, imported or `generated`, nor about `held` documents."""
     test = [q for q in questions if q.split == "test"]
     report.test_questions = len(test)
+    test += generated
     usable = [q for q in questions if q.split != "test"]
-    doubles = {a.id for a, _ in overlapping(usable, test)}
-    usable = [q for q in usable if q.id not in doubles]
+    about = {q.id for q in usable if any(g.document in held for g in q.gold)}
+    doubles = {a.id for a, _ in overlapping(usable, test)} - about
+    usable = [q for q in usable if q.id not in doubles | about]
     left_out: Counter[str] = Counter()
+    if about:
+        left_out["about a document held out for comparing"] = len(about)
     if doubles:
         left_out["nearly equal to a test question"] = len(doubles)
     train: list[Example] = []
@@ -257,13 +254,26 @@ def load_examples(expert: Path) -> tuple[list[Example], list[Example]]:
 
 
 def held_out_questions(expert: Path) -> list[Question]:
-    """Return the imported questions of the test split. Raises ExamplesError if there are none."""
-    if not (expert / "examples" / "questions.jsonl").exists():
-        raise ExamplesError("there are no held-out questions", hint="doyen examples import FILE, or --questions FILE")
-    return known_test_questions(expert)
+    """Return the imported questions of the test split; without imported ones, those generated for comparing.
+
+    Raises:
+        ExamplesError: there are neither.
+    """
+    if not (expert / "examples" / "questions.jsonl").exists() and not generated_questions(expert):
+        raise ExamplesError(
+            "there are no held-out questions",
+            hint="doyen compare --generate 60 makes some from the documents; doyen examples import FILE, or --questions "
+            "FILE, takes your own",
+        )
+    return imported_test_questions(expert) or generated_questions(expert)
 
 
 def known_test_questions(expert: Path) -> list[Question]:
+    """Return all questions that must not be trained on: the imported ones of the test split, and the generated ones."""
+    return [*imported_test_questions(expert), *generated_questions(expert)]
+
+
+def imported_test_questions(expert: Path) -> list[Question]:
     """Return the imported questions of the test split, none where nothing was imported."""
     path = expert / "examples" / "questions.jsonl"
     return [q for q in read_questions(path) if q.split == "test"] if path.exists() else []

@@ -71,7 +71,8 @@ def question_row(q: Question) -> dict[str, Any]:
         for g in q.gold
     ]
     row: dict[str, Any] = {"id": q.id, "question": q.question, "answers": list(q.answers), "kind": q.kind, "gold": gold}
-    return row | {"split": q.split, "answerable": q.answerable, "tags": list(q.tags), "lang": q.language}
+    row |= {"split": q.split, "answerable": q.answerable, "tags": list(q.tags), "lang": q.language}
+    return row | ({"former_answers": list(q.former_answers)} if q.former_answers else {})
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -162,7 +163,7 @@ def _question(row: dict[str, Any]) -> Question:
     kind = row.get("kind") or "span"
     if kind not in KINDS:
         raise ValueError(f"kind '{kind}' is unknown (known: {', '.join(KINDS)})")
-    answers, gold, tags = (_list(row, key) for key in ("answers", "gold", "tags"))
+    answers, gold, tags, former = (_list(row, key) for key in ("answers", "gold", "tags", "former_answers"))
     if not isinstance(row.get("split"), str | None):
         raise ValueError(f'\'split\' is {row["split"]!r}, not a text such as "train" or "test"')
     if not isinstance(row.get("answerable", True), bool):
@@ -177,6 +178,7 @@ def _question(row: dict[str, Any]) -> Question:
         answerable=row.get("answerable", True),
         tags=tuple(str(t) for t in tags),
         language=row.get("lang") or "en",
+        former_answers=tuple(str(a) for a in former),
     )
 
 

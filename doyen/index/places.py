@@ -35,6 +35,13 @@ class LancePlace:
         """Whether the folder is an index that doyen made, of whatever format."""
         return is_index(self.folder)
 
+    def stamp(self) -> float | None:
+        """Return when the index was made; None where there is none."""
+        try:
+            return (self.folder / "manifest.json").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
     def recorded_fingerprint(self) -> str | None:
         """Return the embedder fingerprint of the index there, None where there is none."""
         return recorded_fingerprint(self.folder)

@@ -201,6 +201,9 @@ class Place(Protocol):
     def exists(self) -> bool:
         """Whether doyen made an index there, of whatever format. Raises StoreError if the place cannot be reached."""
 
+    def stamp(self) -> float | None:
+        """Return a number that is another one once the index was made anew; None where there is none. Raises StoreError."""
+
     def recorded_fingerprint(self) -> str | None:
         """Return the embedder fingerprint of the index there, None where there is none."""
 

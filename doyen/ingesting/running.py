@@ -28,6 +28,7 @@ from doyen.ingesting.known_sources import (
 from doyen.ingesting.opening import index_folder, index_place, writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import list_sources, refuse_claims
+from doyen.ingesting.timing import record_ingest
 from doyen.ingesting.work import Job, Work
 from doyen.ingesting.writing import BackgroundEmbedder
 from doyen.sources import SourceOptions
@@ -82,6 +83,7 @@ def ingest(
     if run.report.changed or run.report.removed:
         forget_answers(expert)
     run.report.seconds = time.perf_counter() - started
+    record_ingest(index_folder(expert, settings), run.report)
     return run.report
 
 
@@ -103,6 +105,7 @@ def ingest_again(
     if run.report.changed or run.report.removed:
         forget_answers(expert)
     run.report.seconds = time.perf_counter() - started
+    record_ingest(index_folder(expert, settings), run.report)
     return run.report
 
 

@@ -28,7 +28,7 @@ GUESSES = 12
 _MATCHED = (3, 2)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """A prompt's tokens, and what becomes of them. `refusing` are the tokens that a refusal may begin with.
 
@@ -99,6 +99,14 @@ class _Turn:
         return Piece([*ids, *self.guessed], request.read, request.blocks, request.long, wanted)
 
 
+@dataclass(slots=True)
+class Work:
+    """Requests that wait, in their order, and those whose texts are being read and written."""
+
+    waiting: deque[Request] = field(default_factory=deque)
+    running: list[Request] = field(default_factory=list)
+
+
 class Decoder:
     """Runs requests on a network until each has written `max_tokens`, a stop token, or what `ends` calls an end."""
 
@@ -116,19 +124,38 @@ class Decoder:
 
         `wrote` is called after each written token. Leaving the iteration, or an interruption, frees all memory.
         """
-        waiting = deque(sorted(requests, key=lambda r: r.prompt))  # those that begin alike stand together
-        running: list[Request] = []
+        work = Work(deque(sorted(requests, key=lambda r: r.prompt)))  # those that begin alike stand together
         try:
-            while waiting or running:
-                self._admit(waiting, running, most_tokens)
-                for turn, logits in self._step(running):
-                    if self._write(turn, logits, wrote):
-                        running.remove(turn.request)
-                        self._release(turn.request)
-                        yield turn.request
+            while work.waiting or work.running:
+                yield from self.advance(work, most_tokens, wrote)
         finally:
-            for request in running:
-                self._release(request)
+            self.stop(work)
+
+    def advance(
+        self, work: Work, most_tokens: int, wrote: Callable[[Request], None] | None = None
+    ) -> Iterator[Request]:
+        """Take on what there is room for and do one step; yield the requests that ended by it.
+
+        Between two calls requests may be added to `work.waiting`, or taken out with `drop`.
+        """
+        self._admit(work.waiting, work.running, most_tokens)
+        for turn, logits in self._step(work.running) if work.running else ():
+            if self._write(turn, logits, wrote):
+                self.drop(work, turn.request)
+                yield turn.request
+
+    def drop(self, work: Work, request: Request) -> None:
+        """Take a request out of the work, and free its memory."""
+        if request in work.running:
+            work.running.remove(request)
+            self._release(request)
+        elif request in work.waiting:
+            work.waiting.remove(request)
+
+    def stop(self, work: Work) -> None:
+        """Take all requests out of the work."""
+        for request in (*work.running, *work.waiting):
+            self.drop(work, request)
 
     def _write(self, turn: _Turn, logits: NDArray[np.float32], wrote: Callable[[Request], None] | None) -> bool:
         """Write a token for each row of logits, as long as what was guessed for it is right; True: the text has ended."""

@@ -51,8 +51,8 @@ class OpenVINOEngine(LocalEngine):
         """Take a model's folder; `options` are those of `LocalEngine`."""
         super().__init__(folder, **options)
         self._precision = precision
-        self._base: _Loaded | None = None
-        self._tuned: tuple[Path, _Loaded] | None = None
+        self._base: Loaded | None = None
+        self._tuned: tuple[Path, Loaded] | None = None
         self._breaks: dict[int, bool] = {}
 
     # ---- loading
@@ -60,7 +60,12 @@ class OpenVINOEngine(LocalEngine):
     def _open_tokenizer(self) -> Any:
         return open_chat_tokenizer(self.folder)
 
-    def _load(self, adapter: Path | None) -> _Loaded:
+    def open_network(self, adapter: Path | None) -> Loaded:
+        """Load a network of its own, of the base or of an adapter; the engine keeps no hold of it."""
+        self.tokenizer  # noqa: B018 - loads it first
+        return self._loaded(adapter and adapter.resolve(), self._precision, 2 * self.batch_tokens)
+
+    def _load(self, adapter: Path | None) -> Loaded:
         """Return the base model, the base with an adapter on it, or a model that was trained whole."""
         self.tokenizer  # noqa: B018 - loads it first, so that a missing template is said before the weights load
         if adapter is None:
@@ -73,13 +78,13 @@ class OpenVINOEngine(LocalEngine):
             self._tuned = adapter, self._loaded(adapter, self._precision, 2 * self.batch_tokens)
         return self._tuned[1]
 
-    def _loaded(self, adapter: Path | None, precision: str | None, tokens: int) -> _Loaded:
+    def _loaded(self, adapter: Path | None, precision: str | None, tokens: int) -> Loaded:
         if adapter is None:
-            return _Loaded(self.folder, None, precision, tokens, self._bits)
+            return Loaded(self.folder, None, precision, tokens, self._bits)
         check_adapter(adapter, self.folder, self.name, self.tokenizer)
         whole = is_whole_model(adapter)
         base, added = (adapter, None) if whole else (self.folder, adapter)
-        return _Loaded(base, added, precision, tokens, self._bits)
+        return Loaded(base, added, precision, tokens, self._bits)
 
     # ---- the interface
 
@@ -111,8 +116,32 @@ class OpenVINOEngine(LocalEngine):
         """
         if not prompts:
             return []
-        guides = self._guides_of(constraints, len(prompts), max_tokens)
+        requests = self.requests(prompts, max_tokens, refusal, may_refuse, constraints)
         loaded = self._load(adapter)
+        loaded.network.reserve(max(room_of(r) for r in requests))
+        streams = [Pieces(self.text_of, stream, r) for r in requests] if stream else None
+        decoder = self.decoder(loaded)
+        done: dict[int, Completion] = {}
+        for request in decoder.run(
+            requests, self.batch_tokens, lambda r: streams[r.number].show() if streams else None
+        ):
+            done[request.number] = self.completion(request, constraints[request.number] if constraints else None)
+            if streams:
+                streams[request.number].finish(done[request.number].text)
+            if progress:
+                progress(1)
+        return [done[i] for i in range(len(prompts))]
+
+    def requests(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        max_tokens: int,
+        refusal: str | None,
+        may_refuse: bool,
+        constraints: Sequence[Constraint | None],
+    ) -> list[Request]:
+        """Return what the decoder is to do for prompts; loads no weights. Raises as `generate` does."""
+        guides = self._guides_of(constraints, len(prompts), max_tokens)
         refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         requests = [
             Request(i, render(self.tokenizer, p), max_tokens, refusing, may_refuse, CERTAINTY_TOKENS, guides[i])
@@ -121,34 +150,26 @@ class OpenVINOEngine(LocalEngine):
         for request, constraint in zip(requests, constraints, strict=False):
             request.options = self._options_of(constraint)
             request.max_tokens = max([len(o) for o in request.options] or [max_tokens])
-        longest = max(requests, key=lambda r: len(r.prompt) + r.max_tokens)
+        longest = max(requests, key=room_of)
         require_room(len(longest.prompt), longest.max_tokens, self.context_tokens, self.name)
-        loaded.network.reserve(len(longest.prompt) + longest.max_tokens)
-        streams = [_Pieces(self._text, stream, r) for r in requests] if stream else None
-        decoder = Decoder(loaded.network, loaded.rotary, self._stops, self._ends)
-        done: dict[int, Completion] = {}
-        for request in decoder.run(
-            requests, self.batch_tokens, lambda r: streams[r.number].show() if streams else None
-        ):
-            done[request.number] = self._completion(request, constraints)
-            if streams:
-                streams[request.number].finish(done[request.number].text)
-            if progress:
-                progress(1)
-        return [done[i] for i in range(len(prompts))]
+        return requests
 
-    def _completion(self, request: Request, constraints: Sequence[Constraint | None]) -> Completion:
+    def decoder(self, loaded: Loaded) -> Decoder:
+        """Return what runs requests on a loaded network."""
+        return Decoder(loaded.network, loaded.rotary, self._stops, self._ends)
+
+    def completion(self, request: Request, constraint: Constraint | None) -> Completion:
+        """Return what an ended request wrote."""
         kept = request.log_probabilities
         sure = sum(kept) / len(kept) if kept else 0.0
         made = Completion(
-            self._text(request), len(request.prompt), len(request.written), request.seconds, request.refusal, sure
+            self.text_of(request), len(request.prompt), len(request.written), request.seconds, request.refusal, sure
         )
-        constraint = constraints[request.number] if constraints else None
         if not isinstance(constraint, Choices):
             return dataclasses.replace(made, shortened=request.guide is not None and request.guide.shortened)
         return chosen(made, constraint, request.options, request.option_log_probabilities)
 
-    def _text(self, request: Request) -> str:
+    def text_of(self, request: Request) -> str:
         """Return what is written: exactly, where a grammar rules it, else without white space at its ends."""
         if request.guide is not None and request.guide.strict:
             assert self._guides is not None
@@ -203,7 +224,7 @@ class OpenVINOEngine(LocalEngine):
         return Decoder(loaded.network, loaded.rotary, (), lambda _: False).forced(prompt, answer)
 
 
-class _Loaded:
+class Loaded:
     """A compiled network and what its configuration says."""
 
     def __init__(self, folder: Path, adapter: Path | None, precision: str | None, tokens: int, bits: int) -> None:
@@ -222,7 +243,7 @@ class _Loaded:
         self.network = PagedNetwork(model, self.rotary, tokens, precision)
 
 
-class _Pieces:
+class Pieces:
     """Hands on a text as it grows, but no white space at its ends, and no character that is only half written."""
 
     def __init__(self, text_of: Callable[[Request], str], stream: Stream, request: Request) -> None:
@@ -230,12 +251,19 @@ class _Pieces:
         self._shown = ""
 
     def show(self) -> None:
+        """Hand on what was written since the last call."""
         self.finish(self._text_of(self._request).rstrip("\ufffd"))
 
     def finish(self, text: str) -> None:
+        """Hand on the rest of the whole text."""
         if len(text) > len(self._shown) and text.startswith(self._shown):
             self._stream(self._request.number, text[len(self._shown) :])
             self._shown = text
+
+
+def room_of(request: Request) -> int:
+    """Return how many tokens a request's prompt and answer have at most."""
+    return len(request.prompt) + request.max_tokens
 
 
 def openvino_faults(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 import pytest
 
-from doyen.evaluation.advice import advise, advise_without_comparison, difference
+from doyen.evaluation.advice import advise, difference
 from doyen.evaluation.report import build_report
 from doyen.records import ARMS, Answer, Question
 
@@ -103,13 +103,3 @@ def test_one_arm_and_no_known_answers():
         questions=[Question("1", "Who?")], answers={"rag": [Answer("x", True, "rag")]}, hits=None, manifest={}, seed=0
     )
     assert (unknown["advice"]["arm"], unknown["advice"]["measured"]) == ("rag", False)
-
-
-@pytest.mark.parametrize(
-    ("documents", "adapters", "arm"), [(12, 0, "rag"), (12, 1, "rag"), (0, 1, "finetuned"), (0, 0, "base")]
-)
-def test_rules_say_that_they_are_rules(documents, adapters, arm):
-    advice = advise_without_comparison(documents=documents, chunks=90, questions=4, adapters=adapters)
-    assert (advice.arm, advice.measured) == (arm, False)
-    assert "not a measurement" in advice.reasons[0]
-    assert any("doyen compare" in reason for reason in advice.reasons)

@@ -84,6 +84,7 @@ def test_the_report_is_written_with_an_answers_file_an_arm(expert, engine):
         "report.html",
         "report.md",
         "inputs",
+        "memory.json",
         "answers.base.jsonl",
         "answers.rag.jsonl",
     }
@@ -244,3 +245,23 @@ def test_a_build_fails_after_the_report_is_written(bound, code, expert, tmp_path
     assert {"report.md", "report.html", "report.json"} <= {p.name for p in out.iterdir()}
     assert json.loads(printed.out)["arms"]["base"]["shares"]["correct"]["n"] == 2
     assert ("error: base scores" in printed.err and "under 1" in printed.err) is (code == 1)
+
+
+def test_questions_are_generated_and_asked_where_there_are_none(expert, monkeypatch, capsys):
+    settings = (expert / "doyen.toml").read_text().replace('# engine = "auto"', 'engine = "transformers"')
+    (expert / "doyen.toml").write_text(settings)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["doyen", "compare", "--expert", str(expert), "--arms", "base", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, capsys.readouterr()
+
+    code, printed = run()
+    assert code == 1 and "hint: doyen compare --generate 60" in printed.err
+    code, printed = run("--generate", "4", "--json")
+    report = json.loads(printed.out)
+    assert code == 0 and report["origin"]["generated"] == report["questions"]["total"] > 0
+    assert "questions_review.html" in printed.err
+    code, printed = run()  # from now on they are what is asked
+    assert code == 0 and "questions: All" in printed.out

@@ -67,7 +67,7 @@ def test_schema_and_json():
     assert report == json.loads(json.dumps(report))
     assert set(report) == {
         *("format", "manifest", "seed", "resamples", "questions", "arms", "differences"),
-        *("retrieval", "methods", "advice", "rows"),
+        *("retrieval", "methods", "cost", "strata", "origin", "curve", "advice", "rows"),
     }
     assert report["questions"]["total"] == 40
     assert report["questions"]["unanswerable"] == 10

@@ -190,8 +190,10 @@ def test_what_needs_weights_stays_here_beside_a_server(tuned):
     assert settings.engine == "server" and local_engine(settings).kind in ("openvino", "transformers")
 
 
-def test_the_command_needs_an_engine():
-    done = subprocess.run([sys.executable, "-m", "doyen", "serve"], capture_output=True, text=True, check=False)
+def test_the_command_knows_its_engines():
+    done = subprocess.run(
+        [sys.executable, "-m", "doyen", "serve", "--engine", "sglang"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2 and "--engine vllm" in done.stderr
 
 

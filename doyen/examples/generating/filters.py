@@ -151,7 +151,7 @@ def balanced(facts: Sequence[Fact], count: int, phrasings: int, seed: int, taken
     for fact in facts:
         queues[fact.document].append(fact)
     for document, own in queues.items():
-        queues[document] = _in_turn(own, draw)
+        queues[document] = in_turn(own, draw)
     order = sorted(queues, key=lambda d: (d in taken, draw.random()))
     kept: list[Fact] = []
     left = count
@@ -174,7 +174,7 @@ def balanced(facts: Sequence[Fact], count: int, phrasings: int, seed: int, taken
     return kept
 
 
-def _in_turn(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
+def in_turn(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
     """Return a document's facts so that each rule comes up early."""
     by_rule: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:

@@ -122,6 +122,25 @@ def _lines(path: Path) -> Iterable[str]:
 
 
 def _rows(path: Path) -> list[ReviewRow]:
+    found, faults = [], []
+    for line, cells in read_table(path, REQUIRED):
+        try:
+            if row := _row(cells, line):
+                found.append(row)
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
+    refuse_faults(path, faults)
+    return found
+
+
+def read_table(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str | None, Any]]]:
+    """Read a table that a person may have saved: (line, column → cell) of each row; cells beyond the header are under None.
+
+    Commas, semicolons and tabs between the cells are understood, UTF-8 and what Excel saves on Windows.
+
+    Raises:
+        ExamplesError: it is no CSV, or columns are missing.
+    """
     text = _decoded(path)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
@@ -130,30 +149,27 @@ def _rows(path: Path) -> list[ReviewRow]:
     try:
         columns = [name.strip().casefold() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
-        missing = [name for name in REQUIRED if name not in columns]
+        missing = [name for name in required if name not in columns]
         if missing:
             raise ExamplesError(
                 f"{path}: the columns {', '.join(missing)} are missing (found: {', '.join(columns) or 'none'})",
                 hint="put the header line back, or delete the file to have it made anew",
             )
-        found, faults = [], []
-        for raw in reader:
-            try:
-                if row := _row(raw, reader.line_num):
-                    found.append(row)
-            except ValueError as error:
-                faults.append(f"line {reader.line_num}: {error}")
+        return [(reader.line_num, dict(raw)) for raw in reader]
     except csv.Error as error:
         raise ExamplesError(
             f"{path}: line {reader.line_num} is no CSV: {error}", hint="save it as CSV again"
         ) from error
+
+
+def refuse_faults(path: Path, faults: Sequence[str]) -> None:
+    """Raise ExamplesError that names the first broken rows, if there are any."""
     if faults:
         more = f"\n  … and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
         raise ExamplesError(
             f"{path} has {len(faults)} broken row(s):\n  " + "\n  ".join(faults[:_MOST_FAULTS]) + more,
             hint="mend these rows; nothing was built and nothing was changed",
         )
-    return found
 
 
 def _decoded(path: Path) -> str:

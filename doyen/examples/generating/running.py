@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +59,7 @@ class Generation:
 class Work:
     """What questions are made with: the index, the settings, who makes them, and the imported questions `known`.
 
-    With an `engine`, what it answers without documents is left out.
+    With an `engine`, what it answers without documents is left out. Documents that are `held` are not asked about.
     """
 
     index: Index
@@ -70,11 +70,12 @@ class Work:
     say: Callable[[str], None] = lambda text: None
     progress: Progress | None = None
     left_out: Counter[str] = field(default_factory=Counter)
+    held: Collection[str] = ()
     hashes: dict[str, str] = field(init=False)
     text_of: Callable[[str], str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.hashes = {d.id: d.sha256 for d in self.index.documents()}
+        self.hashes = {d.id: d.sha256 for d in self.index.documents() if d.id not in self.held}
         self.text_of = lru_cache(maxsize=256)(lambda document: self.index.text(document)[0])
 
     def advance(self, stage: str, total: int) -> Callable[[int], None]:
@@ -190,6 +191,8 @@ def _without_lost_names(
 
 def _place(row: ReviewRow, mine: Written | None, work: Work) -> tuple[int, int] | str:
     """Return where a row's evidence stands, or why it cannot be used."""
+    if row.document in work.held:
+        return "document is held out for comparing"
     if row.document not in work.hashes:
         return "document is not in the index"
     try:
@@ -216,7 +219,7 @@ def _new(stale: set[str], rows: Sequence[ReviewRow], work: Work) -> list[Written
     fair = math.ceil(settings.generated * len(stale) / len(work.hashes)) if len(stale) < len(work.hashes) else 0
     wanted = max(settings.generated - len(rows), fair)
     passages = work.index.chunks_of(sorted(stale))
-    asked = _some(passages, wanted) if work.generator.name != "rules" else passages
+    asked = some_passages(passages, wanted) if work.generator.name != "rules" else passages
     estimate = getattr(work.generator, "estimate", None)
     if estimate is not None:
         work.say(str(estimate(asked)))
@@ -227,7 +230,8 @@ def _new(stale: set[str], rows: Sequence[ReviewRow], work: Work) -> list[Written
     listed = [Question(row.id, row.question) for row in rows]
     facts = without_near(facts, listed, left_out, "nearly equal to a question in the review file")
     facts = named(facts, passages)
-    nothing = Absent(facts, passages).make(facts, round(wanted * settings.absent_share), settings.seed)
+    held = work.index.chunks_of(sorted(work.held))  # they may not answer what shall have no answer
+    nothing = Absent(facts, [*passages, *held]).make(facts, round(wanted * settings.absent_share), settings.seed)
     served = {row.document for row in rows}
     chosen = balanced(facts, wanted - len(nothing), settings.phrasings, settings.seed, served)
     left_out["more than wanted"] += len(facts) - len(chosen)
@@ -236,7 +240,7 @@ def _new(stale: set[str], rows: Sequence[ReviewRow], work: Work) -> list[Written
     return [row_of(fact, question) for fact in [*chosen, *nothing] for question in fact.questions]
 
 
-def _some(passages: Sequence[Chunk], wanted: int) -> list[Chunk]:
+def some_passages(passages: Sequence[Chunk], wanted: int) -> list[Chunk]:
     """Return passages to ask a model about, evenly from all documents: several for each question wanted are enough."""
     most = max(_PASSAGES_A_QUESTION * wanted, 1)
     by_document: dict[str, list[Chunk]] = {}

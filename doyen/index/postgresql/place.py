@@ -59,6 +59,12 @@ class PostgresPlace:
         """Whether doyen made an index there. Raises StoreError if the database cannot be reached."""
         return get_meta(self.database, "manifest") is not None
 
+    def stamp(self) -> float | None:
+        """Return the number of the index's first table; None where there is none. Raises StoreError."""
+        name = f'"{self.database.schema}".meta'
+        found = self.database.value("SELECT CAST(to_regclass(:name) AS oid) AS number", name=name)
+        return None if found is None else float(found)
+
     def recorded_fingerprint(self) -> str | None:
         """Return the embedder fingerprint of the index there, None where there is none."""
         try:

@@ -1,0 +1,63 @@
+"""What endpoints need of a request: the service, who asks, and whether the client is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from doyen.errors import AccessError
+from doyen.models.ticket import Ticket
+from doyen.serving.admission import Admission
+from doyen.serving.faults import HTTPFault
+from doyen.serving.keys import Principal
+from doyen.serving.service import Service
+
+T = TypeVar("T")
+
+
+def service_of(request: Request) -> Service:
+    """Return the service of the application."""
+    found: Service = request.app.state.service
+    return found
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks, as the guard found. Raises AccessError where it did not look."""
+    found: Principal | None = request.state.entry.principal
+    if found is None:
+        raise AccessError("no API key was sent")
+    return found
+
+
+def needs(role: str) -> Any:
+    """Return the dependency that gives who asks, if they may do what a role may. Raises AccessError."""
+
+    def check(request: Request) -> Principal:
+        found = principal_of(request)
+        if not found.may(role):
+            raise AccessError(f"the key {found.id} is a {found.role}'s; this takes an {role}'s", known=True)
+        return found
+
+    return Depends(check)
+
+
+Reader = Annotated[Principal, needs("reader")]
+Editor = Annotated[Principal, needs("editor")]
+Admin = Annotated[Principal, needs("admin")]
+
+
+async def gone(request: Request) -> None:
+    """Return when the client has left. Its body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def run(request: Request, queue: Admission, work: Callable[[Ticket], T]) -> T:
+    """Do work in a thread while the client waits. Raises what the work raises; where the client leaves, it is given up."""
+    found = await queue.run(lambda ticket: (work(ticket),), lambda: gone(request))
+    if found is None:
+        service_of(request).metrics.left.inc()
+        raise HTTPFault(499, "client_left", "the client has left")
+    return found[0]

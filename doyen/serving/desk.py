@@ -1,0 +1,231 @@
+"""One expert as a server holds it: its arms and adapters under names, one engine and one index for all questions.
+
+Enters: questions with who asks them. Leaves: answers. Knows no HTTP. `doyen.toml` is read once; adapters and documents are
+seen as they change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doyen.adapters import list_adapters
+from doyen.answer_cache import AnswerCache, CachedEngine
+from doyen.config import load_settings
+from doyen.errors import StoreError, UsageError
+from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
+from doyen.index.filtering import Where
+from doyen.ingesting import index_place
+from doyen.models.catalogue import find_entry
+from doyen.models.constraints import Form
+from doyen.models.engine import Engine, LocalEngine
+from doyen.models.shared import SharedEngine, TicketEngine, shared_engine
+from doyen.models.ticket import Ticket
+from doyen.records import ARMS, Answer
+from doyen.retrieval.hybrid import Retriever
+from doyen.serving.answer_stream import AnswerStream
+from doyen.serving.follow_ups import rewritten_by_model, rewritten_by_words
+from doyen.serving.keys import Principal
+from doyen.serving.sessions import Turn
+
+PREFIX = "doyen"
+LONGEST_QUESTION = 32_768
+_ABLE_PARAMETERS = 2_000_000_000
+
+
+class UnknownModelError(UsageError):
+    """A model name that no arm or adapter of the expert has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """What a model's name in the API stands for; `adapter` "" is the newest."""
+
+    arm: str
+    adapter: str = ""
+
+    def __str__(self) -> str:
+        return f"{PREFIX}/{self.arm}" + (f":{self.adapter}" if self.adapter else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with all that shapes its answer."""
+
+    question: str
+    model: ModelName
+    principal: Principal
+    history: Sequence[Turn] = ()
+    filters: Sequence[str] = ()
+    constraint: Form | None = None
+    max_tokens: int = 0
+    stops: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, the question that it was searched by, and the adapter that wrote it ("": none). `text` is what was shown."""
+
+    answer: Answer
+    question: str
+    adapter: str
+    text: str
+
+
+class Desk:
+    """Answers for one expert, from any number of threads."""
+
+    def __init__(self, expert: Path, *, engine: Engine | None = None) -> None:
+        """Take the expert's folder; its model is loaded by `open`, or the first question."""
+        self.expert = expert
+        self.settings = load_settings(expert)
+        self.engine: SharedEngine = shared_engine(
+            engine or open_engine(self.settings), most_adapters=self.settings.serve.adapters
+        )
+        self._lock = threading.Lock()
+        self._retriever: tuple[float, Retriever] | None = None
+
+    # ---- what there is
+
+    @property
+    def default(self) -> ModelName:
+        """What `doyen ask` would use."""
+        answer = self.settings.answer
+        return ModelName(answer.arm, answer.adapter if "finetuned" in answer.arm else "")
+
+    def models(self) -> list[ModelName]:
+        """Return a name for each arm that can be asked, and each adapter."""
+        adapters = [path.name for path in list_adapters(self.expert)]
+        found = [ModelName("base")]
+        found += [ModelName("rag")] if self.has_index else []
+        for arm in ("finetuned", "rag+finetuned") if adapters else ():
+            if self.has_index or "rag" not in arm:
+                found += [ModelName(arm), *(ModelName(arm, name) for name in adapters)]
+        return found
+
+    def model(self, name: str) -> ModelName:
+        """Return what a name stands for; "" and "doyen" are the default. Raises UnknownModelError."""
+        if name in ("", PREFIX):
+            return self.default
+        arm, _, adapter = name.removeprefix(f"{PREFIX}/").partition(":")
+        wanted = ModelName(arm, adapter)
+        known = self.models()
+        if wanted not in known:
+            hint = "the models are " + ", ".join(map(str, known[:20]))
+            if arm in ARMS and "rag" in arm and not self.has_index:
+                hint = "nothing is indexed yet: POST /api/upload, or doyen ingest FOLDER"
+            raise UnknownModelError(f"there is no model '{name[:80]}'", hint=hint)
+        return wanted
+
+    @property
+    def has_index(self) -> bool:
+        """Whether something was ingested."""
+        return self._stamp() is not None
+
+    def _stamp(self) -> float | None:
+        return index_place(self.expert, self.settings).stamp()
+
+    @property
+    def retriever(self) -> Retriever:
+        """The index with its embedder; opened again when the index was made anew. Raises StoreError without an index."""
+        stamp = self._stamp()
+        if stamp is None:
+            raise StoreError("nothing is indexed yet", hint="POST /api/upload, or doyen ingest FOLDER")
+        with self._lock:
+            if self._retriever is None or self._retriever[0] != stamp:
+                self._retriever = stamp, open_retriever(self.expert, self.settings)
+            return self._retriever[1]
+
+    def open(self) -> None:
+        """Load the embedder, the base model and the default arm's adapter."""
+        if self.has_index:
+            self.retriever.embedder.embed(["Hello"], kind="query")
+        self.engine.open()
+        if "finetuned" in self.default.arm and (tuning := self._tuning(self.default)):
+            self.engine.open(tuning.folder)
+
+    def close(self) -> None:
+        """Give up all answers at work."""
+        self.engine.close()
+
+    # ---- who may see what
+
+    def where(self, principal: Principal, filters: Sequence[str] = ()) -> Where | None:
+        """Return what a search for someone is held to; the one place that decides which documents they are shown.
+
+        Raises UsageError for a filter on no known field.
+        """
+        return self.retriever.index.filter_condition(filters) if filters else None
+
+    # ---- answers
+
+    def ask(self, asked: Asked, ticket: Ticket, show: Callable[[str], None] | None = None) -> Answered:
+        """Answer a question; `show` gets the text as far as it is sure. Raises as `Expert.ask`, and by the ticket.
+
+        A calibrated refusal rule decides when the answer is written: then the text comes in one piece.
+        """
+        if len(asked.question) > LONGEST_QUESTION:
+            raise UsageError(
+                f"the question has {len(asked.question):,} characters; at most {LONGEST_QUESTION:,} are taken",
+                hint="ingest long texts as documents, and ask about them",
+            )
+        if not asked.question.strip():
+            raise UsageError("the question is empty")
+        out = AnswerStream(show or (lambda _: None), raw=asked.constraint is not None, stops=asked.stops)
+        tuning = self._tuning(asked.model)
+        question = self._rewritten(asked, ticket)
+        expert = self._expert(asked, tuning, ticket)
+        if show and expert.refusal_rule is None:
+            expert.engine = self._engine(ticket, lambda _, piece: out.feed(piece))
+        answer = expert.ask(question, constraint=asked.constraint)
+        return Answered(answer, question, tuning.folder.name if tuning else "", out.finish(answer.text))
+
+    def _expert(self, asked: Asked, tuning: Tuning | None, ticket: Ticket) -> Expert:
+        settings, where = self.settings, None
+        if asked.max_tokens:
+            model = dataclasses.replace(settings.model, max_answer_tokens=asked.max_tokens)
+            settings = dataclasses.replace(settings, model=model)
+        retriever = self.retriever if "rag" in asked.model.arm else None
+        if retriever is not None:
+            where = self.where(asked.principal, asked.filters)
+        elif asked.filters:
+            raise UsageError(f"the arm '{asked.model.arm}' searches no documents to filter", hint="use the arm 'rag'")
+        return Expert(self._engine(ticket), retriever=retriever, tuning=tuning, settings=settings, where=where)
+
+    def _engine(self, ticket: Ticket, stream: Callable[[int, str], None] | None = None) -> Engine:
+        one = TicketEngine(self.engine, ticket, stream)
+        if self.settings.answer.cache_mib and isinstance(self.engine.inner, LocalEngine):
+            return CachedEngine(one, AnswerCache(self.expert, self.settings.answer.cache_mib))
+        return one
+
+    def _tuning(self, model: ModelName) -> Tuning | None:
+        """Return a fine-tuned arm's adapter; an adapter trained anew under its name is read anew."""
+        if "finetuned" not in model.arm:
+            return None
+        return open_tuning(self.expert, model.adapter or self.settings.answer.adapter)
+
+    def _rewritten(self, asked: Asked, ticket: Ticket) -> str:
+        how, history = self.settings.serve.rewrite, asked.history
+        if not history or how == "off" or not self.settings.serve.history_tokens:
+            return asked.question
+        if how == "model" or (how == "auto" and self._is_able()):
+            return rewritten_by_model(asked.question, history, self._engine(ticket), self.settings.serve.history_tokens)
+        return rewritten_by_words(asked.question, history)
+
+    def _is_able(self) -> bool:
+        """Whether the model is large enough to rewrite questions; what a server runs is taken to be."""
+        if not isinstance(self.engine.inner, LocalEngine):
+            return True
+        return find_entry(self.settings.model.name).parameters >= _ABLE_PARAMETERS
+
+    def status(self) -> dict[str, Any]:
+        """Return what the server knows of itself, without reading the index."""
+        return {
+            "models": [str(m) for m in self.models()],
+            "default": str(self.default),
+            "engine": self.engine.inner.kind,
+        }

@@ -1,0 +1,210 @@
+"""`/api`: asking with evidence, conversations, searching, comparisons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ConfigDict, Field
+
+from doyen.errors import UsageError
+from doyen.models.constraints import Choices, Form, JsonSchema, Regex
+from doyen.models.ticket import Ticket
+from doyen.serving.access import Reader, run, service_of
+from doyen.serving.body import Body
+from doyen.serving.desk import Answered, Asked
+from doyen.serving.events import EventStream, Growing, event, fault_event
+from doyen.serving.evidence import evidence, hit_rows, noted
+from doyen.serving.faults import HTTPFault
+from doyen.serving.service import Service
+from doyen.serving.sessions import Turn
+
+router = APIRouter(prefix="/api", tags=["Expert"])
+_MOST_HITS = 100
+
+
+class AskRequest(Body):
+    """A question."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"question": "How long is the notice period?", "arm": "rag"}]}
+    )
+    question: str
+    arm: str | None = Field(default=None, description="base, rag, finetuned or rag+finetuned; none: as `doyen ask`.")
+    adapter: str | None = None
+    session: str | None = Field(default=None, description="A conversation of /api/sessions, which it goes on with.")
+    stream: bool = Field(default=False, description="Answer as server-sent events: text, then answer.")
+    filters: list[str] = Field(default=[], max_length=20, description="As `doyen ask --filter`.")
+    passages: bool = Field(default=False, description="Return the passages that the model was shown, too.")
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    choices: list[str] | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=8192)
+
+    def constraint(self) -> Form | None:
+        """Return what the answer has to be. Raises UsageError for more than one form."""
+        given: list[Form] = [JsonSchema(self.json_schema)] if self.json_schema is not None else []
+        given += [Regex(self.regex)] if self.regex is not None else []
+        given += [Choices(tuple(self.choices))] if self.choices is not None else []
+        if len(given) > 1:
+            raise UsageError("an answer keeps to one of json_schema, regex and choices")
+        return given[0] if given else None
+
+
+@router.post("/ask", summary="Answer a question, with citations")
+async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
+    """Answer it; with `session`, as the next of a conversation."""
+    service = service_of(request)
+    arm = body.arm or ("rag+finetuned" if body.adapter else "")
+    name = service.desk.model(f"{arm}:{body.adapter}" if body.adapter else arm)
+    history: list[Turn] = []
+    if session := body.session:
+        history = await run(request, service.quick, lambda _: service.sessions.turns(session, principal.id))
+    asked = Asked(body.question, name, principal, history, tuple(body.filters), body.constraint(), body.max_tokens or 0)
+
+    def work(ticket: Ticket, show: Callable[[str], None] | None = None) -> Answered:
+        found = service.desk.ask(asked, ticket, show)
+        if body.session:
+            service.sessions.add(body.session, principal.id, body.question, found.question, found.answer)
+        return found
+
+    if body.stream:
+        growing = Growing(service.asks, service.metrics, work)
+        return EventStream(_events(growing, body, request), growing.begun.ticket)
+    found = await run(request, service.asks, work)
+    noted(service, request, found)
+    return _row(body, found)
+
+
+async def _events(growing: Growing, body: AskRequest, request: Request) -> AsyncIterator[bytes]:
+    async for piece in growing.pieces():
+        yield event({"text": piece}, "text") if piece else b": at work\n\n"
+    try:
+        found = growing.result()
+    except Exception as error:  # the edge of a request, whose status was sent: the error is an event
+        yield fault_event(error, "error")
+        return
+    noted(service_of(request), request, found)
+    yield event(_row(body, found), "answer")
+
+
+def _row(body: AskRequest, found: Answered) -> dict[str, Any]:
+    row: dict[str, Any] = {"answer": found.text, "session": body.session} | evidence(found)
+    row["usage"] = {"prompt_tokens": found.answer.prompt_tokens, "completion_tokens": found.answer.completion_tokens}
+    return row | ({"passages": hit_rows(found.answer.hits)} if body.passages else {})
+
+
+# ---- conversations
+
+
+@router.post("/sessions", status_code=201, summary="Begin a conversation")
+def begin_session(request: Request, principal: Reader) -> dict[str, str]:
+    """Return its id."""
+    return {"id": service_of(request).sessions.begin(principal.id)}
+
+
+@router.get("/sessions", summary="Your conversations, the last used first")
+def sessions(request: Request, principal: Reader) -> dict[str, Any]:
+    """List them."""
+    return {"sessions": service_of(request).sessions.of(principal.id)}
+
+
+@router.get("/sessions/{session}", summary="A conversation of yours")
+def session(session: str, request: Request, principal: Reader) -> dict[str, Any]:
+    """Show it with its answers."""
+    try:
+        return service_of(request).sessions.show(session, principal.id)
+    except UsageError as error:
+        raise HTTPFault(404, "session_not_found", str(error), hint=error.hint) from None
+
+
+@router.delete("/sessions/{session}", status_code=204, summary="Delete a conversation of yours")
+def delete_session(session: str, request: Request, principal: Reader) -> Response:
+    """Delete it."""
+    try:
+        service_of(request).sessions.delete(session, principal.id)
+    except UsageError as error:
+        raise HTTPFault(404, "session_not_found", str(error), hint=error.hint) from None
+    return Response(status_code=204)
+
+
+# ---- searching
+
+
+@router.get("/search", summary="Find passages, or documents")
+async def search(
+    request: Request,
+    principal: Reader,
+    q: Annotated[str, Query(description="What is sought.", max_length=32_768)] = "",
+    k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 10,
+    like: Annotated[str, Query(description="Instead of `q`: documents similar to this one.", max_length=4096)] = "",
+    documents: Annotated[bool, Query(description="Documents with their summaries, for a broad question.")] = False,
+    filter: Annotated[list[str], Query(description="As `doyen search --filter`.", max_length=20)] = [],  # noqa: B006
+) -> dict[str, Any]:
+    """Search; hits are best first."""
+    desk = service_of(request).desk
+    if bool(q.strip()) == bool(like):
+        raise UsageError("search takes q or like")
+
+    def work(ticket: Ticket) -> list[dict[str, Any]]:
+        retriever, where = desk.retriever, desk.where(principal, filter)
+        if like:
+            return [hit.as_dict() for hit in retriever.similar(like, k, where=where)]
+        if documents:
+            return [found.as_dict() for found in retriever.documents(q, k, where=where)]
+        return [hit.as_dict() for hit in retriever.search(q, k, where=where)]
+
+    return {"documents" if documents and q else "hits": await run(request, service_of(request).quick, work)}
+
+
+# ---- comparisons
+
+
+@router.get("/comparisons", summary="The comparisons of the arms, newest first")
+def comparisons(request: Request, principal: Reader) -> dict[str, Any]:
+    """List them, each with its advice."""
+    rows = []
+    for name, folder in _comparisons(service_of(request)).items():
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        manifest = report.get("manifest", {})
+        rows.append(
+            {
+                "id": name,
+                "created": manifest.get("created"),
+                "questions": len(report.get("rows", ())),
+                "arms": list(report.get("arms", ())),
+                "advice": report.get("advice"),
+            }
+        )
+    return {"comparisons": sorted(rows, key=lambda row: str(row["created"]), reverse=True)}
+
+
+@router.get("/comparisons/{name}", summary="A comparison's report.json")
+def comparison(name: str, request: Request, principal: Reader) -> Any:
+    """Show it."""
+    return json.loads((_comparison(request, name) / "report.json").read_text(encoding="utf-8"))
+
+
+@router.get("/comparisons/{name}/report.html", summary="A comparison's report as a page")
+def comparison_page(name: str, request: Request, principal: Reader) -> Response:
+    """Show it; its scripts may draw, and reach nothing."""
+    page = _comparison(request, name) / "report.html"
+    if not page.exists():
+        raise HTTPFault(404, "not_found", f"comparison '{name}' has no page")
+    csp = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    return Response(page.read_bytes(), media_type="text/html", headers={"content-security-policy": csp})
+
+
+def _comparisons(service: Service) -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in (service.desk.expert / "comparisons").glob("*/report.json")}
+
+
+def _comparison(request: Request, name: str) -> Path:
+    """Return a comparison's folder: one of those that are there, never a path made of the name."""
+    found = _comparisons(service_of(request)).get(name)
+    if found is None:
+        raise HTTPFault(404, "not_found", f"there is no comparison '{name[:80]}'", hint="GET /api/comparisons")
+    return found

@@ -1,0 +1,175 @@
+"""What every request passes, before and after its endpoint: host and origin, key, size, id, headers, log, metrics, trace.
+
+A plain ASGI middleware: streams pass through it piece by piece.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+
+from doyen.errors import DoyenError
+from doyen.models.endpoint import is_loopback
+from doyen.serving.faults import HTTPFault, describe
+from doyen.serving.keys import Principal
+from doyen.serving.service import Service
+from doyen.tracing import following, note, span
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MOST_BODY = 4 << 20
+_MULTIPART_ROOM = 1 << 20
+UPLOAD = "/api/upload"
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""What needs no key; all else does, also what is added to the application later."""
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+log = logging.getLogger("doyen.serving")
+
+
+class Guard:
+    """Wraps the application of one service."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request; all else (start and stop) is handed on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        entry = _Entry(scope, headers)
+        scope["state"]["entry"] = entry
+        most = self._service.desk.settings.serve.upload_mib << 20 if scope["path"] == UPLOAD else MOST_BODY
+        most += _MULTIPART_ROOM if scope["path"] == UPLOAD else 0
+        answer = _Answer(send, entry)
+        try:
+            self._require_place(headers)
+            self._require_key(scope["path"], headers, entry)  # before a body is read
+            _require_size(headers, most)
+            with following(headers), span("request", id=entry.id, path=scope["path"]):
+                await self._app(scope, _counted(receive, most), answer)
+                note(status=entry.status)
+        except DoyenError as error:
+            await answer.fault(error)
+        except Exception as error:  # the edge of a request: the log has all of it, the client a sentence
+            log.exception("request %s failed", entry.id)
+            await answer.fault(error)
+        finally:
+            self._count(scope, entry)
+
+    def _require_place(self, headers: dict[str, str]) -> None:
+        """Without keys, take only requests that this machine's own programs mean for it; never another site's page.
+
+        A page of another site could otherwise reach it by a name that it makes resolve to this machine, or by a form.
+        """
+        host = headers.get("host", "")
+        if not self._service.keys.closed and not is_loopback(f"http://{host}"):
+            raise HTTPFault(
+                403, "host", f"this server answers as localhost only, not as '{host[:80]}'", hint="doyen keys add NAME"
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise HTTPFault(403, "origin", "pages of other sites may not use this server")
+
+    def _require_key(self, path: str, headers: dict[str, str], entry: _Entry) -> None:
+        """Note who asks, by `Authorization: Bearer KEY` or `X-API-Key`. Raises AccessError."""
+        if path in OPEN:
+            return
+        kind, _, secret = headers.get("authorization", "").partition(" ")
+        secret = secret.strip() if kind.casefold() == "bearer" else headers.get("x-api-key", "")
+        entry.principal = self._service.keys.principal(secret)
+        entry.fields["key"] = entry.principal.id
+
+    def _count(self, scope: MutableMapping[str, Any], entry: _Entry) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        took = time.perf_counter() - entry.began
+        metrics = self._service.metrics
+        metrics.requests.labels(route, scope["method"], entry.status).inc()
+        metrics.seconds.labels(route).observe(took)
+        fields = {"request": entry.id, "method": scope["method"], "route": route, "status": entry.status}
+        log.info("request", extra={"fields": fields | {"seconds": round(took, 4)} | entry.fields})
+
+
+class _Entry:
+    """What is logged of a request; endpoints add to `fields`, but no question and no text."""
+
+    def __init__(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> None:
+        self.id = secrets.token_hex(8)
+        self.began = time.perf_counter()
+        self.status = 499  # that of a client that left before an answer began
+        self.fields: dict[str, Any] = {}
+        self.principal: Principal | None = None
+        scope.setdefault("state", {})
+
+
+class _Answer:
+    """`send` with the common headers; tells whether an answer has begun."""
+
+    def __init__(self, send: Send, entry: _Entry) -> None:
+        self._send, self._entry, self._begun = send, entry, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            self._entry.status = message["status"]
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            given += [(name, value) for name, value in HEADERS if name not in names]
+            message["headers"] = [*given, (b"x-request-id", self._entry.id.encode())]
+        await self._send(message)
+
+    async def fault(self, error: BaseException) -> None:
+        """Answer with an error; nothing where an answer has begun: the connection then ends without its end."""
+        if self._begun:
+            return
+        status, form, headers = describe(error)
+        body = json.dumps(form).encode()
+        lines = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        lines += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        if status in (403, 413):
+            lines.append((b"connection", b"close"))  # what is left of the body is not read
+        await self({"type": "http.response.start", "status": status, "headers": lines})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _require_size(headers: dict[str, str], most: int) -> None:
+    length = headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise _too_large(most)
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """Return `receive` that ends where a body without a stated length grows too large."""
+    read = 0
+
+    async def counted() -> Message:
+        nonlocal read
+        message = await receive()
+        if message["type"] == "http.request":
+            read += len(message.get("body", b""))
+            if read > most:  # the framework hands on this kind of error only
+                raise HTTPException(413, str(_too_large(most)))
+        return message
+
+    return counted
+
+
+def _too_large(most: int) -> HTTPFault:
+    return HTTPFault(413, "too_large", f"the request is too large: at most {most / 2**20:g} MiB are taken")

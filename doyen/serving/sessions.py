@@ -1,0 +1,147 @@
+"""Conversations: their turns in one SQLite file of an expert, each owned by the key that began it.
+
+An answer may repeat what a document said, so turns that stand on a document go when that is erased.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doyen.errors import StoreError, UsageError
+from doyen.records import Answer
+from doyen.serving.keys import FOLDER
+
+FILE_NAME = "sessions.db"
+MOST_TURNS = 200
+_WAIT_S = 10.0
+_TABLES = """
+CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS turns (
+    session TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE, number INTEGER NOT NULL, asked REAL NOT NULL,
+    question TEXT NOT NULL, rewritten TEXT NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (session, number));
+CREATE TABLE IF NOT EXISTS shown (
+    session TEXT NOT NULL, number INTEGER NOT NULL, document TEXT NOT NULL,
+    FOREIGN KEY (session, number) REFERENCES turns(session, number) ON DELETE CASCADE);
+CREATE INDEX IF NOT EXISTS shown_document ON shown(document);
+CREATE INDEX IF NOT EXISTS shown_turn ON shown(session, number);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question as it was asked, as it was searched for, and the answer's text."""
+
+    question: str
+    answer: str
+    rewritten: str = ""
+
+
+class Sessions:
+    """The conversations of one expert; from any thread and process."""
+
+    def __init__(self, expert: Path) -> None:
+        """Take the expert's folder; the file is made with the first session."""
+        self._path = expert / FOLDER / FILE_NAME
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
+                connection.executescript("PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;" + _TABLES)
+                with connection:
+                    yield connection
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"the conversations in {self._path.name} cannot be kept ({error})",
+                hint=f"free disk space, or delete serving/{FILE_NAME} in the expert's folder",
+            ) from error
+
+    def begin(self, owner: str) -> str:
+        """Begin a session and return its id."""
+        name, now = secrets.token_urlsafe(16), time.time()
+        with self._open() as connection:
+            connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", (name, owner, now, now))
+        return name
+
+    def turns(self, session: str, owner: str, last: int = MOST_TURNS) -> list[Turn]:
+        """Return a session's last turns, in their order. Raises UsageError if the owner has no such session."""
+        with self._open() as connection:
+            self._require(connection, session, owner)
+            rows = connection.execute(
+                "SELECT question, answer, rewritten FROM turns WHERE session = ? ORDER BY number DESC LIMIT ?",
+                (session, last),
+            ).fetchall()
+        return [Turn(q, json.loads(a)["answer"], r) for q, a, r in reversed(rows)]
+
+    def show(self, session: str, owner: str) -> dict[str, Any]:
+        """Return a session with whole answers. Raises UsageError if the owner has no such session."""
+        with self._open() as connection:
+            created, used = self._require(connection, session, owner)
+            rows = connection.execute(
+                "SELECT asked, question, rewritten, answer FROM turns WHERE session = ? ORDER BY number", (session,)
+            ).fetchall()
+        turns = [{"asked": t, "question": q, "rewritten": r, "answer": json.loads(a)} for t, q, r, a in rows]
+        return {"id": session, "created": created, "used": used, "turns": turns}
+
+    def of(self, owner: str, most: int = 100) -> list[dict[str, Any]]:
+        """Return the owner's sessions, the last used first, each with its first question."""
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT id, created, used, (SELECT question FROM turns WHERE session = id ORDER BY number LIMIT 1),"
+                " (SELECT COUNT(*) FROM turns WHERE session = id) FROM sessions WHERE owner = ? ORDER BY used DESC LIMIT ?",
+                (owner, most),
+            ).fetchall()
+        return [dict(zip(("id", "created", "used", "question", "turns"), row, strict=True)) for row in rows]
+
+    def add(self, session: str, owner: str, question: str, rewritten: str, answer: Answer) -> None:
+        """Add a turn; beyond MOST_TURNS the oldest goes. Raises UsageError if the owner has no such session."""
+        documents = {c.document for c in answer.citations} | {h.chunk.document for h in answer.hits}
+        kept = json.dumps(answer.as_dict(), ensure_ascii=False)
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self._require(connection, session, owner)
+            last = connection.execute("SELECT MAX(number) FROM turns WHERE session = ?", (session,)).fetchone()[0]
+            number, now = (last or 0) + 1, time.time()
+            connection.execute(
+                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?)", (session, number, now, question, rewritten, kept)
+            )
+            connection.executemany("INSERT INTO shown VALUES (?, ?, ?)", [(session, number, d) for d in documents])
+            connection.execute("DELETE FROM turns WHERE session = ? AND number <= ?", (session, number - MOST_TURNS))
+            connection.execute("UPDATE sessions SET used = ? WHERE id = ?", (now, session))
+
+    def delete(self, session: str, owner: str) -> None:
+        """Delete a session. Raises UsageError if the owner has no such session."""
+        with self._open() as connection:
+            self._require(connection, session, owner)
+            connection.execute("DELETE FROM sessions WHERE id = ?", (session,))
+
+    def _require(self, connection: sqlite3.Connection, session: str, owner: str) -> tuple[float, float]:
+        row = connection.execute(
+            "SELECT created, used FROM sessions WHERE id = ? AND owner = ?", (session, owner)
+        ).fetchone()
+        if row is None:
+            raise UsageError(f"there is no session '{session[:40]}'", hint="POST /api/sessions begins one")
+        return float(row[0]), float(row[1])
+
+    def forget(self, documents: Collection[str]) -> int:
+        """Erase the turns that documents were shown in; return how many. Nothing of them stays in the file."""
+        if not self._path.exists():
+            return 0
+        count = 0
+        with self._open() as connection:
+            for document in documents:
+                count += connection.execute(
+                    "DELETE FROM turns WHERE EXISTS (SELECT 1 FROM shown WHERE shown.session = turns.session"
+                    " AND shown.number = turns.number AND shown.document = ?)",
+                    (document,),
+                ).rowcount
+        return count

@@ -1,0 +1,44 @@
+"""Whether the server lives and is ready, what it counts, and what the expert holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from doyen.folder import status
+from doyen.serving.access import Editor, Reader, run, service_of
+
+router = APIRouter(tags=["System"])
+
+
+@router.get("/healthz", summary="Whether the server lives")
+def health() -> dict[str, str]:
+    """Say so."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Whether the models are loaded and questions are taken")
+def ready(request: Request) -> JSONResponse:
+    """Say so, by the status: 200 or 503."""
+    service = service_of(request)
+    state = "stopping" if service.stopping else "ready" if service.ready else "loading"
+    return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
+
+@router.get("/metrics", summary="Counters in Prometheus' text format", response_class=Response)
+def metrics(request: Request, principal: Reader) -> Response:
+    """Return them."""
+    found = service_of(request).metrics
+    return Response(found.text(), media_type=found.content_type)
+
+
+@router.get("/api/status", summary="What the expert holds, what is stale, what the server does", tags=["Expert"])
+async def show_status(request: Request, principal: Editor) -> dict[str, Any]:
+    """Show it."""
+    service = service_of(request)
+    row = await run(request, service.quick, lambda _: status(service.desk.expert))
+    row["expert"] = service.desk.expert.resolve().name
+    own = service.desk.status() | {"asking": service.asks.count, "refused": service.asks.refused}
+    return row | {"server": own}
