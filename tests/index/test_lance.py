@@ -9,6 +9,7 @@ from small_stores import HashEmbedder, manifest_of, matching, nearest, one_chunk
 
 from doyen.errors import StoreError
 from doyen.index.lance import IndexEntry, LanceIndex, recorded_fingerprint, same_vectors
+from doyen.index.places import place_of
 from doyen.records import Chunk, Document, Page
 
 STORES = "both"
@@ -178,6 +179,19 @@ def of_precision(precision):
 def test_chunks_sized_by_another_tokenizer_are_refused(filled, embedder):
     with pytest.raises(StoreError, match="sized by bytes4/1000000, not bytes4/8"):
         open_or_create(filled, replace(manifest_of(embedder), counter="bytes4/8"))
+
+
+def test_a_place_is_stamped_anew_when_its_index_is(tmp_path, store, embedder):
+    place = place_of(store, tmp_path)
+    assert (place.stamp(), place.exists(), place.recorded_fingerprint()) == (None, False, None)
+    place.open_or_create(manifest_of(embedder))
+    before = place.stamp()
+    assert before is not None and place.stamp() == before and place.exists()
+    assert place.recorded_fingerprint() == embedder.fingerprint
+    place.clear()
+    assert (place.stamp(), place.exists()) == (None, False)
+    place.open_or_create(manifest_of(embedder))
+    assert place.stamp() != before
 
 
 @pytest.mark.lance_only
