@@ -95,7 +95,10 @@ class EmbedderSettings:
 class StoreSettings:
     """Where the index lives."""
 
-    uri: str = setting("index", "A folder, relative to the expert's folder or absolute.")
+    uri: str = setting(
+        "index",
+        "A folder, relative to the expert's folder or absolute; or `postgresql://user@host/database?schema=NAME`, without a password.",
+    )
 
 
 @dataclass(frozen=True)

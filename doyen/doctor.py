@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doyen.config import ModelSettings, load_settings
+from doyen.config import ModelSettings, Settings, load_settings
 from doyen.embedding.runtime import load_openvino
 from doyen.errors import DoyenError, StoreError
-from doyen.index.lance import same_vectors
-from doyen.ingesting import index_folder, open_index
+from doyen.index.places import place_of
+from doyen.index.postgresql.place import PostgresPlace
+from doyen.index.store import same_vectors
+from doyen.ingesting import open_index
 from doyen.models.catalogue import EmbedderSource, EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched, require_model
@@ -58,7 +60,7 @@ def examine(expert: Path | None) -> list[Check]:
     checks.append(Check("settings", True, str(expert / "doyen.toml")))
     names = (("model", settings.model.name), ("embedder", settings.embedder.name), ("reranker", settings.rerank.name))
     checks += [_model(role, in_expert(name, expert)) for role, name in names if name]
-    return [*checks, *_server(settings.model), _index(expert)]
+    return [*checks, *_server(settings.model), *_database(expert, settings), _index(expert)]
 
 
 def bench(expert: Path | None, progress: Callable[[str, int, int], None] | None = None) -> list[Speed]:
@@ -159,13 +161,24 @@ def _server(model: ModelSettings) -> list[Check]:
     return [Check("server", True, f"{engine.server.kind} answers at {engine.endpoint.host}{where}")]
 
 
+def _database(expert: Path, settings: Settings) -> list[Check]:
+    """Whether the database of an index in PostgreSQL is reached, has pgvector, and lets its user make tables."""
+    try:
+        place = place_of(settings.store.uri, expert)
+        if not isinstance(place, PostgresPlace):
+            return []
+        return [Check("database", True, place.checked())]
+    except StoreError as error:
+        return [Check("database", False, str(error), error.hint or "")]
+
+
 def _index(expert: Path) -> Check:
     settings = load_settings(expert)
     try:
         index = open_index(expert, settings)
     except StoreError as error:
         return Check("index", False, str(error), error.hint or "")
-    if (index_folder(expert, settings) / "writing").exists():
+    if index.unfinished:
         return Check("index", False, "an ingest was interrupted", "run the same doyen ingest again: it goes on")
     if is_fetched(find_entry(in_expert(settings.embedder.name, expert))):
         from doyen.embedding import load_embedder

@@ -12,8 +12,7 @@ from pathlib import Path
 from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
 from doyen.errors import ExpertError
-from doyen.ingesting import index_folder, open_index, writing_store
-from doyen.ingesting.opening import only_writer
+from doyen.ingesting import index_place, writing_store
 from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
 from doyen.serving.sessions import Sessions
@@ -30,16 +29,17 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
     """
     expert = Path(expert)
     settings = load_settings(expert)
-    index = open_index(expert, settings)
+    place = index_place(expert, settings)
+    index = place.open()
     members = index.members(documents)
-    found = {m.document for m in members} | {m.item for m in members} | set(index.tables.erasing)
+    found = {m.document for m in members} | {m.item for m in members} | set(index.erasing)
     missing = [d for d in documents if d not in found]
     if missing:
         raise ExpertError(f"not indexed: {', '.join(missing)}", hint="doyen documents lists the ids")
-    erased = sorted({m.document for m in members} | (set(documents) & set(index.tables.erasing)))
+    erased = sorted({m.document for m in members} | (set(documents) & set(index.erasing)))
     # A container's copy holds what is erased, so it goes although other documents in it stay.
     hashes = {h for m in members for h in (m.sha256, m.item_sha256)}
-    with only_writer(index_folder(expert, settings)), writing_store():
+    with place.only_writer(), writing_store():
         erase_originals(expert, hashes - index.named(hashes, items=False, without=erased))
         index.recover()
         index.remove(erased)

@@ -22,8 +22,10 @@ from doyen.config import (
 )
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
-from doyen.index.lance import LanceIndex
-from doyen.ingesting import index_folder, open_index
+from doyen.index.places import DATABASES
+from doyen.index.postgresql.connecting import with_schema
+from doyen.index.store import Index
+from doyen.ingesting import index_folder, index_place, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
 from doyen.lineage import DOCUMENT_TEXT, LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, GgufSource, find_entry, in_expert
@@ -45,12 +47,14 @@ def init(
         raise ExpertError(f"{path} is an expert already", hint=f"edit {path / FILE_NAME}")
     if path.exists() and not path.is_dir():
         raise ExpertError(f"{path} is a file", hint="choose another folder")
+    if store and store.partition("://")[0] in DATABASES:
+        store = with_schema(store, path.resolve().name)
     settings = Settings(
         model=ModelSettings(name=_known(model)) if model else ModelSettings(),
         embedder=EmbedderSettings(name=_known(embedder)) if embedder else EmbedderSettings(),
         store=StoreSettings(uri=store or StoreSettings().uri),
     )
-    index_folder(path, settings)
+    index_place(path, settings)
     path.mkdir(parents=True, exist_ok=True)
     write_atomic(path / FILE_NAME, settings_toml(settings))
     return path.resolve()
@@ -69,7 +73,7 @@ def status(folder: Path | str) -> dict[str, Any]:
     models = {role: getattr(settings, role).name for role in ("model", "embedder")}
     models |= {"reranker": settings.rerank.name} if settings.rerank.name else {}
     fetched = {role: is_fetched(find_entry(in_expert(name, expert))) for role, name in models.items()}
-    index: LanceIndex | None = None
+    index: Index | None = None
     known: dict[str, str] = {}
     pages = 0
     failed: list[dict[str, str]] = []
@@ -102,13 +106,13 @@ def status(folder: Path | str) -> dict[str, Any]:
     }
 
 
-def _recall(index: LanceIndex | None) -> dict[str, Any] | None:
+def _recall(index: Index | None) -> dict[str, Any] | None:
     """Return what was measured of the search by code; None where the search is exact."""
     found = index.recall() if index else None
     return dataclasses.asdict(found) if found else None
 
 
-def _examples(folder: Path, index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any] | None:
+def _examples(folder: Path, index: Index | None, known: dict[str, str]) -> dict[str, Any] | None:
     path = folder / "manifest.json"
     if not path.exists():
         return None
@@ -117,7 +121,7 @@ def _examples(folder: Path, index: LanceIndex | None, known: dict[str, str]) -> 
     return manifest | _staleness(rows, index, known)
 
 
-def _adapter(path: Path, index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any]:
+def _adapter(path: Path, index: Index | None, known: dict[str, str]) -> dict[str, Any]:
     try:
         manifest = read_adapter(path)
     except DoyenError as error:
@@ -137,7 +141,7 @@ def _adapter(path: Path, index: LanceIndex | None, known: dict[str, str]) -> dic
     return row | {"examples": None, "stale_documents": changed, "stale_examples": None, "stale_share": None}
 
 
-def _staleness(rows: list[dict[str, Any]], index: LanceIndex | None, known: dict[str, str]) -> dict[str, Any]:
+def _staleness(rows: list[dict[str, Any]], index: Index | None, known: dict[str, str]) -> dict[str, Any]:
     stale = stale_examples(rows, index, known)
     return {
         "stale_documents": sorted({document for row in stale for document in row["documents"]}),

@@ -15,7 +15,7 @@ from typing import Any
 
 from doyen.config import write_atomic
 from doyen.errors import StoreError
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.records import Example
 
 LINEAGE_FILE = "lineage.jsonl"
@@ -48,9 +48,7 @@ def read_lineage(path: Path) -> list[dict[str, Any]] | None:
     return [{key: row.get(key) for key in ("question_id", "variant", "source")} for row in rows]
 
 
-def stale_examples(
-    rows: Sequence[dict[str, Any]], index: LanceIndex | None, known: dict[str, str]
-) -> list[dict[str, Any]]:
+def stale_examples(rows: Sequence[dict[str, Any]], index: Index | None, known: dict[str, str]) -> list[dict[str, Any]]:
     """Return the stale examples: `line` in the file (from 1), question, variant, `documents` that changed, `reason`.
 
     `known` maps the ids of all documents to their hashes. Where the version that an example was made from is not kept any
@@ -80,9 +78,7 @@ def stale_examples(
     ]
 
 
-def _lost(
-    index: LanceIndex | None, document: str, sha256: str, places: Iterable[tuple[int, int]]
-) -> set[tuple[int, int]]:
+def _lost(index: Index | None, document: str, sha256: str, places: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     """Return the spans of an old version whose text the current one does not hold; spaces do not count."""
     if index is None:
         return set(places)

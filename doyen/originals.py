@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from doyen.config import write_atomic
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 
 FOLDER = "originals"
 _HASH = 64  # hexadecimal digits of a SHA-256
@@ -40,7 +40,7 @@ def original_path(expert: Path, sha256: str) -> Path | None:
     return next((p for p in (expert / FOLDER / sha256[:2]).glob(f"{sha256}*") if p.is_file()), None)
 
 
-def collect_originals(expert: Path, index: LanceIndex) -> int:
+def collect_originals(expert: Path, index: Index) -> int:
     """Delete the copies that no document and no kept version names any more; return how many they were.
 
     What an interrupted run left half written goes too.

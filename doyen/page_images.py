@@ -16,7 +16,7 @@ from doyen.documents.extracted import Part
 from doyen.documents.pdf_view import PageView, draw_page
 from doyen.documents.reading import ARCHIVES, MAX_DEPTH, READERS
 from doyen.errors import DocumentError, UsageError
-from doyen.index.lance import StoredVersion
+from doyen.index.rows import StoredVersion
 from doyen.ingesting import open_index
 from doyen.originals import original_path
 

@@ -10,7 +10,10 @@ import numpy as np
 
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import ByteCounter
-from doyen.index.lance import IndexEntry, IndexManifest
+from doyen.index.lance import LanceIndex
+from doyen.index.postgresql.store import PostgresIndex
+from doyen.index.rows import IndexEntry
+from doyen.index.store import IndexManifest
 from doyen.records import Chunk, Document, Hit, Summary
 
 
@@ -115,6 +118,11 @@ def words_bert(folder: Path, texts: list[str]) -> Path:
     weights |= {"LayerNorm.weight": np.ones(size, np.float32)}
     save_file({f"embeddings.{name}": values for name, values in weights.items()}, folder / "model.safetensors")
     return folder
+
+
+def reopened(index):
+    """Open the index of an open one once more."""
+    return LanceIndex.open(index.folder) if isinstance(index, LanceIndex) else PostgresIndex.open(index.database)
 
 
 def nearest(index, vector, limit, **options):

@@ -8,15 +8,15 @@ import time
 import pytest
 from small_stores import HashEmbedder, make_expert, manifest_of, matching, one_chunk_document, write_files, write_texts
 
-from doyen.config import load_settings
+from doyen.config import Settings, StoreSettings, load_settings
 from doyen.erasing import remove_documents
 from doyen.errors import ExpertError, StoreError
 from doyen.index.lance import LanceIndex
-from doyen.ingesting import index_folder, ingest, open_index
-from doyen.ingesting.opening import only_writer
+from doyen.ingesting import index_place, ingest, open_index
 from doyen.originals import collect_originals, keep_original, original_path
 from doyen.retrieval.hybrid import Retriever
 
+STORES = "both"
 SECRET = "".join(random.Random(4).choices(string.ascii_lowercase, k=24))
 OLDER_SECRET = "".join(random.Random(5).choices(string.ascii_lowercase, k=24))
 
@@ -27,10 +27,10 @@ def embedder():
 
 
 @pytest.fixture
-def expert(tmp_path, embedder):
+def expert(tmp_path, embedder, store):
     """An expert with sixty documents in one file of the table, so that compaction alone would leave a removed one in it."""
-    folder = make_expert(tmp_path / "expert")
-    index = LanceIndex.open_or_create(index_folder(folder, load_settings(folder)), manifest_of(embedder))
+    folder = make_expert(tmp_path / "expert", Settings(store=StoreSettings(store)))
+    index = index_place(folder, load_settings(folder)).open_or_create(manifest_of(embedder))
     texts = {f"d{n}.txt": f"document number {n} of the archive" for n in range(60)}
     write_texts(index, embedder, texts | {"plan.txt": f"the plan says {OLDER_SECRET}"}, sha256="1")
     index.finish()
@@ -47,6 +47,7 @@ def files_with(expert, text):
     return [p for p in (expert / "index").rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
 
 
+@pytest.mark.lance_only
 def test_a_removed_document_is_in_no_file_of_the_store(expert):
     assert files_with(expert, SECRET) and files_with(expert, OLDER_SECRET)  # else the test sees nothing
     before = {p for p in (expert / "index").rglob("*") if p.is_file() and p.suffix in (".lance", ".manifest", ".txn")}
@@ -74,6 +75,7 @@ def test_no_search_finds_a_removed_document(expert, embedder):
     assert matching(index, "archive", 100)
 
 
+@pytest.mark.lance_only
 def test_a_vanished_document_can_still_be_removed(expert):
     index = open_(expert)
     index.retire(["plan.txt"])
@@ -82,6 +84,7 @@ def test_a_vanished_document_can_still_be_removed(expert):
     assert files_with(expert, SECRET) == files_with(expert, OLDER_SECRET) == []
 
 
+@pytest.mark.lance_only
 def test_a_removal_that_was_stopped_is_finished_by_the_next(expert):
     index = open_(expert)
     index.remove(["plan.txt"])  # and no finish: the process was killed
@@ -91,6 +94,7 @@ def test_a_removal_that_was_stopped_is_finished_by_the_next(expert):
     assert not open_(expert).unfinished
 
 
+@pytest.mark.lance_only
 def test_an_orphan_of_a_killed_write_goes_too(expert, embedder):
     """A write that was killed leaves a data file that no state of the table names."""
     index = open_(expert)
@@ -193,6 +197,9 @@ def test_what_lies_beside_a_removed_document_is_copied_in_slices(expert, embedde
 def test_nothing_is_erased_beside_another_writer(expert, tmp_path, embedder):
     write_files(tmp_path / "library", {"a.txt": "The crane lifts twelve tonnes.\n"})
     ingest(expert, [tmp_path / "library"], embedder=embedder)
-    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen is writing"):
+    with (
+        index_place(expert, load_settings(expert)).only_writer(),
+        pytest.raises(StoreError, match="another doyen is writing"),
+    ):
         remove_documents(expert, ["a.txt"])
     assert remove_documents(expert, ["a.txt"]) == ["a.txt"]

@@ -1,6 +1,7 @@
 """Sources → index: what is counted, what is skipped, what is taken out, and what an interruption leaves."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -20,11 +21,12 @@ from doyen.erasing import remove_documents
 from doyen.errors import DocumentError, ExpertError, ModelError, StoreError, UsageError
 from doyen.expert import open_retriever
 from doyen.folder import status
-from doyen.ingesting import index_folder, ingest, open_index
+from doyen.ingesting import index_folder, index_place, ingest, open_index
 from doyen.ingesting.timing import recorded_ingests
 from doyen.ingesting.watching import watch
 from doyen.retrieval.hybrid import Retriever
 
+STORES = "both"
 FILES = {
     "lease.txt": "The deposit is returned within thirty days.",
     "house/yard.md": "# Yard\n\nBicycles stand in the yard behind the mill.",
@@ -61,6 +63,10 @@ def bring(expert, embedder):
 
 def index_of(expert):
     return open_index(expert, load_settings(expert))
+
+
+def state_of(expert):
+    return index_place(expert, load_settings(expert)).state
 
 
 def ids(expert):
@@ -176,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_rest_goes_on(bring, expe
     ((file, why),) = report.failed
     assert file == str(source / name)
     assert reason in why
-    (row,) = json.loads((expert / "index" / "failed.json").read_text())
+    (row,) = json.loads((state_of(expert) / "failed.json").read_text())
     assert (row["file"], row["reason"], row["item"]) == (file, why, name)
     assert status(expert)["failed"] == [{"file": file, "reason": why}]
 
@@ -221,7 +227,7 @@ def test_a_missing_source_is_a_fault_to_mend_and_changes_nothing(bring, expert, 
     with pytest.raises(DocumentError, match="there is no file or folder") as caught:
         bring(tmp_path / "nowhere")
     assert (caught.value.exit_code, caught.value.hint) == (1, "check the path")
-    assert not (expert / "index").exists()
+    assert not state_of(expert).exists()
 
 
 def test_an_emptied_folder_is_refused_and_nothing_is_taken_out(bring, expert, source):
@@ -251,7 +257,7 @@ def test_two_sources_of_one_run_that_give_one_id_are_refused(bring, expert, sour
     with pytest.raises(UsageError, match=r"would both be 'lease.txt'") as caught:
         bring(source, other)
     assert "--name" in (caught.value.hint or "")
-    assert not (expert / "index").exists()
+    assert not state_of(expert).exists()
 
 
 def test_a_source_that_would_replace_another_ones_document_is_refused(bring, expert, source, tmp_path):
@@ -334,6 +340,7 @@ def test_an_index_keeps_the_precision_that_it_was_made_in(tmp_path, source, prec
     assert index_of(expert).manifest.counter == retriever.embedder.counter.fingerprint
 
 
+@pytest.mark.lance_only
 def test_rebuild_does_not_remove_a_folder_that_is_no_index(bring, expert, source):
     write_files(expert / "index", {"precious.txt": "mine"})
     with pytest.raises(StoreError, match="not an index"):
@@ -447,6 +454,7 @@ def test_an_error_midway_keeps_whole_batches_and_goes_on(fine, big, undisturbed)
     assert matching(index_of(fine), "subject", 1)
 
 
+@pytest.mark.lance_only
 def test_a_crash_before_the_full_text_index_was_built_is_made_good(bring, expert, source):
     """The last thing that a kill can cut off: all is written, `finish` is missing."""
     embedder = HashEmbedder()
@@ -463,6 +471,7 @@ def _fail_at_the_end(stage, done, total):
         raise MemoryError("killed by the test")
 
 
+@pytest.mark.lance_only
 def test_removing_after_a_crash_also_clears_what_the_crash_left(bring, expert, source):
     bring(source)
     index = index_of(expert)
@@ -491,6 +500,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.lance_only
 def test_a_store_that_cannot_grow_is_a_clear_error_and_the_next_run_finishes(expert, source, bring):
     bring(source)
     # Too few letters to tell the language: py3langid unpacks its model into a file, which the limit would stop.
@@ -662,22 +672,18 @@ def test_near_duplicates_are_reported(bring, source):
 
 
 def test_two_ingests_of_one_index_at_a_time_are_refused(bring, expert, source, embedder):
-    from doyen.ingesting.opening import only_writer
-
     bring(source)
-    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen"):
+    with index_place(expert, load_settings(expert)).only_writer(), pytest.raises(StoreError, match="another doyen"):
         bring(source)
     assert counts(bring(source)) == [0, 0, 3, 0, 0]
 
 
 def test_a_rebuild_that_cannot_be_done_keeps_the_index(bring, expert, source):
-    from doyen.ingesting.opening import only_writer
-
     bring(source)
-    with only_writer(expert / "index"), pytest.raises(StoreError, match="another doyen"):
+    with index_place(expert, load_settings(expert)).only_writer(), pytest.raises(StoreError, match="another doyen"):
         bring(rebuild=True)
     before = contents(expert)
-    make_expert(expert, Settings(embedder=EmbedderSettings("no-such-model"), store=StoreSettings("index")))
+    make_expert(expert, dataclasses.replace(load_settings(expert), embedder=EmbedderSettings("no-such-model")))
     with pytest.raises(ModelError, match="no-such-model"):
         bring(rebuild=True, embedder=None)
     assert contents(expert) == before
@@ -694,7 +700,7 @@ def test_a_file_larger_than_a_worker_may_hold_is_not_read_into_memory(bring, sou
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"x": 1}]'])
 def test_broken_lists_beside_the_index_are_told_or_made_anew(bring, expert, source, text):
     bring(source)
-    (expert / "index" / "failed.json").write_text(text)
+    (state_of(expert) / "failed.json").write_text(text)
     assert counts(bring(source)) == [0, 0, 3, 0, 0]
     (expert / "sources.json").write_text(text)
     with pytest.raises(ExpertError, match=r"sources\.json is not a list of sources"):

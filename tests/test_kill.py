@@ -1,5 +1,6 @@
 """Ingest killed with SIGKILL at random moments and run again: the index equals that of an undisturbed run."""
 
+import dataclasses
 import random
 import signal
 import subprocess
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from postgresql_server import store_uri
 from small_stores import HashEmbedder, make_expert, write_files
 
-from doyen.config import ChunkingSettings, Settings, load_settings
+from doyen.config import ChunkingSettings, Settings, StoreSettings, load_settings
 from doyen.ingesting import ingest, open_index
 
 pytestmark = pytest.mark.e2e
@@ -71,13 +73,13 @@ def run_and_kill(expert, library, after_s):
     return None if process.returncode else time.monotonic() - began
 
 
-def check_kills(tmp_path, library, kills, seed):
+def check_kills(tmp_path, library, kills, seed, store_of=lambda: "index"):
     """Kill `kills` ingests at random moments, each of an index in an earlier state, and compare what a further run leaves."""
     earlier = write_files(tmp_path / "earlier", {f"shelf-{n:02}.txt": text_of(n, "before") for n in range(0, 30, 2)})
     changed = {p.name: p.read_text() for p in library.iterdir()}
 
     def start(name):
-        expert = make_expert(tmp_path / name, SMALL)
+        expert = make_expert(tmp_path / name, dataclasses.replace(SMALL, store=StoreSettings(store_of())))
         write_files(library, {p.name: p.read_text() for p in earlier.iterdir()})
         ingest(expert, [library], embedder=HashEmbedder())
         write_files(library, changed)
@@ -108,3 +110,8 @@ def test_a_killed_ingest_run_again_equals_an_undisturbed_one(tmp_path, library):
 @pytest.mark.slow
 def test_thirty_kills(tmp_path, library):
     assert check_kills(tmp_path, library, kills=30, seed=30) == 30
+
+
+@pytest.mark.slow
+def test_kills_of_an_ingest_into_postgresql(tmp_path, library, postgresql):
+    assert check_kills(tmp_path, library, kills=3, seed=4, store_of=lambda: store_uri(postgresql)) == 3

@@ -17,7 +17,8 @@ from doyen.errors import UsageError
 
 if TYPE_CHECKING:
     from doyen.index.filtering import Where
-    from doyen.index.lance import LanceIndex, StoredVersion
+    from doyen.index.rows import StoredVersion
+    from doyen.index.store import Index
     from doyen.records import DocumentHit
     from doyen.retrieval.hybrid import Retriever
 
@@ -133,7 +134,7 @@ def page(
     show(row | {"boxes": boxes}, f"wrote {out}: {view.width} × {view.height} pixels", json_)
 
 
-def _index(expert: Path | None) -> LanceIndex:
+def _index(expert: Path | None) -> Index:
     from doyen.ingesting import open_index
 
     folder = expert_folder(expert)

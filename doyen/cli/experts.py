@@ -30,7 +30,10 @@ def init(
             help="Embedder: catalogue name, org/repository, folder, openai:MODEL or jina:MODEL.", show_default=False
         ),
     ] = None,
-    store: Annotated[str | None, typer.Option(help="Where the index lives: a folder.", show_default=False)] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Where the index lives: a folder, or postgresql://user@host/database.", show_default=False),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Make an expert: a folder with a doyen.toml."""

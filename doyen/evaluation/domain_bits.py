@@ -15,7 +15,7 @@ from typing import Any
 from doyen.adapters import adapter_folder, read_adapter
 from doyen.errors import EngineError
 from doyen.evaluation.statistics import Interval, bootstrap_ratio
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.models.engine import Engine
 
 MOST_TEXTS = 32
@@ -26,7 +26,7 @@ NONE_LEFT = (
 )
 
 
-def untrained_texts(index: LanceIndex, trained: Sequence[str]) -> dict[str, str]:
+def untrained_texts(index: Index, trained: Sequence[str]) -> dict[str, str]:
     """Return the beginnings of documents that are not among the trained ones, nor near-copies of these: id → text.
 
     At most 32, chosen by their content, so that a document's name and place decide nothing; restricted ones are left out.
@@ -45,7 +45,7 @@ def untrained_texts(index: LanceIndex, trained: Sequence[str]) -> dict[str, str]
 
 
 def domain_bits(
-    expert: Path, index: LanceIndex, engine: Engine, adapters: Sequence[str], *, seed: int = 0
+    expert: Path, index: Index, engine: Engine, adapters: Sequence[str], *, seed: int = 0
 ) -> dict[str, Any]:
     """Return `{documents, bytes, base, adapters: {name: {…, change}}, left_out}`; figures are bits per byte with intervals.
 

@@ -19,7 +19,7 @@ from doyen.evaluation.faithfulness import quote_support, sentences
 from doyen.evaluation.judging import Judge
 from doyen.evaluation.scoring import Score, score_answer
 from doyen.evaluation.terminology import Term, read_glossary, terminology
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.records import Answer, Chunk, Citation, Question
 
 Pair = tuple[Question, Answer]
@@ -31,7 +31,7 @@ class FurtherScores:
 
     def __init__(
         self,
-        index: LanceIndex,
+        index: Index,
         embedder: Embedder,
         *,
         glossary: Sequence[Term] = (),
@@ -44,7 +44,7 @@ class FurtherScores:
         self._found: dict[tuple[Any, ...], dict[str, float]] = {}
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings, index: LanceIndex, embedder: Embedder) -> FurtherScores:
+    def open(cls, folder: Path, settings: Settings, index: Index, embedder: Embedder) -> FurtherScores:
         """Open what the settings of [evaluation] name.
 
         Raises: ConfigError for a glossary that cannot be read, ModelError for a model that is not here.

@@ -14,7 +14,7 @@ from typing import Any
 from doyen.evaluation.scoring import Score
 from doyen.evaluation.statistics import bootstrap_mean
 from doyen.evaluation.trainings import MeanScore
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.records import GENERATED, Chunk, Question
 from doyen.retrieval.terms import question_terms, stems_of
 
@@ -24,7 +24,7 @@ _FEW_HUMAN = 30
 
 
 def question_origin(
-    questions: Sequence[Question], index: LanceIndex, trained: Collection[str] = ()
+    questions: Sequence[Question], index: Index, trained: Collection[str] = ()
 ) -> dict[str, Any] | None:
     """Return who wrote the questions, None where all are a person's; `trained` are the documents an adapter stands on.
 
@@ -52,7 +52,7 @@ def question_origin(
     }
 
 
-def _wording(questions: Sequence[Question], index: LanceIndex) -> list[float]:
+def _wording(questions: Sequence[Question], index: Index) -> list[float]:
     """Return each question's share of telling words in the passage of its gold that has most of them, whatever their form."""
     chunks: dict[str, list[tuple[Chunk, frozenset[str]]]] = {}
     for chunk in index.chunks_of(sorted({g.document for q in questions for g in q.gold})):

@@ -23,7 +23,7 @@ from doyen.evaluation.shown import evidence_shown
 from doyen.examples.building import held_out_questions
 from doyen.examples.importing import documents_of, write_rows
 from doyen.expert import open_retriever
-from doyen.index.lance import IndexedDocument
+from doyen.index.rows import IndexedDocument
 from doyen.records import Hit, Question
 from doyen.retrieval.hybrid import Retriever
 

@@ -25,7 +25,7 @@ from doyen.records import ARMS, Arm
 from doyen.words import words
 
 if TYPE_CHECKING:
-    from doyen.index.lance import LanceIndex
+    from doyen.index.store import Index
 
 FEW_EXAMPLES = 100
 DENSE = 0.6  # share of own words from which on a corpus counts as rich in terms (an insurer's documents: 0.66)
@@ -62,7 +62,7 @@ class CorpusFacts:
         return next(name for name, seconds in CHANGES.items() if every <= 2 * seconds)
 
 
-def corpus_facts(index: LanceIndex | None, *, questions: int, examples: int, adapters: int) -> CorpusFacts:
+def corpus_facts(index: Index | None, *, questions: int, examples: int, adapters: int) -> CorpusFacts:
     """Read the corpus' numbers from an index ; None: there is none."""
     if index is None:
         return CorpusFacts(questions=questions, examples=examples, adapters=adapters)

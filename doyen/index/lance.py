@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,23 @@ from doyen.index.rows import (
     CHUNK_COLUMNS,
     DOCUMENT_COLUMNS,
     VERSION_COLUMNS,
+    FoundRow,
     IndexedDocument,
     IndexedItem,
     IndexEntry,
     StoredVersion,
     chunk_from,
     document_from,
+    items_from,
     matrix,
+    missing_document,
+    one_of,
     pages_from,
     quote,
     version_from,
 )
-from doyen.index.searching import ChunkSearch, FoundRow
+from doyen.index.searching import ChunkSearch
+from doyen.index.store import FORMAT_VERSION, IndexManifest, same_vectors
 from doyen.index.summaries import SummarySearch
 from doyen.index.tables import Tables, rows_of, rows_with
 from doyen.index.vector_matrix import Recall
@@ -44,27 +49,17 @@ from doyen.index.vectors import StoredVectors
 from doyen.records import Chunk, Page, Summary
 from doyen.sources.item import Item
 
-__all__ = ["IndexEntry", "IndexManifest", "IndexedDocument", "IndexedItem", "LanceIndex", "StoredVersion"]
+__all__ = [
+    "IndexEntry",
+    "IndexManifest",
+    "IndexedDocument",
+    "IndexedItem",
+    "LanceIndex",
+    "StoredVersion",
+    "same_vectors",
+]
 
-FORMAT_VERSION = 3
-
-
-@dataclass(frozen=True, slots=True)
-class IndexManifest:
-    """What the index was made with; an index never mixes two embedders, backends, precisions or chunk sizes."""
-
-    embedder: str
-    fingerprint: str
-    dim: int
-    chunk_tokens: int
-    format: int = FORMAT_VERSION
-    counter: str = ""
-    """Fingerprint of the token counter that sized the chunks."""
-
-
-def same_vectors(a: str, b: str) -> bool:
-    """Whether two embedder fingerprints give vectors that compare: the same weights, on whatever backend."""
-    return a.split("/")[0] == b.split("/")[0]
+_DOCUMENTS_AT_ONCE = 500
 
 
 def recorded_fingerprint(folder: Path) -> str | None:
@@ -119,28 +114,8 @@ class LanceIndex:
             write_atomic(folder / "manifest.json", json.dumps(asdict(manifest), indent=1))
             return cls(folder, manifest)
         index = cls.open(folder)
-        index.require(manifest)
+        index.manifest.require(manifest)
         return index
-
-    def require(self, manifest: IndexManifest) -> None:
-        """Refuse to go on with an embedder or chunk size that this index was not made with."""
-        old = self.manifest
-        if old.fingerprint != manifest.fingerprint or old.dim != manifest.dim:
-            raise StoreError(
-                f"this index was made with embedder '{old.embedder}' ({old.fingerprint}); "
-                f"doyen.toml now says '{manifest.embedder}' ({manifest.fingerprint})",
-                hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
-            )
-        if old.counter != manifest.counter:
-            raise StoreError(
-                f"the chunks of this index were sized by {old.counter or 'an older doyen'}, not {manifest.counter}",
-                hint="doyen ingest --rebuild SOURCE… makes it anew",
-            )
-        if old.chunk_tokens != manifest.chunk_tokens:
-            raise StoreError(
-                f"this index has chunks of {old.chunk_tokens} tokens; doyen.toml now says {manifest.chunk_tokens}",
-                hint="doyen ingest --rebuild SOURCE… makes it anew, or set [chunking] max_tokens back",
-            )
 
     # ---- documents and versions
 
@@ -156,17 +131,7 @@ class LanceIndex:
     def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """Return what the store holds of some items; those that it does not know are absent."""
         columns = ("id", "item", "item_sha256", "stamp", "source", "root")
-        rows: dict[str, list[dict[str, Any]]] = {}
-        for row in rows_with(self.tables.documents, columns, "item", list(ids)):
-            rows.setdefault(row["item"], []).append(row)
-        found = {}
-        for item, own in rows.items():
-            hashes, stamps = ({row[name] for row in own} for name in ("item_sha256", "stamp"))
-            sha256 = hashes.pop() if len(hashes) == 1 else ""
-            stamp = stamps.pop() if len(stamps) == 1 and sha256 else ""
-            documents = tuple(sorted(row["id"] for row in own))
-            found[item] = IndexedItem(item, own[0]["source"], own[0]["root"], sha256, stamp, documents)
-        return found
+        return items_from(rows_with(self.tables.documents, columns, "item", list(ids)))
 
     def text(self, document: str, sha256: str | None = None) -> tuple[str, tuple[Page, ...]]:
         """Return a document's extracted text and page map; with `sha256`, those of the version with that content.
@@ -177,7 +142,7 @@ class LanceIndex:
         columns = ("id", "sha256", "text", "page_starts", "page_ends")
         row = self._row(document, columns, "" if sha256 is None else f"sha256 = {quote(sha256)}")
         if row is None:
-            raise self._missing(document, "" if sha256 is None else f" with hash {sha256[:12]}…")
+            raise missing_document(document, "" if sha256 is None else f" with hash {sha256[:12]}…")
         return row["text"], pages_from(row)
 
     def document_version(
@@ -193,7 +158,7 @@ class LanceIndex:
         row = self._row(document, (*VERSION_COLUMNS, "text"), " AND ".join(conditions))
         if row is None:
             what = f" in version {version}" if version is not None else f" with hash {(sha256 or '')[:12]}…"
-            raise self._missing(document, what if conditions else "")
+            raise missing_document(document, what if conditions else "")
         return version_from(row), row["text"], pages_from(row)
 
     def versions(self, document: str) -> list[StoredVersion]:
@@ -202,7 +167,7 @@ class LanceIndex:
         old = rows_with(self.tables.versions, (*VERSION_COLUMNS, "retired_at"), "id", [document])
         found = {v.version: v for v in (*map(version_from, old), *map(version_from, current))}
         if not found:
-            raise self._missing(document)
+            raise missing_document(document)
         return [found[number] for number in sorted(found, reverse=True)]
 
     def _row(self, document: str, columns: Sequence[str], also: str) -> dict[str, Any] | None:
@@ -214,14 +179,6 @@ class LanceIndex:
             if rows:
                 return max(rows, key=lambda row: float(row.get("retired_at", 0.0)))
         return None
-
-    def _missing(self, document: str, what: str = "") -> StoreError:
-        if not what:
-            return StoreError(f"no document '{document}' is indexed", hint="doyen documents lists them")
-        return StoreError(
-            f"'{document}'{what} is not kept",
-            hint=f"doyen documents versions {document} lists what is; [documents] keep_versions_days says how long",
-        )
 
     def members(self, ids: Sequence[str]) -> list[StoredVersion]:
         """Return all kept versions of some documents, and of the documents that the items of these ids hold."""
@@ -274,6 +231,17 @@ class LanceIndex:
         parts = [matrix(batch["vector"], self.manifest.dim) for batch in batches]
         return np.concatenate([np.empty((0, self.manifest.dim), dtype=np.float32), *parts])
 
+    def chunks_with_vectors(self, documents: Sequence[str]) -> tuple[list[Chunk], NDArray[np.float32]]:
+        """Return the chunks of some documents and their vectors `(n, dim)`, in no order."""
+        found: list[Chunk] = []
+        vectors = [np.empty((0, self.manifest.dim), dtype=np.float32)]
+        for i in range(0, len(documents), _DOCUMENTS_AT_ONCE):
+            condition = one_of("document", documents[i : i + _DOCUMENTS_AT_ONCE])
+            for batch in rows_of(self.tables.chunks, (*CHUNK_COLUMNS, "vector"), condition):
+                found += map(chunk_from, batch.select(list(CHUNK_COLUMNS)).to_pylist())
+                vectors.append(matrix(batch["vector"], self.manifest.dim))
+        return found, np.concatenate(vectors)
+
     def nearest_rows(
         self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None, without: str | None = None
     ) -> list[FoundRow]:
@@ -313,10 +281,18 @@ class LanceIndex:
     ) -> dict[str, float]:
         """Return the documents of nearest summary with their cosines, best first.
 
-        `where` is what `filter_condition` returns; a SQL condition is on chunks, and lets no summary through.
+        `where` is what `filter_condition` returns, or a `Visible`; a SQL condition is on chunks, and lets no summary through.
         """
-        among = where.ids if isinstance(where, DocumentSet) else None if where is None else frozenset[str]()
+        among = None if where is None else self._among(where)
         return self._search.retried(lambda: self._summaries.nearest(self._search.tables, vector, limit, among))
+
+    def _among(self, where: Where) -> Collection[str]:
+        if isinstance(where, str):
+            return frozenset()
+        if isinstance(where, DocumentSet):
+            return where.ids
+        seen = {i for b in rows_of(self.tables.documents, ("id",), where.condition) for i in b["id"].to_pylist()}
+        return seen if where.documents is None else seen & where.documents.ids
 
     def titles_of(self, documents: Sequence[str]) -> dict[str, str]:
         """Return document → title, of those that are indexed."""
@@ -355,6 +331,11 @@ class LanceIndex:
     def unfinished(self) -> bool:
         """Whether writes were begun that no `finish` followed: an interruption, or another process at work."""
         return self.tables.unfinished
+
+    @property
+    def erasing(self) -> list[str]:
+        """The documents whose erasure was begun and is not finished."""
+        return self.tables.erasing
 
     def recover(self) -> int:
         """Undo what an interrupted write left over; return how many documents it touched.

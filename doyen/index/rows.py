@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.errors import StoreError
 from doyen.index.duplicates import SKETCH_BYTES, sketch
 from doyen.records import Chunk, Document, Page, Summary
 from doyen.words import name_words
@@ -102,6 +103,20 @@ class StoredVersion:
     pages: int
     characters: int
     retired_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row of the chunks table with the score of the search that found it (cosine or BM25) and its vector `(dim,)`.
+
+    `row` is its address (in LanceDB good until the table is compacted): `chunks_at` fetches the chunk.
+    """
+
+    row: int
+    document: str
+    start: int
+    score: float
+    vector: NDArray[np.float32]
 
 
 def schema_of(table: str, dim: int) -> Any:
@@ -197,7 +212,7 @@ def summary_table(
     return table.append_column(schema.field("vector"), vector_column(vectors))
 
 
-def summary_from(row: dict[str, Any]) -> Summary:
+def summary_from(row: Mapping[str, Any]) -> Summary:
     """Return the summary of a row of SUMMARY_COLUMNS."""
     values = {name: row[name] for name in SUMMARY_COLUMNS if not name.startswith("span_")}
     return Summary(**values, spans=tuple(zip(row["span_starts"], row["span_ends"], strict=True)))
@@ -216,20 +231,45 @@ def document_row(entry: IndexEntry, version: int, revision: int) -> dict[str, An
     return row | {"sketch": sketch(document.text) if entry.sketch is None else entry.sketch}
 
 
-def chunk_from(row: dict[str, Any]) -> Chunk:
+def chunk_from(row: Mapping[str, Any]) -> Chunk:
     """Return the chunk of a row."""
     values = {name: row[name] for name in CHUNK_COLUMNS}
     return Chunk(**{**values, "pages": tuple(row["pages"] or ()), "labels": tuple(row["labels"] or ())})
 
 
-def document_from(row: dict[str, Any]) -> IndexedDocument:
+def document_from(row: Mapping[str, Any]) -> IndexedDocument:
     """Return the document of a row of DOCUMENT_COLUMNS."""
     values = {name: row[name] for name in DOCUMENT_COLUMNS if name != "page_starts"}
     values |= {"labels": tuple(row["labels"] or ()), "pages": len(row["page_starts"] or ())}
     return IndexedDocument(**values | {"metadata": tuple((k, v) for k, v in json.loads(row["metadata"] or "[]"))})
 
 
-def version_from(row: dict[str, Any]) -> StoredVersion:
+def items_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, IndexedItem]:
+    """Return the items of rows of their documents, with id, item, item_sha256, stamp, source and root."""
+    by_item: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_item.setdefault(row["item"], []).append(row)
+    found = {}
+    for item, own in by_item.items():
+        hashes, stamps = ({row[name] for row in own} for name in ("item_sha256", "stamp"))
+        sha256 = hashes.pop() if len(hashes) == 1 else ""
+        stamp = stamps.pop() if len(stamps) == 1 and sha256 else ""
+        documents = tuple(sorted(row["id"] for row in own))
+        found[item] = IndexedItem(item, own[0]["source"], own[0]["root"], sha256, stamp, documents)
+    return found
+
+
+def missing_document(document: str, what: str = "") -> StoreError:
+    """Return the error for a document, or (`what`) a version of it, that is not there."""
+    if not what:
+        return StoreError(f"no document '{document}' is indexed", hint="doyen documents lists them")
+    return StoreError(
+        f"'{document}'{what} is not kept",
+        hint=f"doyen documents versions {document} lists what is; [documents] keep_versions_days says how long",
+    )
+
+
+def version_from(row: Mapping[str, Any]) -> StoredVersion:
     """Return the version of a row of VERSION_COLUMNS, `retired_at` being there for an old one."""
     names = ("version", "sha256", "title", "source", "media_type", "item", "item_sha256", "characters")
     values = {name: row[name] for name in names}
@@ -238,7 +278,7 @@ def version_from(row: dict[str, Any]) -> StoredVersion:
     )
 
 
-def pages_from(row: dict[str, Any]) -> tuple[Page, ...]:
+def pages_from(row: Mapping[str, Any]) -> tuple[Page, ...]:
     """Return the page map of a row."""
     pairs = zip(row["page_starts"] or (), row["page_ends"] or (), strict=True)
     return tuple(Page(n, a, b) for n, (a, b) in enumerate(pairs, 1))

@@ -9,15 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from doyen.errors import StoreError
-from doyen.index.filtering import DocumentSet, Where
-from doyen.index.rows import CHUNK_COLUMNS, chunk_from, matrix
+from doyen.index.filtering import Where, parts_of
+from doyen.index.rows import CHUNK_COLUMNS, FoundRow, chunk_from, matrix
 from doyen.index.scanning import Floats, best
 from doyen.index.tables import Tables, rows_with
 from doyen.index.vector_matrix import FRAGMENT_ROWS, MatrixFolder, Recall, VectorMatrix
@@ -29,20 +28,6 @@ _MASKS = 8
 _RETRY_AFTER_S = 0.2
 _COLUMNS = ("document", "start", "revision")
 _ROWS_AT_ONCE = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class FoundRow:
-    """A row of the chunks table with the score of the search that found it (cosine or BM25) and its vector `(dim,)`.
-
-    `row` is its address, good until the table is compacted: `chunks_at` fetches the chunk.
-    """
-
-    row: int
-    document: str
-    start: int
-    score: float
-    vector: NDArray[np.float32]
 
 
 class ChunkSearch:
@@ -191,14 +176,17 @@ class ChunkSearch:
         with self._lock:
             if key in self._masks:
                 return self._masks[key]
-        if isinstance(where, DocumentSet):
-            wanted = np.fromiter((name in where.ids for name in snapshot.names), np.bool_, len(snapshot.names))
-            mask = wanted[snapshot.documents]
+        documents, condition = parts_of(where)
+        mask = np.zeros(len(snapshot.rows), dtype=np.bool_)
+        if condition is None:
+            mask[:] = True
         else:
-            mask = np.zeros(len(snapshot.rows), dtype=np.bool_)
-            query = self._tables.chunks.search().where(where).select(["start"]).with_row_id(True).limit(None)
+            query = self._tables.chunks.search().where(condition).select(["start"]).with_row_id(True).limit(None)
             held, places = snapshot.places_of(query.to_arrow()["_rowid"].to_numpy())
             mask[places[held]] = True
+        if documents is not None:
+            wanted = np.fromiter((name in documents.ids for name in snapshot.names), np.bool_, len(snapshot.names))
+            mask &= wanted[snapshot.documents]
         with self._lock:
             if len(self._masks) >= _MASKS:
                 self._masks.pop(next(iter(self._masks)))
@@ -247,11 +235,10 @@ def _found(row: dict[str, Any], score: float, vector: NDArray[np.float32]) -> Fo
 
 def _split(where: Where | None, also: str | None = None) -> tuple[frozenset[str] | None, str | None]:
     """Return what of a condition is left to be tested row by row, and what the table tests."""
-    ids, condition = None, where if isinstance(where, str) else None
-    if isinstance(where, DocumentSet):
-        condition = where.condition
-        ids = where.ids if condition is None else None
-    both = [f"({part})" for part in (condition, also) if part is not None]
+    documents, condition = parts_of(where)
+    named = documents.condition if documents is not None else None
+    ids = documents.ids if documents is not None and named is None else None
+    both = [f"({part})" for part in (condition, named, also) if part is not None]
     return ids, " AND ".join(both) or None
 
 

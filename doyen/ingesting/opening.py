@@ -1,4 +1,4 @@
-"""An expert's settings → its index: where it lies, opening it to read, and holding it to write.
+"""An expert's settings → its index: where it is, opening it to read, and holding it to write.
 
 Knows no sources. What LanceDB raises where it cannot write leaves here as a StoreError.
 """
@@ -11,29 +11,27 @@ from pathlib import Path
 
 from doyen.config import Settings
 from doyen.errors import StoreError
-from doyen.index.lance import LanceIndex
+from doyen.index.places import place_of
+from doyen.index.store import Index, Place
+
+
+def index_place(expert: Path, settings: Settings) -> Place:
+    """Return where the expert's index is, or will be. Raises StoreError for a URI that this version cannot use."""
+    return place_of(settings.store.uri, expert)
 
 
 def index_folder(expert: Path, settings: Settings) -> Path:
-    """Return the folder of the expert's index.
+    """Return the folder of what an ingest remembers of its sources: LanceDB's tables are in it too.
 
     Raises:
         StoreError: for a URI that this version cannot use.
     """
-    uri = settings.store.uri
-    if "://" in uri:
-        raise StoreError(
-            f"[store] uri = '{uri}': this version keeps the index in a local folder", hint='set [store] uri = "index"'
-        )
-    folder = expert / uri
-    if expert.resolve().is_relative_to(folder.resolve()):
-        raise StoreError(f"[store] uri = '{uri}' is the expert's own folder or one around it", hint='uri = "index"')
-    return folder
+    return index_place(expert, settings).state
 
 
-def open_index(expert: Path, settings: Settings) -> LanceIndex:
+def open_index(expert: Path, settings: Settings) -> Index:
     """Open the expert's index; a missing one is a StoreError that names the command."""
-    return LanceIndex.open(index_folder(expert, settings))
+    return index_place(expert, settings).open()
 
 
 @contextmanager
@@ -44,23 +42,3 @@ def writing_store() -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         hint = "free disk space, then run the same command again: it goes on"
         raise StoreError(f"cannot write the index: {error}", hint=hint) from error
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the index of `folder` against a second ingest; the hold ends with the process, however it ends.
-
-    Raises:
-        StoreError: another process is at work on it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: no hold
-        yield
-        return
-    with (folder / "manifest.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"another doyen is writing the index {folder}", hint="wait until it is done") from None
-        yield

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from doyen.config import Settings, write_atomic
 from doyen.embedding import Embedder
+from doyen.errors import StoreError
 from doyen.index.lance import LanceIndex
+from doyen.index.places import LancePlace
 from doyen.index.rows import matrix, vector_column
 from doyen.index.tables import PARTS, rows_of
 from doyen.ingesting.faults import FAILED_FILE, WARNINGS_FILE
-from doyen.ingesting.opening import index_folder, only_writer, writing_store
+from doyen.ingesting.opening import index_place, writing_store
 from doyen.records import indexed_text
 
 FOLDER = "embedders"
@@ -83,12 +85,18 @@ def revector(
     of this embedder. Interrupted, it leaves the old index.
 
     Raises:
-        StoreError: there is no index, another process writes to it, or the disk is full.
+        StoreError: there is no index, or it is in PostgreSQL; another process writes to it, or the disk is full.
     """
-    folder = index_folder(expert, settings)
+    place = index_place(expert, settings)
+    if not isinstance(place, LancePlace):
+        raise StoreError(
+            f"the vectors of an index in PostgreSQL ({place.name}) are not exchanged by this version",
+            hint="set [embedder] name, then doyen ingest --rebuild SOURCE…",
+        )
+    folder = place.folder
     old = LanceIndex.open(folder)
     new_folder = folder.with_name(f".{folder.name}.new")
-    with only_writer(folder), writing_store():
+    with place.only_writer(), writing_store():
         if old.unfinished:
             old.recover()
             old.finish(keep_versions_days=settings.documents.keep_versions_days)

@@ -6,7 +6,6 @@ Enters: what the user named. Leaves: an up-to-date index and an `IngestReport`. 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
 from doyen.embedding import Embedder, TokenCounter, load_counter, load_embedder
-from doyen.errors import StoreError, UsageError
-from doyen.index.lance import IndexManifest, LanceIndex, is_index, recorded_fingerprint
+from doyen.errors import UsageError
+from doyen.index.store import Index, IndexManifest
 from doyen.ingesting.faults import load_faults
 from doyen.ingesting.known_sources import (
     KnownSource,
@@ -26,7 +25,7 @@ from doyen.ingesting.known_sources import (
     open_named,
     remember_sources,
 )
-from doyen.ingesting.opening import index_folder, only_writer, writing_store
+from doyen.ingesting.opening import index_folder, index_place, writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import list_sources, refuse_claims
 from doyen.ingesting.timing import record_ingest
@@ -116,8 +115,8 @@ class Run:
     def __init__(self, job: Job, embedder: Embedder | None, *, rebuild: bool = False) -> None:
         self.report = IngestReport()
         self._job, self._given, self._rebuild = job, embedder, rebuild
-        self._folder = index_folder(job.expert, job.settings)
-        self._index: LanceIndex | None = None
+        self._place = index_place(job.expert, job.settings)
+        self._index: Index | None = None
 
     def bring_in(self, named: Named) -> None:
         """Do all of it."""
@@ -134,8 +133,8 @@ class Run:
                 self._clear([known for known, _ in named], embedder)
             with writing_store():
                 index = self._index = self._open(embedder)
-            with only_writer(self._folder):
-                Work(self._job, self._folder, index, embedder, self._counter(), self.report).do(listings)
+            with self._place.only_writer():
+                Work(self._job, self._place.state, index, embedder, self._counter(), self.report).do(listings)
         finally:
             embedder.stop()
         specs = [known.spec for known in load_sources(self._job.expert)] if self._job.prune else []
@@ -150,23 +149,20 @@ class Run:
                 f"--rebuild would take out what came from {', '.join(lost)}",
                 hint="name these sources too; doyen ingest --rebuild alone takes all; --prune lets go of the others",
             )
-        if self._folder.exists():
-            if not is_index(self._folder):
-                raise StoreError(f"{self._folder} is not an index of doyen: not removed")
+        if self._place.exists():
             embedder.loaded()
-            with only_writer(self._folder):
-                shutil.rmtree(self._folder)
+        self._place.clear()
 
-    def _open(self, embedder: BackgroundEmbedder) -> LanceIndex:
+    def _open(self, embedder: BackgroundEmbedder) -> Index:
         """Open or make the index; the embedder is waited for only where the index does not know it yet."""
         settings = self._job.settings
-        if self._given is None and (self._folder / "manifest.json").exists():
-            index = LanceIndex.open(self._folder)
+        if self._given is None and self._place.exists():
+            index = self._place.open()
             if index.manifest.embedder == settings.embedder.name:
                 tokens, counter = settings.chunking.max_tokens, self._counter().fingerprint
-                index.require(dataclasses.replace(index.manifest, chunk_tokens=tokens, counter=counter))
+                index.manifest.require(dataclasses.replace(index.manifest, chunk_tokens=tokens, counter=counter))
                 return index
-        return LanceIndex.open_or_create(self._folder, self._manifest(embedder.loaded()))
+        return self._place.open_or_create(self._manifest(embedder.loaded()))
 
     def _counter(self) -> TokenCounter:
         job = self._job
@@ -174,11 +170,11 @@ class Run:
 
     def _load(self) -> Embedder:
         """Load the embedder, in the precision that the index has, and hold it against the index."""
-        recorded = None if self._rebuild else recorded_fingerprint(self._folder)
+        recorded = None if self._rebuild else self._place.recorded_fingerprint()
         job = self._job
         embedder = self._given or load_embedder(job.settings.embedder, expert=job.expert, recorded=recorded)
         if self._index is not None:
-            self._index.require(self._manifest(embedder))
+            self._index.manifest.require(self._manifest(embedder))
         return embedder
 
     def _manifest(self, embedder: Embedder) -> IndexManifest:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from doyen.errors import DocumentError, UsageError
-from doyen.index.lance import IndexedDocument, IndexedItem, LanceIndex
+from doyen.index.rows import IndexedDocument, IndexedItem
+from doyen.index.store import Index
 from doyen.ingesting.faults import Fault, FaultBook, reader_version
 from doyen.ingesting.report import IngestReport
 from doyen.parsing.tasks import ParseTask
@@ -75,7 +76,7 @@ class Selector:
 
     def __init__(
         self,
-        index: LanceIndex,
+        index: Index,
         report: IngestReport,
         faults: FaultBook,
         warnings: FaultBook,

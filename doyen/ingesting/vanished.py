@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.sources import Source
 
 
 def vanished(
-    index: LanceIndex, sources: Sequence[Source], seen: Container[str], taken_over: Counter[str], *, prune: bool
+    index: Index, sources: Sequence[Source], seen: Container[str], taken_over: Counter[str], *, prune: bool
 ) -> Iterator[str]:
     """Yield the ids of documents that are gone.
 
@@ -33,7 +33,7 @@ def vanished(
 
 
 def take_out(
-    index: LanceIndex, sources: Sequence[Source], seen: Container[str], taken_over: Counter[str], *, prune: bool
+    index: Index, sources: Sequence[Source], seen: Container[str], taken_over: Counter[str], *, prune: bool
 ) -> list[str]:
     """Retire what is gone; return the ids."""
     gone = sorted(vanished(index, sources, seen, taken_over, prune=prune))

@@ -15,9 +15,8 @@ from typing import Any
 from doyen.config import load_settings
 from doyen.embedding import Embedder, load_embedder
 from doyen.errors import DoyenError
-from doyen.index.lance import recorded_fingerprint
 from doyen.ingesting.known_sources import load_sources
-from doyen.ingesting.opening import index_folder
+from doyen.ingesting.opening import index_place
 from doyen.ingesting.report import IngestReport
 from doyen.ingesting.running import ingest, ingest_again
 from doyen.ingesting.selecting import is_local
@@ -58,7 +57,7 @@ def watch(
             unwritten = True
             continue
         try:
-            recorded = recorded_fingerprint(index_folder(expert, settings))
+            recorded = index_place(expert, settings).recorded_fingerprint()
             embedder = embedder or load_embedder(settings.embedder, expert=expert, recorded=recorded)
             if everything:
                 due = time.monotonic() + interval_s

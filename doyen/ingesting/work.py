@@ -12,7 +12,7 @@ from pathlib import Path
 
 from doyen.config import Settings
 from doyen.embedding import TokenCounter
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.ingesting.faults import WARNINGS_FILE, Fault, FaultBook
 from doyen.ingesting.opening import writing_store
 from doyen.ingesting.report import IngestReport, Progress
@@ -48,7 +48,7 @@ class Work:
         self,
         job: Job,
         folder: Path,
-        index: LanceIndex,
+        index: Index,
         embedder: BackgroundEmbedder,
         counter: TokenCounter,
         report: IngestReport,

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.embedding import Embedder
-from doyen.index.lance import IndexedItem, IndexEntry, LanceIndex
+from doyen.index.rows import IndexedItem, IndexEntry
+from doyen.index.store import Index
 from doyen.ingesting.opening import writing_store
 from doyen.ingesting.report import IngestReport
 from doyen.parsing.tasks import Parsed, ParseTask
@@ -95,7 +96,7 @@ class BatchWriter:
 
     def __init__(
         self,
-        index: LanceIndex,
+        index: Index,
         embedder: BackgroundEmbedder,
         report: IngestReport,
         settled: Callable[[int], None],

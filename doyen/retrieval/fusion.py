@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.config import RetrievalSettings
-from doyen.index.searching import FoundRow
+from doyen.index.rows import FoundRow
 from doyen.records import Chunk, Hit
 from doyen.retrieval.terms import Terms, stem_sequence, stems_of
 from doyen.words import name_words

@@ -15,8 +15,8 @@ from doyen.config import RetrievalSettings
 from doyen.embedding import Embedder
 from doyen.errors import StoreError
 from doyen.index.filtering import Where
-from doyen.index.lance import LanceIndex, same_vectors
-from doyen.index.searching import FoundRow
+from doyen.index.rows import FoundRow
+from doyen.index.store import Index, same_vectors
 from doyen.records import DocumentHit, Hit
 from doyen.reranking import Reranker, best_first
 from doyen.retrieval.by_document import best_documents
@@ -37,7 +37,7 @@ class Retriever:
 
     def __init__(
         self,
-        index: LanceIndex,
+        index: Index,
         embedder: Embedder,
         settings: RetrievalSettings | None = None,
         *,

@@ -19,7 +19,7 @@ from doyen.config import load_settings
 from doyen.errors import StoreError, UsageError
 from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
 from doyen.index.filtering import Where
-from doyen.ingesting import index_folder
+from doyen.ingesting import index_place
 from doyen.models.catalogue import find_entry
 from doyen.models.constraints import Form
 from doyen.models.engine import Engine, LocalEngine
@@ -124,16 +124,17 @@ class Desk:
     @property
     def has_index(self) -> bool:
         """Whether something was ingested."""
-        return (index_folder(self.expert, self.settings) / "manifest.json").exists()
+        return self._stamp() is not None
+
+    def _stamp(self) -> float | None:
+        return index_place(self.expert, self.settings).stamp()
 
     @property
     def retriever(self) -> Retriever:
         """The index with its embedder; opened again when the index was made anew. Raises StoreError without an index."""
-        manifest = index_folder(self.expert, self.settings) / "manifest.json"
-        try:
-            stamp = manifest.stat().st_mtime
-        except FileNotFoundError:
-            raise StoreError("nothing is indexed yet", hint="POST /api/upload, or doyen ingest FOLDER") from None
+        stamp = self._stamp()
+        if stamp is None:
+            raise StoreError("nothing is indexed yet", hint="POST /api/upload, or doyen ingest FOLDER")
         with self._lock:
             if self._retriever is None or self._retriever[0] != stamp:
                 self._retriever = stamp, open_retriever(self.expert, self.settings)

@@ -10,6 +10,7 @@ from small_stores import write_texts
 
 from doyen.index.duplicates import BINS, SKETCH_BYTES, duplicate_groups, sketch
 
+STORES = "both"
 WORDS = [f"{a}{b}{c}" for a in "bcdfgklmnprst" for b in ("a", "e", "o", "ui") for c in ("n", "ter", "s", "lding")]
 
 

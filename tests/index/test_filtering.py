@@ -7,9 +7,11 @@ import pytest
 from small_stores import write_texts
 
 from doyen.errors import UsageError
-from doyen.index.filtering import DocumentSet, Filter, parse_filters
+from doyen.index.filtering import DocumentSet, Filter, Visible, parse_filters
 from doyen.index.lance import IndexEntry, LanceIndex
-from doyen.records import Chunk, Document
+from doyen.records import Chunk, Document, Summary
+
+STORES = "both"
 
 
 def at(*date):
@@ -121,6 +123,7 @@ def many(index, embedder):
     return index
 
 
+@pytest.mark.lance_only
 @pytest.mark.parametrize("state", ["snapshot", "no snapshot", "written since"])
 def test_a_filter_on_many_documents_is_exact(many, embedder, state):
     where = many.filter_condition(["folder=f1"])
@@ -148,6 +151,41 @@ def test_a_condition_in_sql_holds_both_searches(filled, embedder):
     near = filled.nearest_rows(embedder.embed(["boiler"])[0], 10, where=where)
     assert {row.document for row in near} == {ROWS[0][0], ROWS[2][0]}
     assert {row.document for row in filled.matching_rows("boiler", 10, where=where)} == {ROWS[0][0], ROWS[2][0]}
+
+
+def labelled(name, labels):
+    text = f"the boiler in {name}"
+    document = Document(name, text, name, "text/plain", "a", name, labels=labels)
+    summary = Summary(name, None, 0, len(text), text, ((0, len(text)),), text)
+    return IndexEntry(document, "/", [Chunk(name, 0, len(text), text, labels=labels)], summaries=[summary])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ((), {"free"}),
+        (("staff",), {"free", "staff", "both"}),
+        (("board",), {"free", "board", "both"}),
+        (("staff", "board"), {"free", "staff", "board", "both"}),
+        (("o'neil", "nobody"), {"free", "odd"}),
+    ],
+)
+def test_labels_let_through_what_has_none_or_shares_one(index, embedder, labels, expected):
+    made = {"free": (), "staff": ("staff",), "board": ("board",), "both": ("board", "staff"), "odd": ("o'neil",)}
+    entries = [labelled(*one) for one in made.items()]
+    vectors = embedder.embed([e.document.text for e in entries])
+    index.write(entries, vectors, summary_vectors=vectors)
+    question = embedder.embed(["boiler"])[0]
+    for finish in (lambda: None, index.finish):  # before and after there is a snapshot and a full-text index
+        finish()
+        where = Visible(frozenset(labels))
+        assert {row.document for row in index.nearest_rows(question, 9, where=where)} == expected
+        assert set(index.nearest_summaries(question, 9, where=where)) == expected
+        within = Visible(frozenset(labels), DocumentSet(frozenset({"free", "both"})))
+        assert {row.document for row in index.nearest_rows(question, 9, where=within)} == expected & {"free", "both"}
+    assert {row.document for row in index.matching_rows("boiler", 9, where=where)} == expected
+    assert {row.document for row in index.matching_rows("boiler", 9, where=within)} == expected & {"free", "both"}
+    assert set(index.nearest_summaries(question, 9, where=within)) == expected & {"free", "both"}
 
 
 def test_no_document_is_no_hit(filled, embedder):

@@ -1,16 +1,18 @@
-"""The two tables: what is written comes back exactly, and an interrupted write is undone."""
+"""The tables, of either store: what is written comes back exactly, and an interrupted write is undone."""
 
 import dataclasses
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_stores import HashEmbedder, manifest_of, matching, nearest, one_chunk_document, write_texts
+from small_stores import HashEmbedder, manifest_of, matching, nearest, one_chunk_document, reopened, write_texts
 
 from doyen.errors import StoreError
 from doyen.index.lance import IndexEntry, LanceIndex, recorded_fingerprint, same_vectors
+from doyen.index.places import place_of
 from doyen.records import Chunk, Document, Page
 
+STORES = "both"
 TEXTS = {
     "lease.txt": "The deposit of the lease is returned within thirty days.",
     "yard.txt": "Bicycles stand in the yard behind the mill.",
@@ -22,12 +24,12 @@ def ids(index):
     return [d.id for d in index.documents()]
 
 
+def open_or_create(index, manifest):
+    return type(index).open_or_create(getattr(index, "folder", None) or index.database, manifest)
+
+
 def found(candidates):
     return [c.chunk.document for c in candidates]
-
-
-def reopened(index):
-    return LanceIndex.open(index.folder)
 
 
 @pytest.fixture
@@ -176,9 +178,23 @@ def of_precision(precision):
 
 def test_chunks_sized_by_another_tokenizer_are_refused(filled, embedder):
     with pytest.raises(StoreError, match="sized by bytes4/1000000, not bytes4/8"):
-        LanceIndex.open_or_create(filled.folder, replace(manifest_of(embedder), counter="bytes4/8"))
+        open_or_create(filled, replace(manifest_of(embedder), counter="bytes4/8"))
 
 
+def test_a_place_is_stamped_anew_when_its_index_is(tmp_path, store, embedder):
+    place = place_of(store, tmp_path)
+    assert (place.stamp(), place.exists(), place.recorded_fingerprint()) == (None, False, None)
+    place.open_or_create(manifest_of(embedder))
+    before = place.stamp()
+    assert before is not None and place.stamp() == before and place.exists()
+    assert place.recorded_fingerprint() == embedder.fingerprint
+    place.clear()
+    assert (place.stamp(), place.exists()) == (None, False)
+    place.open_or_create(manifest_of(embedder))
+    assert place.stamp() != before
+
+
+@pytest.mark.lance_only
 def test_the_fingerprint_of_an_index_is_read_without_opening_it(filled, tmp_path):
     assert recorded_fingerprint(filled.folder) == filled.manifest.fingerprint
     assert recorded_fingerprint(tmp_path / "nothing") is None
@@ -196,7 +212,7 @@ def test_the_fingerprint_of_an_index_is_read_without_opening_it(filled, tmp_path
 )
 def test_an_index_made_otherwise_is_refused_with_the_way_out(filled, other, chunk_tokens, what):
     with pytest.raises(StoreError, match=what) as caught:
-        LanceIndex.open_or_create(filled.folder, manifest_of(other, chunk_tokens))
+        open_or_create(filled, manifest_of(other, chunk_tokens))
     assert "--rebuild" in (caught.value.hint or "")
     assert ids(reopened(filled)) == sorted(TEXTS)
 
@@ -208,6 +224,7 @@ def test_no_index_names_the_command_that_makes_one(tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.lance_only
 @pytest.mark.parametrize("manifest", ["", "{", "[]", '{"unknown": 1}'])
 def test_a_broken_manifest_is_named(filled, manifest):
     (filled.folder / "manifest.json").write_text(manifest)
@@ -215,6 +232,7 @@ def test_a_broken_manifest_is_named(filled, manifest):
         reopened(filled)
 
 
+@pytest.mark.lance_only
 def test_another_format_is_refused(filled):
     path = filled.folder / "manifest.json"
     path.write_text(path.read_text().replace('"format": 3', '"format": 1'))
@@ -243,6 +261,7 @@ def test_finish_that_is_not_whole_indexes_but_keeps_the_mark(index, embedder):
     assert index.unfinished
 
 
+@pytest.mark.lance_only
 def test_many_small_writes_are_compacted_by_the_next_finish(index, embedder):
     for n in range(12):
         write_texts(index, embedder, {f"d{n}.txt": f"text number {n}"})
@@ -253,6 +272,7 @@ def test_many_small_writes_are_compacted_by_the_next_finish(index, embedder):
     assert len(matching(index, "number", 50)) == 13
 
 
+@pytest.mark.lance_only
 def test_after_many_small_ingests_no_table_has_many_files(index, embedder):
     for n in range(24):
         write_texts(index, embedder, {f"d{n}.txt": f"text number {n}"})
@@ -267,6 +287,7 @@ def unindexed(index):
     return [chunks.index_stats(made.name).num_unindexed_rows for made in chunks.list_indices()]
 
 
+@pytest.mark.lance_only
 def test_a_few_new_chunks_are_found_beside_the_full_text_index_and_many_are_taken_into_it(filled, embedder):
     filled.finish()
     assert unindexed(filled) == [0]

@@ -3,11 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from small_stores import write_texts
+from small_stores import reopened, write_texts
 
 from doyen.errors import StoreError
 from doyen.index.lance import LanceIndex
 from doyen.retrieval.hybrid import Retriever
+
+STORES = "both"
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def hits(retriever, question):
 
 
 def test_32_threads_find_what_one_finds_while_another_process_writes(filled, embedder):
-    retriever = Retriever(LanceIndex.open(filled.folder), embedder)
+    retriever = Retriever(reopened(filled), embedder)
     questions = [f"boiler number{i}" for i in range(64)]
     alone = [hits(retriever, question) for question in questions]
     with ThreadPoolExecutor(32) as pool:
@@ -39,6 +41,7 @@ def test_rows_that_are_gone_are_absent(filled):
     assert filled.chunks_at([]) == {}
 
 
+@pytest.mark.lance_only
 def test_a_store_that_goes_away_is_a_clear_error_and_one_that_comes_back_is_read(filled, embedder):
     index = LanceIndex.open(filled.folder)
     question = embedder.embed(["number7"])[0]

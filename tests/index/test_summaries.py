@@ -4,10 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
-from small_stores import write_texts
+from small_stores import reopened, write_texts
 
 from doyen.index.lance import LanceIndex
 
+STORES = "both"
 TEXTS = {
     "lease.txt": "The deposit of the lease is returned within thirty days.",
     "yard.txt": "Bicycles stand in the yard behind the mill.",
@@ -26,7 +27,7 @@ def texts_of(index, *names):
 
 
 def test_summaries_come_back_as_written(filled):
-    (summary,) = LanceIndex.open(filled.folder).summaries_of(["lease.txt", "none.txt"])["lease.txt"]
+    (summary,) = reopened(filled).summaries_of(["lease.txt", "none.txt"])["lease.txt"]
     text = TEXTS["lease.txt"]
     assert (summary.section, summary.start, summary.end) == (None, 0, len(text))
     assert (summary.text, summary.spans, summary.indexed) == (text, ((0, len(text)),), text)
@@ -52,6 +53,7 @@ def test_retired_and_removed_documents_have_none(filled, embedder):
     assert filled.nearest_summaries(embedder.embed(["deposit"])[0], 5) == {}
 
 
+@pytest.mark.lance_only
 def test_what_was_added_before_the_commit_is_not_seen(filled, embedder):
     """As after a crash between the new summaries and the documents' rows that make them count."""
     rows = filled.tables.summaries.to_arrow().to_pylist()
@@ -65,6 +67,7 @@ def test_what_was_added_before_the_commit_is_not_seen(filled, embedder):
     assert filled.summary_count() == 2 and "stray" not in texts_of(filled, *TEXTS)
 
 
+@pytest.mark.lance_only
 def test_an_index_made_before_there_were_summaries_opens_and_gets_them_by_writing(filled, embedder):
     shutil.rmtree(filled.folder / "summaries.lance")
     old = LanceIndex.open(filled.folder)
@@ -74,6 +77,7 @@ def test_an_index_made_before_there_were_summaries_opens_and_gets_them_by_writin
     assert list(old.summaries_of(list(TEXTS))) == ["lease.txt"]
 
 
+@pytest.mark.lance_only
 def test_such_an_index_is_read_where_it_cannot_be_written(filled, embedder):
     shutil.rmtree(filled.folder / "summaries.lance")
     (filled.folder / "summaries.lance").write_text("in the way, as a read-only disk would be")

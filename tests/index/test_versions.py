@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_stores import HashEmbedder, manifest_of, one_chunk_document, write_texts
+from small_stores import HashEmbedder, manifest_of, one_chunk_document, reopened, write_texts
 
 from doyen.errors import StoreError
 from doyen.index.lance import LanceIndex
 from doyen.sources.item import Item
 
+STORES = "both"
 DAY_S = 86400.0
 
 
@@ -118,7 +119,7 @@ def test_vectors_are_found_again_by_text_wherever_it_stands(index, embedder):
     assert np.allclose(vectors[found], embedder.embed(["Two.", "One.", "Two."]), atol=1e-3)
     assert not vectors[~found].any()
     index.finish()
-    assert LanceIndex.open(index.folder).vectors_for(["One."])[0].all()
+    assert reopened(index).vectors_for(["One."])[0].all()
     index.retire(["a.txt"])
     assert not index.vectors_for(["One."])[0].any()
 

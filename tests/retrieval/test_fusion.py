@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from doyen.config import RetrievalSettings
-from doyen.index.searching import FoundRow
+from doyen.index.rows import FoundRow
 from doyen.records import Chunk
 from doyen.retrieval.fusion import foremost, fuse, merged, name_matches, phrase_match, weigh
 from doyen.retrieval.terms import question_terms, stem_sequence

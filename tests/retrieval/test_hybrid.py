@@ -8,6 +8,7 @@ from doyen.config import RetrievalSettings
 from doyen.errors import StoreError
 from doyen.retrieval.hybrid import Retriever
 
+STORES = "both"
 TEXTS = {
     "yard.txt": "Bicycles stand in the yard behind the mill.",
     "prams.txt": "Prams stand in the hall behind the yard.",

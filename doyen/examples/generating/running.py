@@ -30,7 +30,7 @@ from doyen.examples.generating.review import (
     write_review,
 )
 from doyen.examples.generating.rules import RuleGenerator
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.models.engine import Engine
 from doyen.records import GENERATED, Chunk, GoldSource, Question
 from doyen.words import holds, words
@@ -62,7 +62,7 @@ class Work:
     With an `engine`, what it answers without documents is left out. Documents that are `held` are not asked about.
     """
 
-    index: LanceIndex
+    index: Index
     settings: ExamplesSettings
     generator: Generator = field(default_factory=RuleGenerator)
     engine: Engine | None = None

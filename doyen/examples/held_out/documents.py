@@ -14,7 +14,7 @@ from pathlib import Path
 from doyen.adapters import list_adapters, read_adapter
 from doyen.errors import DoyenError, UsageError
 from doyen.examples.importing import documents_of, read_questions
-from doyen.index.lance import LanceIndex
+from doyen.index.store import Index
 from doyen.lineage import read_lineage
 
 HOLD_OUT = 0.25
@@ -52,9 +52,7 @@ def adapter_documents(expert: Path, adapter: str = "") -> set[str]:
         return set()
 
 
-def hold_out(
-    expert: Path, index: LanceIndex, *, share: float | None = None, seen: bool = False, seed: int = 7
-) -> HeldOut:
+def hold_out(expert: Path, index: Index, *, share: float | None = None, seen: bool = False, seed: int = 7) -> HeldOut:
     """Choose the documents to make questions from.
 
     Those that nothing was trained on; with a `share`, and where nothing was trained at all (25%), a seeded sample, which
@@ -86,7 +84,7 @@ def hold_out(
     return HeldOut(tuple(sorted(chosen)), untrained=bool(trained & set(chosen)))
 
 
-def _groups(known: Sequence[str], index: LanceIndex) -> list[list[str]]:
+def _groups(known: Sequence[str], index: Index) -> list[list[str]]:
     """Return the documents, near-duplicates together: one of a pair would tell what is held out with the other."""
     copies = [[d for d in group.documents if d in set(known)] for group in index.near_duplicates()]
     grouped = {d for group in copies for d in group}

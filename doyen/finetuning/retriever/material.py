@@ -16,15 +16,13 @@ from doyen.errors import ExamplesError, StoreError
 from doyen.examples.importing import read_questions
 from doyen.finetuning.retriever.measuring import HeldOut, hold_out
 from doyen.finetuning.retriever.pairs import LEAST_PAIRS, Pair, is_for_stopping, is_held_out, make_pairs
-from doyen.index.lance import LanceIndex
-from doyen.index.rows import CHUNK_COLUMNS, chunk_from, matrix, one_of
-from doyen.index.tables import rows_of
+from doyen.index.store import Index
 from doyen.ingesting import open_index
 from doyen.records import Chunk, Question
 
 MOST_CHUNKS = 60_000
 SEED = 7
-_AT_ONCE = 400  # documents of one condition
+_AT_ONCE = 400  # documents of one query
 _STOPPING_QUERIES = 150
 _STOPPING_PASSAGES = 400
 
@@ -36,7 +34,7 @@ class Material:
     `stopping` is a smaller measure over other documents, which says when to stop; None where they give too few queries.
     """
 
-    index: LanceIndex
+    index: Index
     chunks: Sequence[Chunk]
     vectors: NDArray[np.float32]
     pairs: Sequence[Pair]
@@ -85,7 +83,7 @@ def train_questions(expert: Path) -> list[Question]:
     return [q for q in found if q.split != "test" and q.gold and q.answerable]
 
 
-def _chunks(index: LanceIndex) -> tuple[list[Chunk], NDArray[np.float32]]:
+def _chunks(index: Index) -> tuple[list[Chunk], NDArray[np.float32]]:
     documents = [d for d in index.documents() if d.chunks]
     random.Random(SEED).shuffle(documents)
     ids: list[str] = []
@@ -98,10 +96,8 @@ def _chunks(index: LanceIndex) -> tuple[list[Chunk], NDArray[np.float32]]:
     found: list[Chunk] = []
     vectors = [np.empty((0, index.manifest.dim), dtype=np.float32)]
     for i in range(0, len(ids), _AT_ONCE):
-        for batch in rows_of(
-            index.tables.chunks, (*CHUNK_COLUMNS, "vector"), one_of("document", ids[i : i + _AT_ONCE])
-        ):
-            found += map(chunk_from, batch.select(list(CHUNK_COLUMNS)).to_pylist())
-            vectors.append(matrix(batch["vector"], index.manifest.dim))
+        own, of_them = index.chunks_with_vectors(ids[i : i + _AT_ONCE])
+        found += own
+        vectors.append(of_them)
     order = sorted(range(len(found)), key=lambda i: (found[i].document, found[i].start))
     return [found[i] for i in order], np.concatenate(vectors)[order]
