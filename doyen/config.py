@@ -110,6 +110,11 @@ class DocumentsSettings:
         "Files to keep a copy of, so that a page can be shown, of an older version too: those with pages, all, none.",
         one_of=("paged", "all", "none"),
     )
+    labels: str = setting(
+        "",
+        "Who may see which documents: one `PATTERN = LABEL, LABEL` a line, of which the first that fits a document's path "
+        "counts (`hr/* = hr, board`); who holds one of its labels sees it, without labels everybody does.",
+    )
 
 
 @dataclass(frozen=True)

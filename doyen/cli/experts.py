@@ -75,6 +75,12 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
         lines.append(
             f"adapter    {adapter['name']} ({adapter['method']}, {adapter['steps']} steps, loss {adapter['train_loss']})"
         )
+        if adapter["labels"]:
+            needed = " and ".join("(" + " or ".join(labels) + ")" for labels in adapter["labels"])
+            lines.append(f"  labels   only for who has {needed}")
+        if tainted := adapter["tainted"]:
+            named = ", ".join(tainted[:5]) + (" …" if len(tainted) > 5 else "")
+            lines.append(f"  tainted  trained on {len(tainted)} documents that were removed: {named}")
         lines += _stale_lines(adapter, adapter["examples"])
     lines += [
         f"stopped    training '{name}': doyen finetune --resume --name {name}" for name in row["interrupted_runs"]

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from doyen.errors import UsageError
-from doyen.index.rows import one_of
+from doyen.index.rows import one_of, quote
 
 OPERATORS = ("!=", ">=", "<=", "=")
 FIELDS = ("folder", "type", "date", "language", "title")
@@ -63,8 +63,39 @@ class DocumentSet:
         return one_of("document", sorted(self.ids)) if len(self.ids) <= _MOST_NAMED else None
 
 
-Where: TypeAlias = str | DocumentSet
-"""What a search is held to: a SQL condition over the chunks table, or documents."""
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """What may be shown to someone with some labels: documents without any, and those that share one with `labels`.
+
+    With `documents`, of these only. The store tests it within its query.
+    """
+
+    labels: frozenset[str]
+    documents: DocumentSet | None = None
+
+    @property
+    def condition(self) -> str:
+        """The SQL condition in LanceDB."""
+        free = "(labels IS NULL OR array_length(labels) = 0 OR array_length(labels) IS NULL"
+        if not self.labels:
+            return f"{free})"
+        return f"{free} OR array_has_any(labels, [{', '.join(map(quote, sorted(self.labels)))}]))"
+
+    def shows(self, labels: Sequence[str]) -> bool:
+        """Whether something with these labels may be shown."""
+        return not labels or not self.labels.isdisjoint(labels)
+
+
+Where: TypeAlias = str | DocumentSet | Visible
+"""What a search is held to: a SQL condition over the chunks table, documents, or what someone may see."""
+
+
+def parts_of(where: Where | None) -> tuple[DocumentSet | None, str | None]:
+    """Return the documents and the SQL condition in LanceDB that a search is held to."""
+    if isinstance(where, Visible):
+        return where.documents, where.condition
+    return (None, where) if where is None or isinstance(where, str) else (where, None)
+
 
 Filters: TypeAlias = Mapping[str, str] | Sequence[str | Filter]
 

@@ -30,7 +30,7 @@ DOCUMENT_COLUMNS = (
 )
 VERSION_COLUMNS = (
     *("id", "sha256", "version", "title", "source", "media_type", "item", "item_sha256", "page_starts"),
-    *("page_ends", "characters"),
+    *("page_ends", "characters", "labels"),
 )
 
 
@@ -85,6 +85,8 @@ class IndexedItem:
     sha256: str
     stamp: str
     documents: tuple[str, ...]
+    labels: tuple[str, ...] | None = ()
+    """Who may see them; None where they do not agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class StoredVersion:
     pages: int
     characters: int
     retired_at: float | None = None
+    labels: tuple[str, ...] = ()
 
 
 def schema_of(table: str, dim: int) -> Any:
@@ -233,9 +236,8 @@ def version_from(row: dict[str, Any]) -> StoredVersion:
     """Return the version of a row of VERSION_COLUMNS, `retired_at` being there for an old one."""
     names = ("version", "sha256", "title", "source", "media_type", "item", "item_sha256", "characters")
     values = {name: row[name] for name in names}
-    return StoredVersion(
-        document=row["id"], pages=len(row["page_starts"] or ()), retired_at=row.get("retired_at"), **values
-    )
+    values |= {"retired_at": row.get("retired_at"), "labels": tuple(row["labels"] or ())}
+    return StoredVersion(document=row["id"], pages=len(row["page_starts"] or ()), **values)
 
 
 def pages_from(row: dict[str, Any]) -> tuple[Page, ...]:

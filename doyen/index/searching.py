@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.errors import StoreError
-from doyen.index.filtering import DocumentSet, Where
+from doyen.index.filtering import Where, parts_of
 from doyen.index.rows import CHUNK_COLUMNS, chunk_from, matrix
 from doyen.index.scanning import Floats, best
 from doyen.index.tables import Tables, rows_with
@@ -25,7 +25,7 @@ from doyen.records import Chunk
 
 T = TypeVar("T")
 
-_MASKS = 8
+_MASKS = 32
 _RETRY_AFTER_S = 0.2
 _COLUMNS = ("document", "start", "revision")
 _ROWS_AT_ONCE = 8192
@@ -191,14 +191,17 @@ class ChunkSearch:
         with self._lock:
             if key in self._masks:
                 return self._masks[key]
-        if isinstance(where, DocumentSet):
-            wanted = np.fromiter((name in where.ids for name in snapshot.names), np.bool_, len(snapshot.names))
-            mask = wanted[snapshot.documents]
+        documents, condition = parts_of(where)
+        mask = np.zeros(len(snapshot.rows), dtype=np.bool_)
+        if condition is None:
+            mask[:] = True
         else:
-            mask = np.zeros(len(snapshot.rows), dtype=np.bool_)
-            query = self._tables.chunks.search().where(where).select(["start"]).with_row_id(True).limit(None)
+            query = self._tables.chunks.search().where(condition).select(["start"]).with_row_id(True).limit(None)
             held, places = snapshot.places_of(query.to_arrow()["_rowid"].to_numpy())
             mask[places[held]] = True
+        if documents is not None:
+            wanted = np.fromiter((name in documents.ids for name in snapshot.names), np.bool_, len(snapshot.names))
+            mask &= wanted[snapshot.documents]
         with self._lock:
             if len(self._masks) >= _MASKS:
                 self._masks.pop(next(iter(self._masks)))
@@ -247,11 +250,10 @@ def _found(row: dict[str, Any], score: float, vector: NDArray[np.float32]) -> Fo
 
 def _split(where: Where | None, also: str | None = None) -> tuple[frozenset[str] | None, str | None]:
     """Return what of a condition is left to be tested row by row, and what the table tests."""
-    ids, condition = None, where if isinstance(where, str) else None
-    if isinstance(where, DocumentSet):
-        condition = where.condition
-        ids = where.ids if condition is None else None
-    both = [f"({part})" for part in (condition, also) if part is not None]
+    documents, condition = parts_of(where)
+    named = documents.condition if documents is not None else None
+    ids = documents.ids if documents is not None and named is None else None
+    both = [f"({part})" for part in (condition, named, also) if part is not None]
     return ids, " AND ".join(both) or None
 
 

@@ -107,11 +107,12 @@ class Jobs:
             raise UsageError(f"there is no job '{job[:40]}'", hint="GET /api/jobs lists them")
         return _as_dict(row)
 
-    def newest(self, most: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs, newest first."""
+    def newest(self, most: int = 50, *, owner: str = "") -> list[dict[str, Any]]:
+        """Return the newest jobs, of one owner or ("") of all, newest first."""
         with self._open() as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(_SHOWN)} FROM jobs ORDER BY created DESC, rowid DESC LIMIT ?", (most,)
+                f"SELECT {', '.join(_SHOWN)} FROM jobs WHERE ? IN ('', owner) ORDER BY created DESC, rowid DESC LIMIT ?",
+                (owner, most),
             ).fetchall()
         return [_as_dict(row) for row in rows]
 
