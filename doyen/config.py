@@ -325,6 +325,16 @@ class ServeSettings:
     time_limit_s: float = setting(120.0, "Longest time for an answer, the waiting included.", low=1.0, high=86400.0)
     adapters: int = setting(2, "Most adapters that stay loaded beside the base model.", low=1)
     upload_mib: int = setting(100, "Largest upload, in MiB.", low=1)
+    key_requests_a_minute: int = setting(0, "Most requests with one key in a minute; 0: no limit.", low=0)
+    audit_mib: int = setting(
+        100,
+        "Most MiB of the log of who asked what and which documents were shown (serving/audit.jsonl); 0: none.",
+        low=0,
+    )
+    origins: str = setting(
+        "",
+        "Other sites whose pages may use the server with a key (`https://intranet.example`, by commas); empty: none.",
+    )
     history_tokens: int = setting(512, "Tokens of a conversation's earlier turns that count for a follow-up.", low=0)
     rewrite: str = setting(
         "auto",

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 import doyen
 from doyen.errors import DoyenError
-from doyen.serving import documents_routes, expert_routes, openai_routes, system_routes
+from doyen.serving import documents_routes, expert_routes, feedback_routes, openai_routes, system_routes
 from doyen.serving.faults import describe, error_form
 from doyen.serving.guard import Guard, log
 from doyen.serving.service import Service
@@ -23,7 +23,13 @@ DESCRIPTION = (
     "Answers with evidence, from one expert. `/v1` is what OpenAI's clients speak; `/api` has the rest. With keys, send "
     "`Authorization: Bearer KEY`. Errors have OpenAI's form."
 )
-ROUTERS = (openai_routes.router, expert_routes.router, documents_routes.router, system_routes.router)
+ROUTERS = (
+    openai_routes.router,
+    expert_routes.router,
+    documents_routes.router,
+    feedback_routes.router,
+    system_routes.router,
+)
 STOPPING_S = 30.0
 """For so long answers may go on when the server is told to stop."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
@@ -14,7 +13,7 @@ from doyen.erasing import remove_documents
 from doyen.errors import AccessError, ExpertError, StoreError, UsageError
 from doyen.labelling import MOST_LABELS, read_labels
 from doyen.models.ticket import Ticket
-from doyen.serving.access import Editor, Reader, run, service_of
+from doyen.serving.access import Editor, Reader, audit, not_found, run, service_of
 from doyen.serving.faults import HTTPFault
 from doyen.serving.keys import Principal
 from doyen.serving.seen import seen_job
@@ -58,6 +57,7 @@ async def documents(
     def work(ticket: Ticket) -> dict[str, Any]:
         viewer, sought = desk.viewer(principal), contains.casefold()
         found = [d for d in viewer.documents() if sought in d.id.casefold() or sought in d.title.casefold()]
+        audit(request, listed=len(found))
         rows = [
             {name: getattr(d, name) for name in _SHOWN} | {"labels": viewer.labels(d.labels)}
             for d in found[offset : offset + limit]
@@ -65,14 +65,6 @@ async def documents(
         return {"documents": rows, "total": len(found)}
 
     return await run(request, service_of(request).quick, work)
-
-
-@contextmanager
-def _not_found() -> Iterator[None]:
-    try:
-        yield
-    except StoreError as error:
-        raise HTTPFault(404, "document_not_found", str(error)) from None
 
 
 @router.get("/document", summary="One document, with its text")
@@ -88,8 +80,9 @@ async def document(
 
     def work(ticket: Ticket) -> dict[str, Any]:
         viewer = desk.viewer(principal)
-        with _not_found():
+        with not_found("document_not_found"):
             stored, body, pages = viewer.version(document, version)
+        audit(request, documents=[document], version=stored.version)
         row = {name: getattr(stored, name) for name in ("version", "title", "media_type", "pages", "characters")}
         row |= {"id": stored.document, "current": stored.retired_at is None}
         row["labels"] = viewer.labels(stored.labels)
@@ -121,6 +114,7 @@ async def delete(request: Request, document: Id, principal: Editor) -> dict[str,
             if "is writing" not in str(error):
                 raise
             raise HTTPFault(409, "busy", str(error), hint=error.hint) from None
+        audit(request, removed=removed)
         remove_uploads(expert, {m.source for m in members})
         return {"removed": removed}
 
@@ -143,8 +137,9 @@ async def page_image(
         raise UsageError("a quote has at most 4,000 characters")
 
     def work(ticket: Ticket) -> Any:
-        with _not_found():
+        with not_found("document_not_found"):
             stored, _, _ = service.desk.viewer(principal).version(document, version)
+            audit(request, documents=[document], version=stored.version, page=page)
             return service.pages.draw(document, page, version=stored.version, quotes=tuple(quote), scale=scale)
 
     view = await run(request, service.quick, work)
@@ -180,6 +175,7 @@ async def upload(
             names = incoming.take_in(own)
         finally:
             incoming.clear()
+        audit(request, uploaded=names, labels=own)
         source = str((service.desk.expert / FOLDER).resolve())
         return service.jobs.add(principal.id, "upload", source=source, name=SOURCE_NAME, files=names)
 

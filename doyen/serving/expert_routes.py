@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from doyen.errors import UsageError
 from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.models.ticket import Ticket
-from doyen.serving.access import Reader, run, service_of
+from doyen.serving.access import Reader, audit, not_found, run, service_of
 from doyen.serving.body import Body
 from doyen.serving.desk import Answered, Asked
 from doyen.serving.events import EventStream, Growing, event, fault_event
@@ -159,11 +159,15 @@ async def search(
         retriever, viewer = desk.retriever, desk.viewer(principal)
         where = viewer.where(filter)
         if like:
-            viewer.require(like)
-            return [hit.as_dict() for hit in retriever.similar(like, k, where=where)]
-        if documents:
-            return [found.as_dict() for found in retriever.documents(q, k, where=where)]
-        return [hit.as_dict() for hit in retriever.search(q, k, where=where)]
+            with not_found("document_not_found"):
+                viewer.require(like)
+                rows = [hit.as_dict() for hit in retriever.similar(like, k, where=where)]
+        elif documents:
+            rows = [found.as_dict() for found in retriever.documents(q, k, where=where)]
+        else:
+            rows = [hit.as_dict() for hit in retriever.search(q, k, where=where)]
+        audit(request, question=q, like=like, documents=list(dict.fromkeys(row["document"] for row in rows)))
+        return rows
 
     return {"documents" if documents and q else "hits": await run(request, service_of(request).quick, work)}
 
