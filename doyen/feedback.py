@@ -123,7 +123,7 @@ class FeedbackBook:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
                 connection.row_factory = sqlite3.Row
                 pragmas = "PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON; PRAGMA synchronous=EXTRA;"

@@ -116,11 +116,15 @@ def doctor(
     bench: Annotated[
         bool, typer.Option("--bench", help="Measure how fast each engine answers here; `auto` then takes the fastest.")
     ] = False,
+    security: Annotated[
+        bool, typer.Option("--security", help="Look at keys, labels, files, weights and what is sent elsewhere.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Say what is wrong here, and how to mend it."""
     from doyen.doctor import examine
     from doyen.errors import ExpertError
+    from doyen.hardening import harden
 
     try:
         folder = expert_folder(expert)
@@ -131,7 +135,7 @@ def doctor(
     if bench:
         _show_speeds(folder, json_)
         return
-    checks = examine(folder)
+    checks = harden(expert_folder(expert)) if security else examine(folder)
     lines = [
         f"{'ok  ' if c.ok else 'MEND'} {c.name}: {c.detail}" + (f"\n     hint: {c.hint}" if c.hint and not c.ok else "")
         for c in checks

@@ -28,7 +28,7 @@ class AuditLog:
         self._handler: RotatingFileHandler | None = None
         if mib:
             path = expert / FOLDER / FILE_NAME
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             self._handler = _Private(path, maxBytes=(mib << 20) // (_OLDER + 1), backupCount=_OLDER, encoding="utf-8")
             self._handler.handleError = self._failed  # type: ignore[method-assign]
 

@@ -121,8 +121,8 @@ class Guard:
         who = entry.principal
         if entry.audit or entry.status in (401, 403):
             known = {"key": who.id, "name": who.name} if who else {"key": None}
-            audit = self._service.audit
-            audit.write(**fields, **known, **{k: v for k, v in entry.fields.items() if k in _AUDITED}, **entry.audit)
+            told = {k: v for k, v in entry.fields.items() if k in _AUDITED}
+            self._service.audit.write(**fields | known | told | entry.audit)
         log.info("request", extra={"fields": fields | {"seconds": round(took, 4)} | entry.fields})
 
 

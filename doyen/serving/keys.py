@@ -160,7 +160,7 @@ def revoke_key(expert: Path, which: str, *, now: Callable[[], datetime.datetime]
 
 def _save(expert: Path, keys: list[Key]) -> None:
     path = keys_path(expert)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomic(path, json.dumps([asdict(key) for key in keys], indent=1))
     with contextlib.suppress(OSError):
         path.chmod(0o600)

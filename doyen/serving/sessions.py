@@ -56,7 +56,7 @@ class Sessions:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
                 connection.executescript("PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;" + _TABLES)
                 with connection:
