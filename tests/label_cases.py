@@ -6,6 +6,7 @@ see. The model is a fake that repeats its whole prompt, so that whatever it is s
 
 import json
 import random
+import shutil
 
 from small_server import AdapterManifest
 from small_stores import words_bert, write_files
@@ -22,6 +23,7 @@ LABELS = ("hr", "board", "legal")
 FOLDERS = {"open": (), "hr": ("hr",), "board": ("board",), "both": ("board", "hr"), "legal": ("legal",)}
 RULES = "\n".join(f"{folder} = {', '.join(labels)}" for folder, labels in FOLDERS.items() if labels)
 WORDS = "annual leave salary crew ferry harbour crane lock budget notice period contract days".split()
+_MADE = {}
 COPY = "The notice period of the guild is four weeks for every member of the deck crew in the harbour."
 
 
@@ -68,8 +70,12 @@ class Guild:
             documents=DocumentsSettings(labels=RULES),
             store=StoreSettings("index"),
         )
-        self.expert = write_files(root / "expert", {"doyen.toml": settings_toml(settings)})
-        self.report = ingest(self.expert, [write_files(root / "documents", self.texts)])
+        made = _MADE.get((each, bool(more)))
+        if made is None:
+            made = write_files(root / "made", {"doyen.toml": settings_toml(settings)})
+            assert not ingest(made, [write_files(root / "documents", self.texts)]).failed
+            _MADE[each, bool(more)] = made
+        self.expert = shutil.copytree(made, root / "expert")
         self.keys = {
             labels: add_key(self.expert, f"key {'-'.join(labels)}", role="editor", labels=labels)[1]
             for labels in ((), ("hr",), ("board",), ("legal",), ("board", "hr"))

@@ -24,12 +24,12 @@ class AuditLog:
     """Writes one line a request; `mib` in all files together, 0 writes none."""
 
     def __init__(self, expert: Path, mib: int) -> None:
-        """Open the log, making it where it is missing."""
+        """Take the expert's folder; the file is made with the first line."""
         self._handler: RotatingFileHandler | None = None
         if mib:
             path = expert / FOLDER / FILE_NAME
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._handler = _Private(path, maxBytes=(mib << 20) // (_OLDER + 1), backupCount=_OLDER, encoding="utf-8")
+            size = (mib << 20) // (_OLDER + 1)
+            self._handler = _Private(path, maxBytes=size, backupCount=_OLDER, encoding="utf-8", delay=True)
             self._handler.handleError = self._failed  # type: ignore[method-assign]
 
     def write(self, **fields: Any) -> None:
@@ -38,11 +38,7 @@ class AuditLog:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
             line = json.dumps({"time": now} | fields, ensure_ascii=True, default=str)
             self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._handler is not None:
-            self._handler.close()
+            self._handler.close()  # the next line opens it again, wherever it was moved to meanwhile
 
     def _failed(self, record: logging.LogRecord) -> None:
         log.error("the audit log cannot be written")
@@ -53,6 +49,7 @@ class _Private(RotatingFileHandler):
 
     def _open(self) -> Any:
         with contextlib.suppress(OSError):
+            Path(self.baseFilename).parent.mkdir(mode=0o700, exist_ok=True)
             os.close(os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY, 0o600))
             Path(self.baseFilename).chmod(0o600)
         return super()._open()

@@ -77,4 +77,3 @@ class Service:
         self.desk.close()
         self.jobs.stop()
         self.pages.close()
-        self.audit.close()

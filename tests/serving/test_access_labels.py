@@ -24,7 +24,9 @@ def guild(tmp_path_factory):
     report = made.expert / "comparisons" / "c"
     report.mkdir(parents=True)
     rows = [{"answer": made.secrets[d], "document": d} for d in made.secrets]
-    (report / "report.json").write_text(json.dumps({"rows": rows, "arms": [], "manifest": {"created": "now"}}))
+    (report / "report.json").write_text(
+        json.dumps({"rows": rows, "arms": [], "advice": {"arm": "rag"}, "manifest": {"created": "now"}})
+    )
     return made
 
 

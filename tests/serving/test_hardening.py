@@ -172,7 +172,6 @@ def test_the_audit_log_is_rotated(expert):
     log = AuditLog(expert, 1)
     for number in range(3000):
         log.write(number=number, question="x" * 500)
-    log.close()
     files = sorted((expert / "serving").glob("audit.jsonl*"))
     assert len(files) == 5 and sum(f.stat().st_size for f in files) <= 1 << 20
     assert all(stat.S_IMODE(f.stat().st_mode) == 0o600 for f in files)
