@@ -11,7 +11,7 @@ def table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
     cells = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<caption><span>{escape(caption)}</span></caption><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
