@@ -9,6 +9,7 @@ import pytest
 from label_cases import COPY, FOLDERS, REQUESTS, Guild
 from small_stores import write_files
 
+import doyen
 from doyen.config import load_settings, settings_toml
 from doyen.ingesting import ingest, open_index
 from doyen.sources import SourceOptions
@@ -125,3 +126,52 @@ def test_a_source_keeps_its_labels_until_they_are_taken_away(tmp_path):
     assert label_of(one.expert, "a.md") == {("board",)}
     ingest(one.expert, [folder / "in"], options=SourceOptions(labels=()))
     assert label_of(one.expert, "a.md") == {()}
+
+
+def upload(guild, labels, name, text, **data):
+    files = [("files", (name, text))]
+    return guild.send("POST", "/api/upload", labels, files=files, data=data)
+
+
+def test_uploads_have_the_labels_of_who_uploads(tmp_path):
+    one = Guild(tmp_path, each=1)
+    assert upload(one, ("hr",), "a.md", b"x", labels="board").status_code == 403
+    assert upload(one, ("hr",), "a.md", b"x", labels="a;b").status_code == 400
+    assert upload(one, ("hr",), "plan.md", b"# The xyzzyplan", labels="hr").status_code == 202
+    assert upload(one, ("legal",), "plan.md", b"mine now").status_code == 409
+    assert upload(one, ("legal",), "mine.md", b"# Mine").status_code == 202
+    jobs = one.send("GET", "/api/jobs", ("legal",))
+    assert [j["files"] for j in jobs.json()["jobs"]] == [["mine.md"]] and "plan" not in jobs.text
+    assert len(one.send("GET", "/api/jobs", None).json()["jobs"]) == 2
+    ingest(one.expert, [one.expert / "uploads"], name="uploads")
+    assert label_of(one.expert, "uploads/plan.md") == {("hr",)} and label_of(one.expert, "uploads/mine.md") == {()}
+    assert upload(one, ("hr",), "plan.md", b"# The second xyzzyplan").status_code == 202  # keeps them
+    ingest(one.expert)
+    assert label_of(one.expert, "uploads/plan.md") == {("hr",)}
+    one.send("DELETE", "/api/document", ("hr",), params={"id": "uploads/plan.md"}).raise_for_status()
+    assert "plan.md" not in (one.expert / "uploads" / ".labels.json").read_text()
+
+
+def test_a_conversation_loses_turns_that_show_what_is_hidden_now(tmp_path):
+    one = Guild(tmp_path, each=1)
+    session = one.send("POST", "/api/sessions", ()).json()["id"]
+    one.send("POST", "/api/ask", (), json={"question": "annual leave paper?", "session": session}).raise_for_status()
+    assert len(one.send("GET", f"/api/sessions/{session}", ()).json()["turns"]) == 1
+    now = load_settings(one.expert)
+    documents = dataclasses.replace(now.documents, labels="open = legal\n" + now.documents.labels)
+    (one.expert / "doyen.toml").write_text(settings_toml(dataclasses.replace(now, documents=documents)))
+    ingest(one.expert)
+    assert one.send("GET", f"/api/sessions/{session}", ()).json()["turns"] == []
+
+
+def test_a_removed_document_taints_what_was_trained_on_it(tmp_path):
+    one = Guild(tmp_path, each=1)
+    doyen.remove_documents(one.expert, ["open/open0.md"])
+    rows = {a["name"]: a for a in doyen.status(one.expert)["adapters"]}
+    assert rows["of-open"]["tainted"] == ["open/open0.md"] and rows["of-hr"]["tainted"] == []
+    assert rows["of-both"]["labels"] == [["board", "hr"]]
+    names = {m["id"] for m in one.send("GET", "/v1/models", ("hr",)).json()["data"]}
+    assert "doyen/finetuned:of-open" not in names  # nothing says any more who might have seen it
+    assert one.send(
+        "POST", "/api/ask", None, json={"question": "x", "arm": "finetuned", "adapter": "of-open"}
+    ).is_success
