@@ -1,6 +1,6 @@
 """Random (user, label, query) cases through every endpoint that returns what a document says: how many leak?
 
-    python benchmarks/access_labels.py --cases 10000
+    python benchmarks/access_labels.py --work DIR --cases 10000
 
 A small served expert with labelled documents, near-copies across labels and adapters; a fake model that repeats all that it
 is shown (tests/label_cases.py). A case leaks where an answer has the secret word, or the id, of a document that its key may
@@ -32,7 +32,8 @@ def main() -> None:
     statuses: collections.Counter[int] = collections.Counter()
     paths: collections.Counter[str] = collections.Counter()
     leaks = []
-    with tempfile.TemporaryDirectory() as folder:
+    given.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=given.work) as folder:
         guild = Guild(Path(folder))
         draw, started = random.Random(given.seed), time.perf_counter()
         for _ in range(given.cases):

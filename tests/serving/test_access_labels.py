@@ -128,9 +128,9 @@ def test_a_source_keeps_its_labels_until_they_are_taken_away(tmp_path):
     assert label_of(one.expert, "a.md") == {()}
 
 
-def upload(guild, labels, name, text, **data):
+def upload(guild, who, name, text, **data):
     files = [("files", (name, text))]
-    return guild.send("POST", "/api/upload", labels, files=files, data=data)
+    return guild.send("POST", "/api/upload", who, files=files, data=data)
 
 
 def test_uploads_have_the_labels_of_who_uploads(tmp_path):
