@@ -23,7 +23,8 @@ class AdapterManifest:
     measured. `weights_fingerprint` is of samples of the base's weights, `golden_tokens` are those that training made of a
     fixed conversation: serving refuses others. Losses are mean negative log-likelihoods a supervised token, in nats.
     `held_out` says what was measured while training and which weights were kept, `forgetting` what general texts cost before
-    and after, `machine` what beside settings, examples and versions decides the weights' bits.
+    and after, `labels` the different sets of labels of its documents (None: unknown), `machine` what beside settings,
+    examples and versions decides the weights' bits.
     """
 
     name: str
@@ -55,6 +56,7 @@ class AdapterManifest:
     golden_tokens: list[int] = field(default_factory=list)
     processes: int = 1
     stages: list[dict[str, Any]] = field(default_factory=list)
+    labels: list[list[str]] | None = None
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the adapter's folder."""

@@ -110,9 +110,9 @@ class Identified(Engine, Protocol):
 class CachedEngine:
     """An engine that writes no answer twice, as far as the cache has room. Only for engines that say what they are."""
 
-    def __init__(self, engine: Identified, answers: AnswerCache) -> None:
-        """Take the engine that writes, and where its answers are kept."""
-        self.inner, self._answers = engine, answers
+    def __init__(self, engine: Identified, answers: AnswerCache, scope: str = "") -> None:
+        """Take the engine that writes, and where its answers are kept; nothing is shared between two scopes."""
+        self.inner, self._answers, self._scope = engine, answers, scope
         self.name, self.kind = engine.name, engine.kind
         self.count_tokens, self.template_hash = engine.count_tokens, engine.template_hash
         self.next_token_logits, self.text_losses = engine.next_token_logits, engine.text_losses
@@ -138,6 +138,7 @@ class CachedEngine:
         held = list(constraints) or [None] * len(prompts)
         version = importlib.metadata.version("doyen")
         common = [version, self.inner.identity(), _adapter_hash(adapter), max_tokens, refusal, may_refuse]
+        common += [self._scope] if self._scope else []
         keys = [_hash([*common, list(p), constraint_key(c)]) for p, c in zip(prompts, held, strict=True)]
         with self._answers.opened() as kept:
             found = {i: c for i, key in enumerate(keys) if (c := kept.find(key))}

@@ -113,6 +113,11 @@ class DocumentsSettings:
         "Files to keep a copy of, so that a page can be shown, of an older version too: those with pages, all, none.",
         one_of=("paged", "all", "none"),
     )
+    labels: str = setting(
+        "",
+        "Who may see which documents: one `PATTERN = LABEL, LABEL` a line, of which the first that fits a document's path "
+        "counts (`hr/* = hr, board`); who holds one of its labels sees it, without labels everybody does.",
+    )
 
 
 @dataclass(frozen=True)
@@ -323,6 +328,16 @@ class ServeSettings:
     time_limit_s: float = setting(120.0, "Longest time for an answer, the waiting included.", low=1.0, high=86400.0)
     adapters: int = setting(2, "Most adapters that stay loaded beside the base model.", low=1)
     upload_mib: int = setting(100, "Largest upload, in MiB.", low=1)
+    key_requests_a_minute: int = setting(0, "Most requests with one key in a minute; 0: no limit.", low=0)
+    audit_mib: int = setting(
+        100,
+        "Most MiB of the log of who asked what and which documents were shown (serving/audit.jsonl); 0: none.",
+        low=0,
+    )
+    origins: str = setting(
+        "",
+        "Other sites whose pages may use the server with a key (`https://intranet.example`, by commas); empty: none.",
+    )
     history_tokens: int = setting(512, "Tokens of a conversation's earlier turns that count for a follow-up.", low=0)
     rewrite: str = setting(
         "auto",

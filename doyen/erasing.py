@@ -1,6 +1,7 @@
 """`doyen remove`: a document out of the index, its versions, its original and the files that held them.
 
-Enters: ids. Leaves: an index in whose files nothing of the documents stands, no cached answer, no turn of a conversation.
+Enters: ids. Leaves: an index in whose files nothing of the documents stands, no cached answer, no turn of a conversation,
+no feedback.
 Training examples and adapters made from them are listed by `doyen status`, not changed.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
 from doyen.errors import ExpertError
+from doyen.feedback import FeedbackBook
 from doyen.ingesting import index_place, writing_store
 from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
@@ -48,4 +50,5 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         forget_old_vectors(expert)
         forget_answers(expert)
         Sessions(expert).forget(erased)
+        FeedbackBook(expert).forget(erased)
     return erased

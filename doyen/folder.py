@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from doyen.adapter_labels import needed_for
 from doyen.adapters import interrupted_runs, list_adapters, read_adapter
 from doyen.config import (
     FILE_NAME,
@@ -132,6 +133,9 @@ def _adapter(path: Path, index: Index | None, known: dict[str, str]) -> dict[str
         if k in ("name", "method", "created", "steps", "train_loss", "validation_loss")
     }
     row["documents"] = len({s["document"] for s in manifest.sources})
+    needed = needed_for(manifest, index)
+    row["labels"] = sorted(map(list, needed.label_sets - {()}))
+    row["tainted"] = sorted({s["document"] for s in manifest.sources} - known.keys()) if index else []
     lineage = read_lineage(path / LINEAGE_FILE)
     if lineage is not None:
         read = sum(line["variant"] == DOCUMENT_TEXT for line in lineage)

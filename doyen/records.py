@@ -19,6 +19,8 @@ large model behind an API."""
 Kind = Literal["yesno", "yesnomaybe", "number", "span", "long"]
 GENERATED = "generated"
 """The tag of questions that were made from documents."""
+FEEDBACK = "feedback"
+"""The tag of questions that came from users' feedback."""
 KINDS: tuple[Kind, ...] = ("yesno", "yesnomaybe", "number", "span", "long")
 
 

@@ -15,6 +15,7 @@ from doyen.cli import (
     examples,
     experts,
     exporting,
+    feedback,
     ingesting,
     models,
     planning,
@@ -44,6 +45,7 @@ for module in (
     evaluating,
     exporting,
     serving,
+    feedback,
     models,
 ):
     module.register(app)

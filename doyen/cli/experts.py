@@ -78,6 +78,12 @@ def _status_lines(row: dict[str, Any]) -> list[str]:
         lines.append(
             f"adapter    {adapter['name']} ({adapter['method']}, {adapter['steps']} steps, loss {adapter['train_loss']})"
         )
+        if adapter["labels"]:
+            needed = " and ".join("(" + " or ".join(labels) + ")" for labels in adapter["labels"])
+            lines.append(f"  labels   only for who has {needed}")
+        if tainted := adapter["tainted"]:
+            named = ", ".join(tainted[:5]) + (" …" if len(tainted) > 5 else "")
+            lines.append(f"  tainted  trained on {len(tainted)} documents that were removed: {named}")
         lines += _stale_lines(adapter, adapter["examples"])
     lines += [
         f"stopped    training '{name}': doyen finetune --resume --name {name}" for name in row["interrupted_runs"]
@@ -113,11 +119,15 @@ def doctor(
     bench: Annotated[
         bool, typer.Option("--bench", help="Measure how fast each engine answers here; `auto` then takes the fastest.")
     ] = False,
+    security: Annotated[
+        bool, typer.Option("--security", help="Look at keys, labels, files, weights and what is sent elsewhere.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Say what is wrong here, and how to mend it."""
     from doyen.doctor import examine
     from doyen.errors import ExpertError
+    from doyen.hardening import harden
 
     try:
         folder = expert_folder(expert)
@@ -128,7 +138,7 @@ def doctor(
     if bench:
         _show_speeds(folder, json_)
         return
-    checks = examine(folder)
+    checks = harden(expert_folder(expert)) if security else examine(folder)
     lines = [
         f"{'ok  ' if c.ok else 'MEND'} {c.name}: {c.detail}" + (f"\n     hint: {c.hint}" if c.hint and not c.ok else "")
         for c in checks

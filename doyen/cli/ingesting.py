@@ -10,6 +10,7 @@ import typer
 
 from doyen.cli.output import Bar, ExpertOption, JsonOption, duplicate_line, expert_folder, note, show
 from doyen.errors import DoyenError, Interrupted, UsageError
+from doyen.labelling import read_labels
 from doyen.sources.options import SourceOptions
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ _Key = Annotated[
     typer.Option(help="Database: a column that names a row (may be given again).", show_default=False),
 ]
 _UpdatedAt = Annotated[str, typer.Option(help="Database: a column that changes with its row.")]
+_Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="Who may see what has no labels of its own: LABEL,LABEL; remembered, '' takes them away.",
+        show_default=False,
+    ),
+]
 _LabelsColumn = Annotated[str, typer.Option(help="Database: a column that says who may see its row.")]
 
 
@@ -68,6 +76,7 @@ def register(app: typer.Typer) -> None:
 def ingest(
     sources: _Sources = None,
     name: _Name = None,
+    labels: _Labels = None,
     prune: _Prune = False,
     rebuild: _Rebuild = False,
     retry_failed: _RetryFailed = False,
@@ -105,6 +114,7 @@ def ingest(
             key=tuple(key or ()),
             updated_at=updated_at,
             labels_column=labels_column,
+            labels=None if labels is None else read_labels(labels),
         ),
     }
     if watch:
@@ -155,6 +165,7 @@ def _show(report: IngestReport, as_json: bool) -> None:
     counts = {key: len(getattr(report, key)) for key in ("new", "changed", "unchanged", "removed", "failed")}
     row: dict[str, Any] = counts | {
         "moved": len(report.moved),
+        "relabelled": len(report.relabelled),
         "chunks": report.chunks,
         "reused_chunks": report.reused,
         "seconds": round(report.seconds, 2),
@@ -164,6 +175,7 @@ def _show(report: IngestReport, as_json: bool) -> None:
         "skipped": report.unsupported,
     }
     moved = f"  moved {len(report.moved)}" if report.moved else ""
+    moved += f"  relabelled {len(report.relabelled)}" if report.relabelled else ""
     lines = ["  ".join(f"{key} {n}" for key, n in counts.items()) + moved]
     read = counts["new"] + counts["changed"]
     if read:

@@ -81,6 +81,9 @@ def _serve_api(folder: Path, host: str, port: int, more: list[str] | None, endpo
 def add(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     role: Annotated[str, typer.Option(help="reader (asks), editor (uploads and deletes too), admin.")] = "reader",
+    labels: Annotated[
+        str, typer.Option(help="Documents with one of these labels may be seen: LABEL,LABEL.", show_default=False)
+    ] = "",
     expires: Annotated[str, typer.Option(help="After 12h, 90d or 4w; never by default.", show_default=False)] = "",
     expert: ExpertOption = None,
     json_: JsonOption = False,
@@ -88,7 +91,7 @@ def add(
     """Make a key and print it, this once: only its hash is kept."""
     from doyen.serving.keys import add_key
 
-    key, secret = add_key(expert_folder(expert), name, role=role, expires=expires)
+    key, secret = add_key(expert_folder(expert), name, role=role, labels=labels, expires=expires)
     note(f"key {key.id} of {key.name} ({key.role}); it is shown this once")
     show(key.as_dict() | {"key": secret}, secret, json_)
 
@@ -100,6 +103,7 @@ def list_(expert: ExpertOption = None, json_: JsonOption = False) -> None:
     keys = load_keys(expert_folder(expert))
     lines = [
         f"{k.id}  {k.name}  {k.role}  made {k.created}"
+        + (f"  sees {', '.join(k.labels)}" if k.labels else "")
         + (f"  revoked {k.revoked}" if k.revoked else f"  until {k.expires}" if k.expires else "")
         for k in keys
     ]

@@ -22,6 +22,7 @@ from pathlib import Path
 from doyen.config import Settings, load_settings, override, write_atomic
 from doyen.errors import ExamplesError, UsageError
 from doyen.examples.doubles import Asked, near_questions
+from doyen.examples.feedback import feedback_questions
 from doyen.examples.generating.facts import Generator
 from doyen.examples.generating.opening import open_generator
 from doyen.examples.generating.review import REVIEW_FILE
@@ -139,6 +140,7 @@ def build_examples(
     own = read_examples(folder / "own.jsonl") if (folder / "own.jsonl").exists() else []
     report = ExamplesReport(questions=len(asked), own=len(own), documents_in_index=len(retriever.index.documents()))
     held = held_documents(expert)
+    asked += feedback_questions(expert, "train", lambda document: retriever.index.text(document)[0])
     if from_documents or not (own or any(q.split != "test" for q in asked)):
         maker = open_generator(settings, engine) if generator is None or isinstance(generator, str) else generator
         known = [*asked, *generated_questions(expert)]
@@ -150,7 +152,8 @@ def build_examples(
         asked = [*asked, *found.questions]
     elif (folder / REVIEW_FILE).exists():
         report.warnings.append(f"examples/{REVIEW_FILE} is not used: --from-documents adds its questions")
-    train, validation = _mix(asked, own, retriever, settings, report, generated_questions(expert), held)
+    kept_out = [*generated_questions(expert), *feedback_questions(expert, "compare")]
+    train, validation = _mix(asked, own, retriever, settings, report, kept_out, held)
     if not train:
         raise ExamplesError(
             "no training example is left",
@@ -194,13 +197,13 @@ def _mix(
     retriever: Retriever,
     settings: Settings,
     report: ExamplesReport,
-    generated: Sequence[Question],
+    kept_out: Sequence[Question],
     held: Collection[str],
 ) -> tuple[list[Example], list[Example]]:
-    """Mix what may be trained on: nothing near to a test question, imported or `generated`, nor about `held` documents."""
+    """Mix what may be trained on: nothing near to a test question, imported or `kept_out`, nor about `held` documents."""
     test = [q for q in questions if q.split == "test"]
     report.test_questions = len(test)
-    test += generated
+    test += kept_out
     usable = [q for q in questions if q.split != "test"]
     about = {q.id for q in usable if any(g.document in held for g in q.gold)}
     doubles = {a.id for a, _ in overlapping(usable, test)} - about
@@ -259,18 +262,20 @@ def held_out_questions(expert: Path) -> list[Question]:
     Raises:
         ExamplesError: there are neither.
     """
-    if not (expert / "examples" / "questions.jsonl").exists() and not generated_questions(expert):
+    other = generated_questions(expert) or feedback_questions(expert, "compare")
+    if not (expert / "examples" / "questions.jsonl").exists() and not other:
         raise ExamplesError(
             "there are no held-out questions",
             hint="doyen compare --generate 60 makes some from the documents; doyen examples import FILE, or --questions "
             "FILE, takes your own",
         )
-    return imported_test_questions(expert) or generated_questions(expert)
+    return [*(imported_test_questions(expert) or generated_questions(expert)), *feedback_questions(expert, "compare")]
 
 
 def known_test_questions(expert: Path) -> list[Question]:
-    """Return all questions that must not be trained on: the imported ones of the test split, and the generated ones."""
-    return [*imported_test_questions(expert), *generated_questions(expert)]
+    """Return all questions that must not be trained on: the imported ones of the test split, generated ones, feedback."""
+    known = [*imported_test_questions(expert), *generated_questions(expert)]
+    return [*known, *feedback_questions(expert, "compare")]
 
 
 def imported_test_questions(expert: Path) -> list[Question]:

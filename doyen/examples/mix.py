@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from doyen.config import ExamplesSettings
 from doyen.errors import ExamplesError
 from doyen.prompts import REFUSAL, Message, answer_text, closed_book_messages, passages_messages, with_summaries
-from doyen.records import GENERATED, Chunk, Example, GoldSource, Hit, Nearness, Question, SourceSpan
+from doyen.records import FEEDBACK, GENERATED, Chunk, Example, GoldSource, Hit, Nearness, Question, SourceSpan
 from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.neighbours import hits_for
 from doyen.words import holds, words
@@ -215,7 +215,7 @@ def _example(q: Question, prompt: list[Message], target: str, variant: str, supp
     return Example(
         messages=(*prompt, {"role": "assistant", "content": target}),
         source=spans,
-        origin="generated" if GENERATED in q.tags else "human",
+        origin="generated" if GENERATED in q.tags else "feedback" if FEEDBACK in q.tags else "human",
         kind=q.kind,
         variant=variant,
         question_id=q.id,

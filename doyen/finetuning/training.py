@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from doyen.adapter_labels import noted_labels
 from doyen.adapters import AdapterManifest, read_adapter
 from doyen.config import Settings
 from doyen.errors import GateError, Interrupted, UsageError
@@ -140,7 +141,9 @@ def finetune(
         if group.main:
             discard_checkpoint(work)  # there is nothing in it to go on with
         raise
-    manifest = _manifest(name, settings, folder, prepared, state, _sources(used), result)
+    sources = _sources(used)
+    labels = noted_labels(expert, settings, sources)
+    manifest = _manifest(name, settings, folder, prepared, state, sources, labels, result)
     write_lineage(made, used)
     _keep(made, final, manifest)
     if watch:
@@ -253,6 +256,7 @@ def _manifest(
     prepared: Prepared,
     state: RunState,
     sources: list[dict[str, str]],
+    labels: list[list[str]] | None,
     result: dict[str, Any],
 ) -> AdapterManifest:
     effect = result.pop("effect")
@@ -266,6 +270,7 @@ def _manifest(
         settings=dataclasses.asdict(settings.finetune),
         examples=prepared.summary,
         sources=sources,
+        labels=labels,
         target_modules=prepared.targets,
         steps=state.step,
         tokens=state.tokens,

@@ -81,6 +81,10 @@ class Visible:
             return f"{free})"
         return f"{free} OR array_has_any(labels, [{', '.join(map(quote, sorted(self.labels)))}]))"
 
+    def shows(self, labels: Sequence[str]) -> bool:
+        """Whether something with these labels may be shown."""
+        return not labels or not self.labels.isdisjoint(labels)
+
 
 Where: TypeAlias = str | DocumentSet | Visible
 """What a search is held to: a SQL condition over the chunks table, documents, or what someone may see."""

@@ -20,7 +20,15 @@ from doyen.config import write_atomic
 from doyen.errors import StoreError
 from doyen.index import maintenance, writing
 from doyen.index.duplicates import BINS, DuplicateGroup, duplicate_groups
-from doyen.index.filtering import FILTER_COLUMNS, DocumentSet, Filters, Where, documents_that_meet, parse_filters
+from doyen.index.filtering import (
+    FILTER_COLUMNS,
+    DocumentSet,
+    Filters,
+    Visible,
+    Where,
+    documents_that_meet,
+    parse_filters,
+)
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DOCUMENT_COLUMNS,
@@ -60,6 +68,7 @@ __all__ = [
 ]
 
 _DOCUMENTS_AT_ONCE = 500
+_LABELS = ("id", "labels")
 
 
 def recorded_fingerprint(folder: Path) -> str | None:
@@ -119,18 +128,39 @@ class LanceIndex:
 
     # ---- documents and versions
 
-    def iter_documents(self) -> Iterator[IndexedDocument]:
-        """Yield all documents without their texts, in no order."""
-        for batch in rows_of(self.tables.documents, DOCUMENT_COLUMNS):
+    def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:
+        """Yield all documents, or those that someone may see, without their texts, in no order."""
+        for batch in rows_of(self.tables.documents, DOCUMENT_COLUMNS, among.condition if among else None):
             yield from map(document_from, batch.to_pylist())
 
-    def documents(self) -> list[IndexedDocument]:
-        """Return all documents, sorted by id, without their texts."""
-        return sorted(self.iter_documents(), key=lambda d: d.id)
+    def documents(self, *, among: Visible | None = None) -> list[IndexedDocument]:
+        """Return all documents, or those that someone may see, sorted by id, without their texts."""
+        return sorted(self.iter_documents(among=among), key=lambda d: d.id)
+
+    def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
+        """Return document → the sets of labels that say who may see it: who may see all of them.
+
+        That is one set, but of a document that is retired one for each kept version. One of which nothing is kept is absent.
+        """
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for table in (self.tables.documents, self.tables.versions):
+            for row in rows_with(
+                table, _LABELS, "id", [d for d in documents if table is not self.tables.versions or d not in found]
+            ):
+                found.setdefault(row["id"], set()).add(tuple(sorted(row["labels"] or ())))
+        return found
+
+    def label_sets(self) -> set[tuple[str, ...]]:
+        """Return the different sets of labels that documents have, retired versions included, `()` for none."""
+        found: set[tuple[str, ...]] = set()
+        for table in (self.tables.documents, self.tables.versions):
+            for batch in rows_of(table, ("labels",)):
+                found.update(tuple(sorted(labels or ())) for labels in batch["labels"].to_pylist())
+        return found
 
     def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """Return what the store holds of some items; those that it does not know are absent."""
-        columns = ("id", "item", "item_sha256", "stamp", "source", "root")
+        columns = ("id", "item", "item_sha256", "stamp", "source", "root", "labels")
         return items_from(rows_with(self.tables.documents, columns, "item", list(ids)))
 
     def text(self, document: str, sha256: str | None = None) -> tuple[str, tuple[Page, ...]]:
@@ -298,15 +328,17 @@ class LanceIndex:
         """Return document → title, of those that are indexed."""
         return {row["id"]: row["title"] for row in rows_with(self.tables.documents, ("id", "title"), "id", documents)}
 
-    def filter_condition(self, filters: Filters) -> DocumentSet:
+    def filter_condition(self, filters: Filters, *, among: Visible | None = None) -> DocumentSet:
         """Return the documents that meet all filters (doyen/index/filtering.py), as `where` of a search takes them.
+
+        With `among`, of those that someone may see: the fields of others are not known then.
 
         Raises:
             UsageError: a filter is malformed, or on a field that no document has (the known ones are named).
         """
         parsed = parse_filters(filters)
-        rows = (row for batch in rows_of(self.tables.documents, FILTER_COLUMNS) for row in batch.to_pylist())
-        return documents_that_meet(parsed, rows)
+        batches = rows_of(self.tables.documents, FILTER_COLUMNS, among.condition if among else None)
+        return documents_that_meet(parsed, (row for batch in batches for row in batch.to_pylist()))
 
     @property
     def prepared(self) -> bool:
@@ -374,6 +406,10 @@ class LanceIndex:
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""
         writing.touch(self.tables, items)
+
+    def relabel(self, items: Sequence[Item]) -> None:
+        """Give the documents of unchanged items, with their chunks and summaries, the labels that the items have now."""
+        writing.relabel(self.tables, items)
 
     def retire(self, documents: Sequence[str]) -> None:
         """Take out documents that their source has no more; their versions stay resolvable for a while."""

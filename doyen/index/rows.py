@@ -31,7 +31,7 @@ DOCUMENT_COLUMNS = (
 )
 VERSION_COLUMNS = (
     *("id", "sha256", "version", "title", "source", "media_type", "item", "item_sha256", "page_starts"),
-    *("page_ends", "characters"),
+    *("page_ends", "characters", "labels"),
 )
 
 
@@ -86,6 +86,8 @@ class IndexedItem:
     sha256: str
     stamp: str
     documents: tuple[str, ...]
+    labels: tuple[str, ...] | None = ()
+    """Who may see them; None where they do not agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class StoredVersion:
     pages: int
     characters: int
     retired_at: float | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +248,7 @@ def document_from(row: Mapping[str, Any]) -> IndexedDocument:
 
 
 def items_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, IndexedItem]:
-    """Return the items of rows of their documents, with id, item, item_sha256, stamp, source and root."""
+    """Return the items of rows of their documents, with id, item, item_sha256, stamp, source, root and labels."""
     by_item: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_item.setdefault(row["item"], []).append(row)
@@ -255,7 +258,9 @@ def items_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, IndexedItem]:
         sha256 = hashes.pop() if len(hashes) == 1 else ""
         stamp = stamps.pop() if len(stamps) == 1 and sha256 else ""
         documents = tuple(sorted(row["id"] for row in own))
-        found[item] = IndexedItem(item, own[0]["source"], own[0]["root"], sha256, stamp, documents)
+        marks = {tuple(sorted(row["labels"] or ())) for row in own}
+        labels = marks.pop() if len(marks) == 1 else None
+        found[item] = IndexedItem(item, own[0]["source"], own[0]["root"], sha256, stamp, documents, labels)
     return found
 
 
@@ -273,9 +278,8 @@ def version_from(row: Mapping[str, Any]) -> StoredVersion:
     """Return the version of a row of VERSION_COLUMNS, `retired_at` being there for an old one."""
     names = ("version", "sha256", "title", "source", "media_type", "item", "item_sha256", "characters")
     values = {name: row[name] for name in names}
-    return StoredVersion(
-        document=row["id"], pages=len(row["page_starts"] or ()), retired_at=row.get("retired_at"), **values
-    )
+    values |= {"retired_at": row.get("retired_at"), "labels": tuple(row["labels"] or ())}
+    return StoredVersion(document=row["id"], pages=len(row["page_starts"] or ()), **values)
 
 
 def pages_from(row: Mapping[str, Any]) -> tuple[Page, ...]:

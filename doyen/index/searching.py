@@ -24,7 +24,7 @@ from doyen.records import Chunk
 
 T = TypeVar("T")
 
-_MASKS = 8
+_MASKS = 32
 _RETRY_AFTER_S = 0.2
 _COLUMNS = ("document", "start", "revision")
 _ROWS_AT_ONCE = 8192

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from doyen.errors import StoreError
 from doyen.index.duplicates import DuplicateGroup
-from doyen.index.filtering import DocumentSet, Filters, Where
+from doyen.index.filtering import DocumentSet, Filters, Visible, Where
 from doyen.index.rows import FoundRow, IndexedDocument, IndexedItem, IndexEntry, StoredVersion
 from doyen.index.vector_matrix import Recall
 from doyen.records import Chunk, Page, Summary
@@ -68,11 +68,17 @@ class Index(Protocol):
     manifest: IndexManifest
 
     # ---- documents and versions
-    def iter_documents(self) -> Iterator[IndexedDocument]:
-        """Yield all documents without their texts, in no order."""
+    def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:
+        """Yield all documents, or those that someone may see, without their texts, in no order."""
 
-    def documents(self) -> list[IndexedDocument]:
-        """Return all documents, sorted by id, without their texts."""
+    def documents(self, *, among: Visible | None = None) -> list[IndexedDocument]:
+        """Return all documents, or those that someone may see, sorted by id, without their texts."""
+
+    def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
+        """Return document → the sets of labels that say who may see it: who may see all of them."""
+
+    def label_sets(self) -> set[tuple[str, ...]]:
+        """Return the different sets of labels that documents have, retired versions included."""
 
     def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """Return what the store holds of some items."""
@@ -124,8 +130,8 @@ class Index(Protocol):
     def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
         """Return row → chunk for rows that a search found; those that are gone are absent."""
 
-    def filter_condition(self, filters: Filters) -> DocumentSet:
-        """Return the documents that meet all filters, for `where`. Raises UsageError."""
+    def filter_condition(self, filters: Filters, *, among: Visible | None = None) -> DocumentSet:
+        """Return the documents that meet all filters, or of those that someone may see, for `where`. Raises UsageError."""
 
     @property
     def prepared(self) -> bool:
@@ -176,6 +182,9 @@ class Index(Protocol):
 
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""
+
+    def relabel(self, items: Sequence[Item]) -> None:
+        """Give the documents of unchanged items, with their chunks and summaries, the labels that the items have now."""
 
     def retire(self, documents: Sequence[str]) -> None:
         """Take out documents that their source has no more; their versions stay resolvable for a while."""

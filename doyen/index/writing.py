@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.rows import IndexEntry, chunk_table, document_row, one_of, summary_table
+from doyen.index.rows import IndexEntry, chunk_table, document_row, one_of, quote, summary_table
 from doyen.index.tables import PARTS, Tables, delete_where, rows_with
 from doyen.records import Chunk
 from doyen.sources.item import Item
 
 _RETIRED_AT_ONCE = 50
+_RELABELLED_AT_ONCE = 500
 _HEAD = ("id", "item", "sha256", "version")
 
 
@@ -164,3 +165,20 @@ def touch(tables: Tables, items: Sequence[Item]) -> None:
         schema = pa.schema([tables.documents.schema.field(name) for name in rows[0]])
         merge = tables.documents.merge_insert("id").when_matched_update_all()
         merge.execute(pa.Table.from_pylist(rows, schema=schema))
+
+
+def relabel(tables: Tables, items: Sequence[Item]) -> None:
+    """Give the documents of items the items' labels; the documents' own rows last, so that a crash leaves them to be done again."""
+    by_labels: dict[tuple[str, ...], list[str]] = {}
+    known = {item.id: tuple(sorted(set(item.labels))) for item in items}
+    for row in rows_with(tables.documents, ("id", "item"), "item", list(known)):
+        by_labels.setdefault(known[row["item"]], []).append(row["id"])
+    if not by_labels:
+        return
+    tables.begin()
+    for labels, documents in by_labels.items():
+        values = {"labels": f"make_array({', '.join(map(quote, labels))})"}
+        for table, column in ((tables.summaries, "document"), (tables.chunks, "document"), (tables.documents, "id")):
+            for i in range(0, len(documents), _RELABELLED_AT_ONCE):
+                if table.count_rows():
+                    table.update(where=one_of(column, documents[i : i + _RELABELLED_AT_ONCE]), values_sql=values)

@@ -28,6 +28,11 @@ class KnownSource:
     name: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Who may see what has no labels of its own."""
+        return tuple(self.options.get("labels") or ())
+
     def source_options(self, state: Path | None) -> SourceOptions:
         """Return the options for `open_source`; lists of JSON become tuples."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}

@@ -25,6 +25,8 @@ class IngestReport:
     unchanged: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
+    """Unchanged ones that others may see now."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
     duplicates: list[DuplicateGroup] = field(default_factory=list)
@@ -37,4 +39,4 @@ class IngestReport:
     @property
     def written(self) -> bool:
         """Whether the store was changed."""
-        return bool(self.new or self.changed or self.moved or self.removed)
+        return bool(self.new or self.changed or self.moved or self.removed or self.relabelled)

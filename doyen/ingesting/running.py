@@ -31,6 +31,7 @@ from doyen.ingesting.selecting import list_sources, refuse_claims
 from doyen.ingesting.timing import record_ingest
 from doyen.ingesting.work import Job, Work
 from doyen.ingesting.writing import BackgroundEmbedder
+from doyen.labelling import Labeller
 from doyen.sources import SourceOptions
 
 
@@ -69,7 +70,7 @@ def ingest(
     job = Job(expert, settings, tuple(passwords), retry=retry, prune=prune, progress=progress, say=say)
     run = Run(job, embedder, rebuild=rebuild)
     if sources:
-        named = open_named(sources, name, options)
+        named = _with_former_labels(open_named(sources, name, options), load_sources(expert))
     else:
         if name is not None or changed_options(options):
             raise UsageError("--name and the options of a source need a source", hint="doyen ingest SOURCE --name NAME")
@@ -109,6 +110,17 @@ def ingest_again(
     return run.report
 
 
+def _with_former_labels(named: Named, known: Sequence[KnownSource]) -> Named:
+    """Return sources that were named without labels with those that they had: leaving out an option opens nothing."""
+    former = {source.spec: source.options["labels"] for source in known if source.options.get("labels")}
+    found: Named = []
+    for one, source in named:
+        if "labels" not in one.options and one.spec in former:
+            one = dataclasses.replace(one, options=one.options | {"labels": former[one.spec]})
+        found.append((one, source))
+    return found
+
+
 class Run:
     """One ingest: the index that it opens or makes, and its report."""
 
@@ -124,6 +136,11 @@ class Run:
             return
         listings = list_sources([source for _, source in named])
         refuse_claims(item for listing in listings if listing.local for item in listing.items)
+        labels = {source.spec: source.labels for source in load_sources(self._job.expert)}
+        labels |= {source.spec: source.labels for source, _ in named}
+        label = Labeller.of(self._job.expert, self._job.settings, labels)
+        if any(source.labels for source, _ in named):  # a crash must not forget who may see what is being written
+            remember_sources(self._job.expert, [source for source, _ in named])
         embedder = BackgroundEmbedder(self._load)
         try:
             if self._rebuild:
@@ -134,7 +151,7 @@ class Run:
             with writing_store():
                 index = self._index = self._open(embedder)
             with self._place.only_writer():
-                Work(self._job, self._place.state, index, embedder, self._counter(), self.report).do(listings)
+                Work(self._job, self._place.state, index, embedder, self._counter(), self.report, label).do(listings)
         finally:
             embedder.stop()
         specs = [known.spec for known in load_sources(self._job.expert)] if self._job.prune else []

@@ -17,6 +17,7 @@ from doyen.index.rows import IndexedDocument, IndexedItem
 from doyen.index.store import Index
 from doyen.ingesting.faults import Fault, FaultBook, reader_version
 from doyen.ingesting.report import IngestReport
+from doyen.labelling import Labeller
 from doyen.parsing.tasks import ParseTask
 from doyen.sources import Item, Source
 
@@ -85,9 +86,10 @@ class Selector:
         prune: bool,
         most_bytes: int,
         settled: Callable[[], None],
+        label: Labeller,
     ) -> None:
         self._index, self._report, self._faults, self._warnings = index, report, faults, warnings
-        self._retry, self._prune, self._settled = retry, prune, settled
+        self._retry, self._prune, self._settled, self._label = retry, prune, settled, label
         self._most_bytes = most_bytes
         self._version = reader_version()
         self._claims: dict[str, str] = {}
@@ -95,6 +97,7 @@ class Selector:
         self.parsing: dict[str, IndexedItem | None] = {}
         self.moved: list[Item] = []
         self.restamped: list[Item] = []
+        self.relabelled: list[Item] = []
         self.taken_over: Counter[str] = Counter()
         self.total = 0
 
@@ -188,6 +191,8 @@ class Selector:
                 yield task
 
     def _select(self, item: Item, before: IndexedItem | None) -> ParseTask | None:
+        if before and self._label(item) != before.labels:  # also where it cannot be read any more
+            self.relabelled.append(item)
         again = self._retry and bool(self._faults.before(item.id))
         if before and item.stamp and (item.stamp, item.root) == (before.stamp, before.root) and not again:
             self._leave(item, before)
@@ -213,12 +218,13 @@ class Selector:
         self.parsing[item.id] = before
         self._faults.clear(item.id)
         self._warnings.clear(item.id)
-        return ParseTask(
-            item.id, item.name, item.source, item.root, data, sha256, item.stamp, item.modified_at, item.labels
-        )
+        labels = self._label(item)  # after it was read: an upload's labels are there before it is
+        return ParseTask(item.id, item.name, item.source, item.root, data, sha256, item.stamp, item.modified_at, labels)
 
     def _leave(self, item: Item, before: IndexedItem) -> None:
         """Note an item whose content is that of the index."""
+        if item in self.relabelled[-1:]:
+            self._report.relabelled += before.documents
         if (item.root, item.source) != (before.root, before.source):
             self.moved.append(item)
             self.taken_over[before.root] += len(before.documents)

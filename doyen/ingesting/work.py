@@ -7,7 +7,7 @@ report. An interruption loses at most the two batches in hand; running again goe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from doyen.config import Settings
@@ -19,6 +19,7 @@ from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import Listing, Selector, is_local
 from doyen.ingesting.vanished import take_out
 from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
+from doyen.labelling import Labeller
 from doyen.models.catalogue import EndpointSource, find_entry, in_expert
 from doyen.originals import collect_originals, keep_original, wanted_original
 from doyen.parsing import Limits, Outcome, WorkerPool
@@ -52,10 +53,11 @@ class Work:
         embedder: BackgroundEmbedder,
         counter: TokenCounter,
         report: IngestReport,
+        label: Labeller,
     ) -> None:
         self._job, self._index, self._embedder, self._counter, self._report = job, index, embedder, counter, report
         self._faults, self._warnings = FaultBook(folder), FaultBook(folder, WARNINGS_FILE)
-        self._limits = _limits(job.settings)
+        self._limits, self._label = _limits(job.settings), label
         self._done = 0
         self._selector = Selector(
             index,
@@ -66,6 +68,7 @@ class Work:
             prune=job.prune,
             most_bytes=self._limits.most_bytes,
             settled=self._settled,
+            label=label,
         )
 
     def do(self, listings: Sequence[Listing]) -> None:
@@ -87,7 +90,7 @@ class Work:
             self._follow(listings)
         except KeyboardInterrupt:
             self._report.interrupted = True
-        if self._report.written or unfinished or not self._index.prepared:
+        if self._report.written or unfinished or self._selector.relabelled or not self._index.prepared:
             self._finish()
         self._close(listings)
 
@@ -146,6 +149,8 @@ class Work:
             self._job.progress("documents", selector.total, selector.total)
         sources = [listing.source for listing in listings]
         with writing_store():
+            if selector.relabelled:
+                self._index.relabel([replace(item, labels=self._label(item)) for item in selector.relabelled])
             if selector.moved:
                 self._index.touch(selector.moved)
             self._report.removed += take_out(self._index, sources, selector, selector.taken_over, prune=self._job.prune)

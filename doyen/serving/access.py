@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from doyen.errors import AccessError
+from doyen.errors import AccessError, StoreError
 from doyen.models.ticket import Ticket
 from doyen.serving.admission import Admission
 from doyen.serving.faults import HTTPFault
@@ -31,6 +32,11 @@ def principal_of(request: Request) -> Principal:
     return found
 
 
+def audit(request: Request, **fields: Any) -> None:
+    """Note for the audit log what a request asked for and which documents it showed."""
+    request.state.entry.audit |= fields
+
+
 def needs(role: str) -> Any:
     """Return the dependency that gives who asks, if they may do what a role may. Raises AccessError."""
 
@@ -46,6 +52,15 @@ def needs(role: str) -> Any:
 Reader = Annotated[Principal, needs("reader")]
 Editor = Annotated[Principal, needs("editor")]
 Admin = Annotated[Principal, needs("admin")]
+
+
+@contextmanager
+def not_found(code: str) -> Iterator[None]:
+    """Answer 404 where the store has not what was asked for."""
+    try:
+        yield
+    except StoreError as error:
+        raise HTTPFault(404, code, str(error), hint=error.hint) from None
 
 
 async def gone(request: Request) -> None:

@@ -17,6 +17,7 @@ from doyen.errors import DoyenError
 from doyen.serving import (
     documents_routes,
     expert_routes,
+    feedback_routes,
     openai_routes,
     page_files,
     page_routes,
@@ -35,6 +36,7 @@ ROUTERS = (
     openai_routes.router,
     expert_routes.router,
     documents_routes.router,
+    feedback_routes.router,
     runs_routes.router,
     page_routes.router,
     system_routes.router,

@@ -6,20 +6,25 @@ seen as they change.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import list_adapters
+from doyen.adapter_labels import needed_for
+from doyen.adapters import list_adapters, read_adapter
 from doyen.answer_cache import AnswerCache, CachedEngine
 from doyen.config import load_settings
-from doyen.errors import StoreError, UsageError
+from doyen.errors import ExpertError, StoreError, UsageError
 from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
 from doyen.index.filtering import Where
 from doyen.ingesting import index_place
+from doyen.ingesting.known_sources import load_sources
+from doyen.labelling import Labeller
 from doyen.models.catalogue import find_entry
 from doyen.models.constraints import Form
 from doyen.models.engine import Engine, LocalEngine
@@ -29,8 +34,9 @@ from doyen.records import ARMS, Answer
 from doyen.retrieval.hybrid import Retriever
 from doyen.serving.answer_stream import AnswerStream
 from doyen.serving.follow_ups import rewritten_by_model, rewritten_by_words
-from doyen.serving.keys import Principal
+from doyen.serving.keys import LOCAL, Principal
 from doyen.serving.sessions import Turn
+from doyen.serving.viewing import Viewer
 
 PREFIX = "doyen"
 LONGEST_QUESTION = 32_768
@@ -97,9 +103,9 @@ class Desk:
         answer = self.settings.answer
         return ModelName(answer.arm, answer.adapter if "finetuned" in answer.arm else "")
 
-    def models(self) -> list[ModelName]:
-        """Return a name for each arm that can be asked, and each adapter."""
-        adapters = [path.name for path in list_adapters(self.expert)]
+    def models(self, principal: Principal) -> list[ModelName]:
+        """Return a name for each arm that someone can ask, and each adapter that they may use."""
+        adapters = [path.name for path in self._adapters(principal)]
         found = [ModelName("base")]
         found += [ModelName("rag")] if self.has_index else []
         for arm in ("finetuned", "rag+finetuned") if adapters else ():
@@ -107,13 +113,13 @@ class Desk:
                 found += [ModelName(arm), *(ModelName(arm, name) for name in adapters)]
         return found
 
-    def model(self, name: str) -> ModelName:
+    def model(self, name: str, principal: Principal) -> ModelName:
         """Return what a name stands for; "" and "doyen" are the default. Raises UnknownModelError."""
         if name in ("", PREFIX):
             return self.default
         arm, _, adapter = name.removeprefix(f"{PREFIX}/").partition(":")
         wanted = ModelName(arm, adapter)
-        known = self.models()
+        known = self.models(principal)
         if wanted not in known:
             hint = "the models are " + ", ".join(map(str, known[:20]))
             if arm in ARMS and "rag" in arm and not self.has_index:
@@ -145,7 +151,7 @@ class Desk:
         if self.has_index:
             self.retriever.embedder.embed(["Hello"], kind="query")
         self.engine.open()
-        if "finetuned" in self.default.arm and (tuning := self._tuning(self.default)):
+        if "finetuned" in self.default.arm and (tuning := self._tuning(self.default, LOCAL)):
             self.engine.open(tuning.folder)
 
     def close(self) -> None:
@@ -154,12 +160,34 @@ class Desk:
 
     # ---- who may see what
 
-    def where(self, principal: Principal, filters: Sequence[str] = ()) -> Where | None:
-        """Return what a search for someone is held to; the one place that decides which documents they are shown.
+    @property
+    def labeller(self) -> Labeller:
+        """What gives labels to documents, as an ingest would now."""
+        sources = {source.spec: source.labels for source in load_sources(self.expert)}
+        return Labeller.of(self.expert, self.settings, sources)
 
-        Raises UsageError for a filter on no known field.
-        """
-        return self.retriever.index.filter_condition(filters) if filters else None
+    def viewer(self, principal: Principal) -> Viewer:
+        """Return the documents as someone sees them; the one place that decides which they are shown."""
+        return Viewer(self.retriever.index if self.has_index else None, principal.visible, self.labeller)
+
+    def where(self, principal: Principal, filters: Sequence[str] = ()) -> Where | None:
+        """Return what a search for someone is held to. Raises UsageError for a filter on no field that they know."""
+        return self.viewer(principal).where(filters)
+
+    def _adapters(self, principal: Principal) -> list[Path]:
+        """Return the adapters that someone may use, oldest first: all whose documents they may see."""
+        found = list_adapters(self.expert)
+        if principal.visible is None or not found:
+            return found
+        viewer = self.viewer(principal)
+        index = viewer.index if self.has_index else None
+        kept = []
+        for path in found:
+            with contextlib.suppress(ExpertError):  # a broken manifest says of no document that it may be seen
+                needed = needed_for(read_adapter(path), index)
+                if needed.allows(viewer.visible, labels_used=bool(needed.unknown) and viewer.labels_used):
+                    kept.append(path)
+        return kept
 
     # ---- answers
 
@@ -176,11 +204,11 @@ class Desk:
         if not asked.question.strip():
             raise UsageError("the question is empty")
         out = AnswerStream(show or (lambda _: None), raw=asked.constraint is not None, stops=asked.stops)
-        tuning = self._tuning(asked.model)
+        tuning = self._tuning(asked.model, asked.principal)
         question = self._rewritten(asked, ticket)
         expert = self._expert(asked, tuning, ticket)
         if show and expert.refusal_rule is None:
-            expert.engine = self._engine(ticket, lambda _, piece: out.feed(piece))
+            expert.engine = self._engine(ticket, asked.principal, lambda _, piece: out.feed(piece))
         answer = expert.ask(question, constraint=asked.constraint)
         return Answered(answer, question, tuning.folder.name if tuning else "", out.finish(answer.text))
 
@@ -194,26 +222,37 @@ class Desk:
             where = self.where(asked.principal, asked.filters)
         elif asked.filters:
             raise UsageError(f"the arm '{asked.model.arm}' searches no documents to filter", hint="use the arm 'rag'")
-        return Expert(self._engine(ticket), retriever=retriever, tuning=tuning, settings=settings, where=where)
+        engine = self._engine(ticket, asked.principal)
+        return Expert(engine, retriever=retriever, tuning=tuning, settings=settings, where=where)
 
-    def _engine(self, ticket: Ticket, stream: Callable[[int, str], None] | None = None) -> Engine:
+    def _engine(self, ticket: Ticket, principal: Principal, stream: Callable[[int, str], None] | None = None) -> Engine:
         one = TicketEngine(self.engine, ticket, stream)
         if self.settings.answer.cache_mib and isinstance(self.engine.inner, LocalEngine):
-            return CachedEngine(one, AnswerCache(self.expert, self.settings.answer.cache_mib))
+            scope = "" if principal.visible is None else json.dumps(sorted(principal.labels))
+            return CachedEngine(one, AnswerCache(self.expert, self.settings.answer.cache_mib), scope)
         return one
 
-    def _tuning(self, model: ModelName) -> Tuning | None:
-        """Return a fine-tuned arm's adapter; an adapter trained anew under its name is read anew."""
+    def _tuning(self, model: ModelName, principal: Principal) -> Tuning | None:
+        """Return a fine-tuned arm's adapter, "" being the newest that they may use; trained anew, it is read anew.
+
+        Raises UnknownModelError for one that they may not use.
+        """
         if "finetuned" not in model.arm:
             return None
-        return open_tuning(self.expert, model.adapter or self.settings.answer.adapter)
+        allowed = [path.name for path in self._adapters(principal)]
+        name = model.adapter or self.settings.answer.adapter or (allowed[-1] if allowed else "")
+        if principal.visible is not None and name not in allowed:
+            raise UnknownModelError(f"there is no model '{model}'", hint="GET /v1/models lists them")
+        return open_tuning(self.expert, name)
 
     def _rewritten(self, asked: Asked, ticket: Ticket) -> str:
         how, history = self.settings.serve.rewrite, asked.history
         if not history or how == "off" or not self.settings.serve.history_tokens:
             return asked.question
         if how == "model" or (how == "auto" and self._is_able()):
-            return rewritten_by_model(asked.question, history, self._engine(ticket), self.settings.serve.history_tokens)
+            return rewritten_by_model(
+                asked.question, history, self._engine(ticket, asked.principal), self.settings.serve.history_tokens
+            )
         return rewritten_by_words(asked.question, history)
 
     def _is_able(self) -> bool:
@@ -222,10 +261,10 @@ class Desk:
             return True
         return find_entry(self.settings.model.name).parameters >= _ABLE_PARAMETERS
 
-    def status(self) -> dict[str, Any]:
+    def status(self, principal: Principal) -> dict[str, Any]:
         """Return what the server knows of itself, without reading the index."""
         return {
-            "models": [str(m) for m in self.models()],
+            "models": [str(m) for m in self.models(principal)],
             "default": str(self.default),
             "engine": self.engine.inner.kind,
         }

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from doyen.erasing import remove_documents
-from doyen.errors import ExpertError, StoreError, UsageError
+from doyen.errors import AccessError, ExpertError, StoreError, UsageError
+from doyen.labelling import MOST_LABELS, read_labels
 from doyen.models.ticket import Ticket
-from doyen.serving.access import Editor, Reader, run, service_of
+from doyen.serving.access import Editor, Reader, audit, not_found, run, service_of
 from doyen.serving.faults import HTTPFault
+from doyen.serving.keys import Principal
+from doyen.serving.seen import seen_job
+from doyen.serving.service import Service
 from doyen.serving.uploads import FOLDER, SOURCE_NAME, Incoming, remove_uploads
+from doyen.sources.item import Item
 
 router = APIRouter(prefix="/api", tags=["Documents"])
 _MOST_FILES = 100
@@ -31,6 +36,10 @@ _SHOWN = (
     "characters",
     "metadata",
 )
+_Labels = Annotated[
+    list[str] | None,
+    Form(description="Who may see them; none: as before, or as the rules say.", max_length=MOST_LABELS),
+]
 Id = Annotated[str, Query(alias="id", description="The document's id.", max_length=4096)]
 
 
@@ -46,13 +55,13 @@ async def documents(
     desk = service_of(request).desk
 
     def work(ticket: Ticket) -> dict[str, Any]:
-        if not desk.has_index:
-            return {"documents": [], "total": 0}
-        sought = contains.casefold()
-        found = [
-            d for d in desk.retriever.index.documents() if sought in d.id.casefold() or sought in d.title.casefold()
+        viewer, sought = desk.viewer(principal), contains.casefold()
+        found = [d for d in viewer.documents() if sought in d.id.casefold() or sought in d.title.casefold()]
+        audit(request, listed=len(found))
+        rows = [
+            {name: getattr(d, name) for name in _SHOWN} | {"labels": viewer.labels(d.labels)}
+            for d in found[offset : offset + limit]
         ]
-        rows = [{name: getattr(d, name) for name in _SHOWN} for d in found[offset : offset + limit]]
         return {"documents": rows, "total": len(found)}
 
     return await run(request, service_of(request).quick, work)
@@ -70,17 +79,17 @@ async def document(
     desk = service_of(request).desk
 
     def work(ticket: Ticket) -> dict[str, Any]:
-        index = desk.retriever.index
-        try:
-            stored, body, pages = index.document_version(document, version=version)
-        except StoreError as error:
-            raise HTTPFault(404, "document_not_found", str(error)) from None
+        viewer = desk.viewer(principal)
+        with not_found("document_not_found"):
+            stored, body, pages = viewer.version(document, version)
+        audit(request, documents=[document], version=stored.version)
         row = {name: getattr(stored, name) for name in ("version", "title", "media_type", "pages", "characters")}
         row |= {"id": stored.document, "current": stored.retired_at is None}
-        row["versions"] = [v.version for v in index.versions(document)]
+        row["labels"] = viewer.labels(stored.labels)
+        row["versions"] = [v.version for v in viewer.versions(document)]
         row["page_offsets"] = [dataclasses.asdict(page) for page in pages]
         if stored.retired_at is None:
-            row["summaries"] = [s.as_dict() for s in index.summaries_of([document]).get(document, ())]
+            row["summaries"] = [s.as_dict() for s in viewer.index.summaries_of([document]).get(document, ())]
         return row | ({"text": body} if text else {})
 
     return await run(request, service_of(request).quick, work)
@@ -93,7 +102,10 @@ async def delete(request: Request, document: Id, principal: Editor) -> dict[str,
     expert = service.desk.expert
 
     def work(ticket: Ticket) -> dict[str, Any]:
-        members = service.desk.retriever.index.members([document])
+        viewer = service.desk.viewer(principal)
+        members = viewer.index.members([document])
+        if viewer.hidden([document, *(m.document for m in members)]):
+            raise HTTPFault(404, "document_not_found", f"not indexed: {document}")
         try:
             removed = remove_documents(expert, [document])
         except ExpertError as error:
@@ -102,6 +114,7 @@ async def delete(request: Request, document: Id, principal: Editor) -> dict[str,
             if "is writing" not in str(error):
                 raise
             raise HTTPFault(409, "busy", str(error), hint=error.hint) from None
+        audit(request, removed=removed)
         remove_uploads(expert, {m.source for m in members})
         return {"removed": removed}
 
@@ -124,10 +137,10 @@ async def page_image(
         raise UsageError("a quote has at most 4,000 characters")
 
     def work(ticket: Ticket) -> Any:
-        try:
-            return service.pages.draw(document, page, version=version, quotes=tuple(quote), scale=scale)
-        except StoreError as error:
-            raise HTTPFault(404, "document_not_found", str(error)) from None
+        with not_found("document_not_found"):
+            stored, _, _ = service.desk.viewer(principal).version(document, version)
+            audit(request, documents=[document], version=stored.version, page=page)
+            return service.pages.draw(document, page, version=stored.version, quotes=tuple(quote), scale=scale)
 
     view = await run(request, service.quick, work)
     boxes = [[[round(v, 5) for v in (b.left, b.top, b.right, b.bottom)] for b in found] for found in view.boxes]
@@ -143,9 +156,13 @@ async def upload(
     request: Request,
     principal: Editor,
     files: Annotated[list[UploadFile], File(description="The files; one of a name that is there replaces it.")],
+    labels: _Labels = None,
 ) -> dict[str, Any]:
-    """Keep the files and queue their ingest."""
+    """Keep the files and queue their ingest; with labels of your own, only who has one of them sees them."""
     service = service_of(request)
+    own = None if labels is None else read_labels(labels)
+    if own and principal.visible is not None and not principal.labels.issuperset(own):
+        raise AccessError(f"the key {principal.id} has not all of these labels", known=True)
     if len(files) > _MOST_FILES:
         raise UsageError(f"{len(files)} files; at most {_MOST_FILES} are taken at once")
 
@@ -154,13 +171,25 @@ async def upload(
         try:
             for file in files:
                 incoming.add(file.filename or "", _pieces(file.file))
-            names = incoming.take_in()
+            _refuse_taken(service, principal, incoming.names)
+            names = incoming.take_in(own)
         finally:
             incoming.clear()
+        audit(request, uploaded=names, labels=own)
         source = str((service.desk.expert / FOLDER).resolve())
         return service.jobs.add(principal.id, "upload", source=source, name=SOURCE_NAME, files=names)
 
     return await run(request, service.quick, work)
+
+
+def _refuse_taken(service: Service, principal: Principal, names: Sequence[str]) -> None:
+    """Refuse to put a file in the place of one that they may not see."""
+    folder, visible = (service.desk.expert / FOLDER).resolve(), principal.visible
+    for name in names if visible is not None else ():
+        path = folder / name
+        there = Item(f"{SOURCE_NAME}/{name}", str(path), str(folder), name, path.read_bytes)
+        if path.exists() and not visible.shows(service.desk.labeller(there)):  # type: ignore[union-attr]
+            raise HTTPFault(409, "name_taken", f"'{name}' cannot be taken", hint="rename the file")
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -171,28 +200,41 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 @router.post("/jobs", status_code=202, summary="Ingest all known sources again")
 def ingest_again(request: Request, principal: Editor) -> dict[str, Any]:
     """Queue it."""
-    return service_of(request).jobs.add(principal.id, "ingest")
+    service = service_of(request)
+    return seen_job(service.jobs.add(principal.id, "ingest"), service.desk.viewer(principal))
 
 
 @router.get("/jobs", summary="The newest ingest jobs")
 def jobs(request: Request, principal: Reader) -> dict[str, Any]:
     """List them."""
-    return {"jobs": service_of(request).jobs.newest()}
+    service = service_of(request)
+    viewer = service.desk.viewer(principal)
+    rows = service.jobs.newest(owner="" if viewer.sees_others_work else principal.id)
+    return {"jobs": [seen_job(row, viewer) for row in rows]}
 
 
 @router.get("/jobs/{job}", summary="An ingest job: state, progress, report")
 def show_job(job: str, request: Request, principal: Reader) -> dict[str, Any]:
     """Show it; `report.failed` says which files could not be read, and why."""
+    return _job(request, job, principal)
+
+
+def _job(request: Request, job: str, principal: Principal) -> dict[str, Any]:
+    """Return a job as someone may see it: their own, or any where nothing has labels."""
+    service = service_of(request)
+    viewer = service.desk.viewer(principal)
     try:
-        return service_of(request).jobs.show(job)
+        row = service.jobs.show(job)
+        if row["owner"] != principal.id and not viewer.sees_others_work:
+            raise UsageError(f"there is no job '{job[:40]}'", hint="GET /api/jobs lists them")
     except UsageError as error:
         raise HTTPFault(404, "job_not_found", str(error), hint=error.hint) from None
+    return seen_job(row, viewer)
 
 
 @router.delete("/jobs/{job}", summary="Stop an ingest job; what it read stays")
 def cancel_job(job: str, request: Request, principal: Editor) -> dict[str, Any]:
     """Stop it."""
-    try:
-        return service_of(request).jobs.cancel(job)
-    except UsageError as error:
-        raise HTTPFault(404, "job_not_found", str(error), hint=error.hint) from None
+    _job(request, job, principal)
+    service_of(request).jobs.cancel(job)
+    return _job(request, job, principal)

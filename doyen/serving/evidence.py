@@ -49,6 +49,7 @@ def noted(service: Service, request: Request, found: Answered) -> None:
     service.metrics.answers.labels(answer.arm, str(answer.answered).lower()).inc()
     service.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
     service.metrics.tokens.labels("answer").inc(answer.completion_tokens)
+    request.state.entry.audit["question"] = found.question
     shown = list(dict.fromkeys(hit.chunk.document for hit in answer.hits))
     request.state.entry.fields |= {
         "arm": answer.arm,

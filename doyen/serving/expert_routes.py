@@ -13,12 +13,13 @@ from pydantic import ConfigDict, Field
 from doyen.errors import UsageError
 from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.models.ticket import Ticket
-from doyen.serving.access import Reader, run, service_of
+from doyen.serving.access import Reader, audit, not_found, run, service_of
 from doyen.serving.body import Body
 from doyen.serving.desk import Answered, Asked
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, hit_rows, noted
 from doyen.serving.faults import HTTPFault
+from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 from doyen.serving.sessions import Turn
 
@@ -59,10 +60,10 @@ async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
     """Answer it; with `session`, as the next of a conversation."""
     service = service_of(request)
     arm = body.arm or ("rag+finetuned" if body.adapter else "")
-    name = service.desk.model(f"{arm}:{body.adapter}" if body.adapter else arm)
+    name = service.desk.model(f"{arm}:{body.adapter}" if body.adapter else arm, principal)
     history: list[Turn] = []
     if session := body.session:
-        history = await run(request, service.quick, lambda _: service.sessions.turns(session, principal.id))
+        history = await run(request, service.quick, lambda _: _history(service, session, principal))
     asked = Asked(body.question, name, principal, history, tuple(body.filters), body.constraint(), body.max_tokens or 0)
 
     def work(ticket: Ticket, show: Callable[[str], None] | None = None) -> Answered:
@@ -77,6 +78,10 @@ async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
     found = await run(request, service.asks, work)
     noted(service, request, found)
     return _row(body, found)
+
+
+def _history(service: Service, session: str, principal: Principal) -> list[Turn]:
+    return service.sessions.turns(session, principal.id, hidden=service.desk.viewer(principal).hidden)
 
 
 async def _events(growing: Growing, body: AskRequest, request: Request) -> AsyncIterator[bytes]:
@@ -116,7 +121,8 @@ def sessions(request: Request, principal: Reader) -> dict[str, Any]:
 def session(session: str, request: Request, principal: Reader) -> dict[str, Any]:
     """Show it with its answers."""
     try:
-        return service_of(request).sessions.show(session, principal.id)
+        service = service_of(request)
+        return service.sessions.show(session, principal.id, hidden=service.desk.viewer(principal).hidden)
     except UsageError as error:
         raise HTTPFault(404, "session_not_found", str(error), hint=error.hint) from None
 
@@ -150,12 +156,18 @@ async def search(
         raise UsageError("search takes q or like")
 
     def work(ticket: Ticket) -> list[dict[str, Any]]:
-        retriever, where = desk.retriever, desk.where(principal, filter)
+        retriever, viewer = desk.retriever, desk.viewer(principal)
+        where = viewer.where(filter)
         if like:
-            return [hit.as_dict() for hit in retriever.similar(like, k, where=where)]
-        if documents:
-            return [found.as_dict() for found in retriever.documents(q, k, where=where)]
-        return [hit.as_dict() for hit in retriever.search(q, k, where=where)]
+            with not_found("document_not_found"):
+                viewer.require(like)
+                rows = [hit.as_dict() for hit in retriever.similar(like, k, where=where)]
+        elif documents:
+            rows = [found.as_dict() for found in retriever.documents(q, k, where=where)]
+        else:
+            rows = [hit.as_dict() for hit in retriever.search(q, k, where=where)]
+        audit(request, question=q, like=like, documents=list(dict.fromkeys(row["document"] for row in rows)))
+        return rows
 
     return {"documents" if documents and q else "hits": await run(request, service_of(request).quick, work)}
 
@@ -165,8 +177,10 @@ async def search(
 
 @router.get("/comparisons", summary="The comparisons of the arms, newest first")
 def comparisons(request: Request, principal: Reader) -> dict[str, Any]:
-    """List them, each with its advice."""
-    rows = []
+    """List them, each with its advice; they show passages of any document, so only to who may see all."""
+    rows: list[dict[str, Any]] = []
+    if not service_of(request).desk.viewer(principal).sees_all:
+        return {"comparisons": rows}
     for name, folder in _comparisons(service_of(request)).items():
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         manifest = report.get("manifest", {})
@@ -185,13 +199,13 @@ def comparisons(request: Request, principal: Reader) -> dict[str, Any]:
 @router.get("/comparisons/{name}", summary="A comparison's report.json")
 def comparison(name: str, request: Request, principal: Reader) -> Any:
     """Show it."""
-    return json.loads((_comparison(request, name) / "report.json").read_text(encoding="utf-8"))
+    return json.loads((_comparison(request, name, principal) / "report.json").read_text(encoding="utf-8"))
 
 
 @router.get("/comparisons/{name}/report.html", summary="A comparison's report as a page")
 def comparison_page(name: str, request: Request, principal: Reader) -> Response:
     """Show it; its scripts may draw, and reach nothing."""
-    page = _comparison(request, name) / "report.html"
+    page = _comparison(request, name, principal) / "report.html"
     if not page.exists():
         raise HTTPFault(404, "not_found", f"comparison '{name}' has no page")
     csp = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -202,9 +216,10 @@ def _comparisons(service: Service) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in (service.desk.expert / "comparisons").glob("*/report.json")}
 
 
-def _comparison(request: Request, name: str) -> Path:
+def _comparison(request: Request, name: str, principal: Principal) -> Path:
     """Return a comparison's folder: one of those that are there, never a path made of the name."""
-    found = _comparisons(service_of(request)).get(name)
+    service = service_of(request)
+    found = _comparisons(service).get(name) if service.desk.viewer(principal).sees_all else None
     if found is None:
         raise HTTPFault(404, "not_found", f"there is no comparison '{name[:80]}'", hint="GET /api/comparisons")
     return found

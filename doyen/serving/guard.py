@@ -38,8 +38,11 @@ HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
 )
+_AUDITED = ("arm", "adapter", "answered", "documents")
 log = logging.getLogger("doyen.serving")
 
 
@@ -61,8 +64,13 @@ class Guard:
         most += _MULTIPART_ROOM if scope["path"] == UPLOAD else 0
         answer = _Answer(send, entry)
         try:
-            self._require_place(headers)
+            self._require_place(scope, headers, entry)
+            if entry.allowed and scope["method"] == "OPTIONS":
+                await answer.allow()
+                return
             self._require_key(scope["path"], headers, entry)  # before a body is read
+            if entry.principal is not None:
+                self._service.pace.take(entry.principal.id)
             _require_size(headers, most)
             with following(headers), span("request", id=entry.id, path=scope["path"]):
                 await self._app(scope, _counted(receive, most), answer)
@@ -75,7 +83,7 @@ class Guard:
         finally:
             self._count(scope, entry)
 
-    def _require_place(self, headers: dict[str, str]) -> None:
+    def _require_place(self, scope: MutableMapping[str, Any], headers: dict[str, str], entry: _Entry) -> None:
         """Without keys, take only requests that this machine's own programs mean for it; never another site's page.
 
         A page of another site could otherwise reach it by a name that it makes resolve to this machine, or by a form.
@@ -86,7 +94,13 @@ class Guard:
                 403, "host", f"this server answers as localhost only, not as '{host[:80]}'", hint="doyen keys add NAME"
             )
         origin = headers.get("origin")
+        if origin is not None and self._service.keys.closed and origin in self._service.origins:
+            entry.allowed = origin  # with a key, which no browser sends by itself
+            return
         if origin is not None and urlsplit(origin).netloc != host:
+            raise HTTPFault(403, "origin", "pages of other sites may not use this server")
+        followed = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (followed and _is_page(scope["path"])):
             raise HTTPFault(403, "origin", "pages of other sites may not use this server")
 
     def _require_key(self, path: str, headers: dict[str, str], entry: _Entry) -> None:
@@ -105,6 +119,11 @@ class Guard:
         metrics.requests.labels(route, scope["method"], entry.status).inc()
         metrics.seconds.labels(route).observe(took)
         fields = {"request": entry.id, "method": scope["method"], "route": route, "status": entry.status}
+        who = entry.principal
+        if entry.audit or entry.status in (401, 403):
+            known = {"key": who.id, "name": who.name} if who else {"key": None}
+            told = {k: v for k, v in entry.fields.items() if k in _AUDITED}
+            self._service.audit.write(**fields | known | told | entry.audit)
         log.info("request", extra={"fields": fields | {"seconds": round(took, 4)} | entry.fields})
 
 
@@ -116,7 +135,9 @@ class _Entry:
         self.began = time.perf_counter()
         self.status = 499  # that of a client that left before an answer began
         self.fields: dict[str, Any] = {}
+        self.audit: dict[str, Any] = {}
         self.principal: Principal | None = None
+        self.allowed = ""  # the origin of another site that may use the server
         scope.setdefault("state", {})
 
 
@@ -133,8 +154,21 @@ class _Answer:
             given = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
             given += [(name, value) for name, value in HEADERS if name not in names]
+            if origin := self._entry.allowed.encode():
+                given += [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+                given = [(k, b"cross-origin" if k == b"cross-origin-resource-policy" else v) for k, v in given]
             message["headers"] = [*given, (b"x-request-id", self._entry.id.encode())]
         await self._send(message)
+
+    async def allow(self) -> None:
+        """Answer another site's question whether its pages may send a request."""
+        lines = [
+            (b"access-control-allow-methods", b"GET, POST, DELETE"),
+            (b"access-control-allow-headers", b"Authorization, X-API-Key, Content-Type"),
+            (b"access-control-max-age", b"600"),
+        ]
+        await self({"type": "http.response.start", "status": 204, "headers": lines})
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def fault(self, error: BaseException) -> None:
         """Answer with an error; nothing where an answer has begun: the connection then ends without its end."""
@@ -148,6 +182,11 @@ class _Answer:
             lines.append((b"connection", b"close"))  # what is left of the body is not read
         await self({"type": "http.response.start", "status": status, "headers": lines})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _is_page(path: str) -> bool:
+    """Whether a link on another site may lead here: to the page for people, not to what programs ask."""
+    return not path.startswith(("/api/", "/v1/", "/metrics"))
 
 
 def _require_size(headers: dict[str, str], most: int) -> None:

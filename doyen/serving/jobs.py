@@ -67,7 +67,7 @@ class Jobs:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
                 connection.row_factory = sqlite3.Row
                 connection.executescript(_TABLE)
@@ -107,11 +107,12 @@ class Jobs:
             raise UsageError(f"there is no job '{job[:40]}'", hint="GET /api/jobs lists them")
         return _as_dict(row)
 
-    def newest(self, most: int = 50) -> list[dict[str, Any]]:
-        """Return the newest jobs, newest first."""
+    def newest(self, most: int = 50, *, owner: str = "") -> list[dict[str, Any]]:
+        """Return the newest jobs, of one owner or ("") of all, newest first."""
         with self._open() as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(_SHOWN)} FROM jobs ORDER BY created DESC, rowid DESC LIMIT ?", (most,)
+                f"SELECT {', '.join(_SHOWN)} FROM jobs WHERE ? IN ('', owner) ORDER BY created DESC, rowid DESC LIMIT ?",
+                (owner, most),
             ).fetchall()
         return [_as_dict(row) for row in rows]
 

@@ -12,12 +12,15 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from doyen.config import write_atomic
 from doyen.errors import AccessError, ExpertError, UsageError
+from doyen.index.filtering import Visible
+from doyen.labelling import read_labels
 
 FOLDER = "serving"
 FILE_NAME = "keys.json"
@@ -40,6 +43,7 @@ class Key:
     created: str
     expires: str = ""
     revoked: str = ""
+    labels: tuple[str, ...] = ()
 
     def fault(self, now: datetime.datetime) -> str:
         """Return why the key is good no more, "" while it is."""
@@ -47,20 +51,26 @@ class Key:
             return "was revoked"
         return "has expired" if self.expires and datetime.datetime.fromisoformat(self.expires) <= now else ""
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """Return what may be shown: all but the hash."""
-        row = asdict(self)
+        row = asdict(self) | {"labels": list(self.labels)}
         del row["sha256"]
         return row
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: the key's id, its name and role."""
+    """Who asks: the key's id, its name, role and labels; an admin sees all documents, whatever the labels."""
 
     id: str
     name: str
     role: str
+    labels: frozenset[str] = frozenset()
+
+    @property
+    def visible(self) -> Visible | None:
+        """What documents they may see, None for all."""
+        return None if self.may("admin") else Visible(self.labels)
 
     def may(self, role: str) -> bool:
         """Whether they may do what a role may."""
@@ -81,7 +91,7 @@ def load_keys(expert: Path) -> list[Key]:
     path = keys_path(expert)
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        keys = [Key(**row) for row in rows]
+        keys = [Key(**row | {"labels": read_labels(row.get("labels", ()))}) for row in rows]
         for key in keys:
             ROLES.index(key.role)
             for moment in filter(None, (key.created, key.expires, key.revoked)):
@@ -89,7 +99,12 @@ def load_keys(expert: Path) -> list[Key]:
         return keys
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError) as error:  # not open to all because its keys cannot be read
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        UsageError,
+    ) as error:  # not open to all because its keys cannot be read
         raise ExpertError(
             f"{path} is not a list of keys ({error})", hint="mend it, or delete it and make new keys: doyen keys add"
         ) from error
@@ -100,15 +115,16 @@ def add_key(
     name: str,
     *,
     role: str = "reader",
+    labels: str | Iterable[str] = (),
     expires: str = "",
     now: Callable[[], datetime.datetime] | None = None,
 ) -> tuple[Key, str]:
     """Make a key; return what is kept of it, and the key itself, which is shown this once.
 
-    `expires` is a duration (`12h`, `90d`, `4w`), "" for never.
+    `labels` say which documents with labels it may see, `expires` is a duration (`12h`, `90d`, `4w`), "" for never.
 
     Raises:
-        UsageError: the name is taken or strange, the role or the duration is none.
+        UsageError: the name is taken or strange, the role, a label or the duration is none.
     """
     keys = load_keys(expert)
     moment = (now or _now)()
@@ -118,14 +134,14 @@ def add_key(
         raise UsageError(f"unknown role '{role}'", hint=f"one of {', '.join(ROLES)}")
     if any(key.name == name and not key.fault(moment) for key in keys):
         raise UsageError(f"there is a key named '{name}'", hint=f"doyen keys revoke {name!r} first, or another name")
-    until = ""
+    own, until = read_labels(labels), ""
     if expires:
         found = _DURATION.fullmatch(expires)
         if found is None or not int(found[1]):
             raise UsageError(f"'{expires}' is no duration", hint="12h, 90d or 4w")
         until = (moment + datetime.timedelta(hours=int(found[1]) * _HOURS[found[2]])).isoformat(timespec="seconds")
     secret = _PREFIX + secrets.token_urlsafe(32)
-    key = Key(secrets.token_hex(4), name, role, _hash(secret), moment.isoformat(timespec="seconds"), until)
+    key = Key(secrets.token_hex(4), name, role, _hash(secret), moment.isoformat(timespec="seconds"), until, "", own)
     _save(expert, [*keys, key])
     return key, secret
 
@@ -144,7 +160,7 @@ def revoke_key(expert: Path, which: str, *, now: Callable[[], datetime.datetime]
 
 def _save(expert: Path, keys: list[Key]) -> None:
     path = keys_path(expert)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomic(path, json.dumps([asdict(key) for key in keys], indent=1))
     with contextlib.suppress(OSError):
         path.chmod(0o600)
@@ -204,4 +220,4 @@ class KeyRing:
             raise AccessError("the API key is not one of this expert's", hint="doyen keys list")
         if fault := found.fault(self._now()):
             raise AccessError(f"the API key {found.id} {fault}", hint="doyen keys add NAME makes a new one")
-        return Principal(found.id, found.name, found.role)
+        return Principal(found.id, found.name, found.role, frozenset(found.labels))

@@ -30,7 +30,7 @@ _LONGEST_TEXT = 100_000
 def models(request: Request, principal: Reader) -> dict[str, Any]:
     """List them."""
     desk = service_of(request).desk
-    names = [*map(str, desk.models()), *([EMBEDDER] if desk.has_index else [])]
+    names = [*map(str, desk.models(principal)), *([EMBEDDER] if desk.has_index else [])]
     return {"object": "list", "data": [_model(name) for name in names]}
 
 
@@ -38,7 +38,7 @@ def models(request: Request, principal: Reader) -> dict[str, Any]:
 def model(name: str, request: Request, principal: Reader) -> dict[str, Any]:
     """Show it."""
     desk = service_of(request).desk
-    return _model(EMBEDDER if name == EMBEDDER and desk.has_index else str(desk.model(name)))
+    return _model(EMBEDDER if name == EMBEDDER and desk.has_index else str(desk.model(name, principal)))
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _model(name: str) -> dict[str, Any]:
 async def chat(body: ChatRequest, request: Request, principal: Reader) -> Any:
     """Answer it, streamed or whole. Earlier turns count for what a follow-up refers to."""
     service = service_of(request)
-    name = service.desk.model(body.model)
+    name = service.desk.model(body.model, principal)
     asked = Asked(
         body.question(),
         name,
@@ -144,7 +144,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request, principal: Reade
     service = service_of(request)
     embedder = service.desk.retriever.embedder
     if body.model not in ("", EMBEDDER, embedder.name):
-        service.desk.model(body.model)
+        service.desk.model(body.model, principal)
         raise UsageError(f"'{body.model}' is no embedder", hint=f"the embedder is {EMBEDDER}")
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not texts or not all(isinstance(t, str) and t for t in texts):

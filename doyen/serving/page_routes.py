@@ -19,7 +19,7 @@ _LONGEST = 50_000
 def me(request: Request, principal: Reader) -> dict[str, Any]:
     """Say so, without reading the index."""
     service = service_of(request)
-    own = service.desk.status()
+    own = service.desk.status(principal)
     row = {"name": principal.name, "role": principal.role, "keys": service.keys.closed}
     row |= {"expert": service.desk.expert.resolve().name, "documents": service.desk.has_index}
     return row | {

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from doyen.models.engine import Engine
 from doyen.serving.admission import Admission
+from doyen.serving.audit import AuditLog
 from doyen.serving.desk import Desk
 from doyen.serving.jobs import Jobs
 from doyen.serving.keys import KeyRing
 from doyen.serving.metrics import Metrics
+from doyen.serving.pace import Pace
 from doyen.serving.page_drawing import PageDrawer
 from doyen.serving.sessions import Sessions
 
@@ -31,8 +33,15 @@ class Service:
     jobs: Jobs
     pages: PageDrawer
     metrics: Metrics
+    audit: AuditLog
+    pace: Pace
     ready: bool = False
     stopping: bool = False
+
+    @property
+    def origins(self) -> list[str]:
+        """The other sites whose pages may use the server with a key."""
+        return [origin.strip() for origin in self.desk.settings.serve.origins.split(",") if origin.strip()]
 
     @classmethod
     def of(cls, expert: Path, *, engine: Engine | None = None) -> Service:
@@ -49,6 +58,8 @@ class Service:
             Jobs(expert),
             PageDrawer(expert),
             Metrics(),
+            AuditLog(expert, limits.audit_mib),
+            Pace(limits.key_requests_a_minute),
         )
 
     def open(self) -> None:

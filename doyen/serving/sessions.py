@@ -9,7 +9,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from doyen.serving.keys import FOLDER
 FILE_NAME = "sessions.db"
 MOST_TURNS = 200
 _WAIT_S = 10.0
+Hidden = Callable[[Collection[str]], set[str]]
+"""Returns those of some documents that may not be seen."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS turns (
@@ -54,7 +56,7 @@ class Sessions:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
                 connection.executescript("PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;" + _TABLES)
                 with connection:
@@ -72,24 +74,45 @@ class Sessions:
             connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?)", (name, owner, now, now))
         return name
 
-    def turns(self, session: str, owner: str, last: int = MOST_TURNS) -> list[Turn]:
-        """Return a session's last turns, in their order. Raises UsageError if the owner has no such session."""
+    def turns(self, session: str, owner: str, last: int = MOST_TURNS, *, hidden: Hidden | None = None) -> list[Turn]:
+        """Return a session's last turns, in their order, without those that show `hidden` documents.
+
+        Raises UsageError if the owner has no such session.
+        """
         with self._open() as connection:
             self._require(connection, session, owner)
             rows = connection.execute(
-                "SELECT question, answer, rewritten FROM turns WHERE session = ? ORDER BY number DESC LIMIT ?",
+                "SELECT number, question, answer, rewritten FROM turns WHERE session = ? ORDER BY number DESC LIMIT ?",
                 (session, last),
             ).fetchall()
-        return [Turn(q, json.loads(a)["answer"], r) for q, a, r in reversed(rows)]
+            out = self._with(connection, session, hidden)
+        return [Turn(q, json.loads(a)["answer"], r) for n, q, a, r in reversed(rows) if n not in out]
 
-    def show(self, session: str, owner: str) -> dict[str, Any]:
-        """Return a session with whole answers. Raises UsageError if the owner has no such session."""
+    def _with(self, connection: sqlite3.Connection, session: str, hidden: Hidden | None) -> set[int]:
+        """Return the numbers of the turns in which a hidden document was shown."""
+        if hidden is None:
+            return set()
+        shown = connection.execute("SELECT number, document FROM shown WHERE session = ?", (session,)).fetchall()
+        unseen = hidden({document for _, document in shown})
+        return {number for number, document in shown if document in unseen}
+
+    def show(self, session: str, owner: str, *, hidden: Hidden | None = None) -> dict[str, Any]:
+        """Return a session with whole answers, without turns that show `hidden` documents.
+
+        Raises UsageError if the owner has no such session.
+        """
         with self._open() as connection:
             created, used = self._require(connection, session, owner)
             rows = connection.execute(
-                "SELECT asked, question, rewritten, answer FROM turns WHERE session = ? ORDER BY number", (session,)
+                "SELECT number, asked, question, rewritten, answer FROM turns WHERE session = ? ORDER BY number",
+                (session,),
             ).fetchall()
-        turns = [{"asked": t, "question": q, "rewritten": r, "answer": json.loads(a)} for t, q, r, a in rows]
+            out = self._with(connection, session, hidden)
+        turns = [
+            {"asked": t, "question": q, "rewritten": r, "answer": json.loads(a)}
+            for n, t, q, r, a in rows
+            if n not in out
+        ]
         return {"id": session, "created": created, "used": used, "turns": turns}
 
     def of(self, owner: str, most: int = 100) -> list[dict[str, Any]]:

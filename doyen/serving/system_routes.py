@@ -8,7 +8,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from doyen.folder import status
+from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, run, service_of
+from doyen.serving.seen import seen_status
 
 router = APIRouter(tags=["System"])
 
@@ -38,7 +40,11 @@ def metrics(request: Request, principal: Reader) -> Response:
 async def show_status(request: Request, principal: Editor) -> dict[str, Any]:
     """Show it."""
     service = service_of(request)
-    row = await run(request, service.quick, lambda _: status(service.desk.expert))
+
+    def work(ticket: Ticket) -> dict[str, Any]:
+        return seen_status(status(service.desk.expert), service.desk.viewer(principal), service.desk.models(principal))
+
+    row = await run(request, service.quick, work)
     row["expert"] = service.desk.expert.resolve().name
-    own = service.desk.status() | {"asking": service.asks.count, "refused": service.asks.refused}
+    own = service.desk.status(principal) | {"asking": service.asks.count, "refused": service.asks.refused}
     return row | {"server": own}

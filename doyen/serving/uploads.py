@@ -9,19 +9,22 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from doyen.documents import SUFFIXES
 from doyen.errors import UsageError
+from doyen.labelling import UPLOADS, Labels, load_upload_labels, save_upload_labels
 
-FOLDER = "uploads"
+FOLDER = UPLOADS
 SOURCE_NAME = "uploads"
 """Documents' ids begin with it."""
 _INCOMING = ".incoming"
 _STRANGE = re.compile(r"[^\w .,()+@&=-]+")
 _LONGEST = 150
+_LABELLING = threading.Lock()
 
 
 def safe_name(name: str) -> str:
@@ -53,6 +56,11 @@ class Incoming:
         self._staged = self._folder / _INCOMING / secrets.token_hex(8)
         self._names: list[str] = []
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the files that were added."""
+        return tuple(self._names)
+
     def add(self, name: str, pieces: Iterable[bytes]) -> str:
         """Keep a file; return its name. Raises UsageError for a name that is none, or twice, and an empty file."""
         kept = safe_name(name)
@@ -70,11 +78,22 @@ class Incoming:
         self._names.append(kept)
         return kept
 
-    def take_in(self) -> tuple[str, ...]:
-        """Put the files where ingest finds them, in place of older ones of their names; return the names."""
+    def take_in(self, labels: Labels | None = None) -> tuple[str, ...]:
+        """Put the files where ingest finds them, in place of older ones of their names; return the names.
+
+        They get `labels`; with None, those that replace others keep theirs. A file's labels are there before it is.
+        """
+        with _LABELLING:
+            kept = load_upload_labels(self._folder)
+            fresh = {name: labels or () for name in self._names if labels is not None or not self._is_there(name)}
+            if labels or fresh.keys() & kept.keys():
+                save_upload_labels(self._folder, fresh)
         for name in self._names:
             (self._staged / name).replace(self._folder / name)
         return tuple(self._names)
+
+    def _is_there(self, name: str) -> bool:
+        return (self._folder / name).exists()
 
     def clear(self) -> None:
         """Delete what was not taken in."""
@@ -89,5 +108,8 @@ def remove_uploads(expert: Path, sources: Collection[str]) -> int:
         path = Path(source)
         if path.parent == folder and path.is_file():
             path.unlink()
+            with _LABELLING:
+                if path.name in load_upload_labels(folder):
+                    save_upload_labels(folder, {path.name: ()})
             count += 1
     return count

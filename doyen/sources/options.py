@@ -35,6 +35,8 @@ class SourceOptions:
     """Database: a column that changes whenever its row does; rows with the value that was indexed are not read."""
     labels_column: str = ""
     """Database: a column with the labels of the row (who may see it), separated by commas."""
+    labels: tuple[str, ...] | None = None
+    """Who may see what has no labels of its own (doyen/labelling.py); None: as it was ingested before."""
     batch_rows: int = 500
     """Database: rows fetched in one query."""
     state: Path | None = None

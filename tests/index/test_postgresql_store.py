@@ -16,6 +16,7 @@ from doyen.doctor import examine
 from doyen.erasing import remove_documents
 from doyen.errors import StoreError
 from doyen.folder import status
+from doyen.index.filtering import Visible
 from doyen.index.places import place_of
 from doyen.index.postgresql import maintenance
 from doyen.index.postgresql.connecting import close_databases, database_of, execute, password_of, with_schema
@@ -276,3 +277,26 @@ def test_many_vectors_get_an_index_whose_recall_is_measured(index, embedder, mon
     write_texts(index, embedder, {"7.txt": "prams"}, sha256="b")
     assert nearest(index, question, 1)[0].chunk.document != "7.txt"
     assert np.isclose(nearest(index, embedder.embed(["prams"])[0], 1)[0].score, 1, atol=1e-3)
+
+
+def test_labels_are_kept_filtered_and_changed(expert, source, embedder):
+    settings = (expert / "doyen.toml").read_text()
+    (expert / "doyen.toml").write_text(settings.replace("[documents]", '[documents]\nlabels = "house = staff"\n', 1))
+    ingest(expert, [source], embedder=embedder)
+    index, nobody, staff = index_of(expert), Visible(frozenset()), Visible(frozenset({"staff"}))
+    assert index.label_sets() == {(), ("staff",)} and index.labels_of(["house/yard.md"]) == {
+        "house/yard.md": {("staff",)}
+    }
+    assert [d.id for d in index.documents(among=nobody)] == ["lease.txt", "o'neil.txt"]
+    assert len(index.documents(among=staff)) == 3
+
+    def seen(visible):
+        return {h.chunk.document for h in Retriever(index_of(expert), HashEmbedder()).search("bicycles", where=visible)}
+
+    assert "house/yard.md" not in seen(nobody) and "house/yard.md" in seen(staff)
+    text = (expert / "doyen.toml").read_text().replace("house = staff", "lease.txt = board")
+    (expert / "doyen.toml").write_text(text)
+    report = ingest(expert, [source], embedder=embedder)
+    assert sorted(report.relabelled) == ["house/yard.md", "lease.txt"] and not report.changed
+    assert "house/yard.md" in seen(nobody) and "lease.txt" not in seen(nobody)
+    assert index_of(expert).labels_of(["lease.txt"]) == {"lease.txt": {("board",)}}

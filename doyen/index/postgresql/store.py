@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from doyen.errors import StoreError
 from doyen.index.duplicates import BINS, DuplicateGroup, duplicate_groups
-from doyen.index.filtering import FILTER_COLUMNS, DocumentSet, Filters, Where, documents_that_meet, parse_filters
+from doyen.index.filtering import (
+    FILTER_COLUMNS,
+    DocumentSet,
+    Filters,
+    Visible,
+    Where,
+    documents_that_meet,
+    parse_filters,
+)
 from doyen.index.postgresql import maintenance, searching, writing
 from doyen.index.postgresql.connecting import Database
 from doyen.index.postgresql.tables import create, get_meta, storable, vectors_from
@@ -97,17 +105,38 @@ class PostgresIndex:
 
     # ---- documents and versions
 
-    def iter_documents(self) -> Iterator[IndexedDocument]:
-        """Yield all documents without their texts, in no order."""
-        yield from map(document_from, self.database.rows(f"SELECT {_columns(DOCUMENT_COLUMNS)} FROM documents"))
+    def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:
+        """Yield all documents, or those that someone may see, without their texts, in no order."""
+        yield from map(document_from, self._documents(DOCUMENT_COLUMNS, among))
 
-    def documents(self) -> list[IndexedDocument]:
-        """Return all documents, sorted by id, without their texts."""
-        return sorted(self.iter_documents(), key=lambda d: d.id)
+    def documents(self, *, among: Visible | None = None) -> list[IndexedDocument]:
+        """Return all documents, or those that someone may see, sorted by id, without their texts."""
+        return sorted(self.iter_documents(among=among), key=lambda d: d.id)
+
+    def _documents(self, names: Sequence[str], among: Visible | None) -> Sequence[Mapping[str, Any]]:
+        condition, values = searching.condition_of(among, "c.id")
+        return self.database.rows(f"SELECT {_columns(names, 'c.')} FROM documents c WHERE {condition}", **values)
+
+    def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
+        """Return document → the sets of labels that say who may see it: who may see all of them.
+
+        That is one set, but of a document that is retired one for each kept version. One of which nothing is kept is absent.
+        """
+        sql = f"""SELECT id, labels FROM documents WHERE id {_AMONG} UNION ALL
+ SELECT id, labels FROM versions v WHERE id {_AMONG} AND NOT EXISTS (SELECT 1 FROM documents d WHERE d.id = v.id)"""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for row in self.database.rows(sql, ids=list(documents)):
+            found.setdefault(row["id"], set()).add(tuple(sorted(row["labels"] or ())))
+        return found
+
+    def label_sets(self) -> set[tuple[str, ...]]:
+        """Return the different sets of labels that documents have, retired versions included, `()` for none."""
+        rows = self.database.rows("SELECT labels FROM documents UNION SELECT labels FROM versions")
+        return {tuple(sorted(row["labels"] or ())) for row in rows}
 
     def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """Return what the store holds of some items; those that it does not know are absent."""
-        names = ("id", "item", "item_sha256", "stamp", "source", "root")
+        names = ("id", "item", "item_sha256", "stamp", "source", "root", "labels")
         return items_from(
             self.database.rows(f"SELECT {_columns(names)} FROM documents WHERE item {_AMONG}", ids=list(ids))
         )
@@ -226,11 +255,10 @@ class PostgresIndex:
         found = self.database.rows(sql, rows=known) if known else []
         return {row["id"]: chunk_from(row) for row in found}
 
-    def filter_condition(self, filters: Filters) -> DocumentSet:
-        """Return the documents that meet all filters, for `where`. Raises UsageError."""
+    def filter_condition(self, filters: Filters, *, among: Visible | None = None) -> DocumentSet:
+        """Return the documents that meet all filters, for `where`; `among` those that someone may see. Raises UsageError."""
         parsed = parse_filters(filters)
-        rows = self.database.rows(f"SELECT {_columns(FILTER_COLUMNS)} FROM documents")
-        return documents_that_meet(parsed, map(dict, rows))
+        return documents_that_meet(parsed, map(dict, self._documents(FILTER_COLUMNS, among)))
 
     @property
     def prepared(self) -> bool:
@@ -315,6 +343,10 @@ class PostgresIndex:
     def touch(self, items: Sequence[Item]) -> None:
         """Take over root, source, stamp and time of items whose content is the same as before."""
         writing.touch(self.database, items)
+
+    def relabel(self, items: Sequence[Item]) -> None:
+        """Give the documents of unchanged items, with their chunks and summaries, the labels that the items have now."""
+        writing.relabel(self.database, items)
 
     def retire(self, documents: Sequence[str]) -> None:
         """Take out documents that their source has no more; their versions stay resolvable for a while."""

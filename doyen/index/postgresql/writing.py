@@ -222,6 +222,22 @@ def touch(database: Database, items: Sequence[Item]) -> None:
         execute(connection, update, rows=json.dumps(rows, ensure_ascii=False))
 
 
+def relabel(database: Database, items: Sequence[Item]) -> None:
+    """Give the documents of items, with their chunks and summaries, the items' labels, in one transaction."""
+    rows = [{"id": storable(item.id), "labels": sorted({storable(label) for label in item.labels})} for item in items]
+    given = "json_to_recordset(CAST(:rows AS json)) AS i(id text, labels text[])"
+    with database.transaction() as connection:
+        for table in ("chunks", "summaries"):
+            execute(
+                connection,
+                f"""UPDATE {table} t SET labels = i.labels FROM documents d JOIN {given} ON d.item = i.id
+ WHERE t.document = d.id""",
+                rows=json.dumps(rows, ensure_ascii=False),
+            )
+        update = f"UPDATE documents d SET labels = i.labels FROM {given} WHERE d.item = i.id"
+        execute(connection, update, rows=json.dumps(rows, ensure_ascii=False))
+
+
 def storable_or_same(value: Any) -> Any:
     """Return a text as PostgreSQL can hold it, anything else as it is."""
     return storable(value) if isinstance(value, str) else value

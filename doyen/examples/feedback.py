@@ -1,0 +1,81 @@
+"""Reviewed feedback → questions to train on, questions to compare on, examples of origin "feedback".
+
+No document's feedback is on both sides (`doyen.feedback.side_of`). Evidence that its document does not hold any more is
+left out. Knows no server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from doyen.errors import StoreError
+from doyen.feedback import Feedback, FeedbackBook, Passage
+from doyen.prompts import closed_book_messages
+from doyen.records import FEEDBACK, Example, GoldSource, Kind, Question, SourceSpan
+
+_SPAN_WORDS = 12
+TextOf = Callable[[str], str]
+"""document → its current text; raises StoreError where it is not indexed."""
+
+
+def feedback_questions(expert: Path, use: str, text_of: TextOf | None = None) -> list[Question]:
+    """Return the reviewed questions for "train" or "compare"; with `text_of`, those whose evidence still stands."""
+    rows = [row for row in FeedbackBook(expert).rows(("accepted", "edited")) if row.use == use]
+    found = [(row, _gold(row, text_of)) for row in rows]
+    return [_question(row, gold, use) for row, gold in found if gold]
+
+
+def feedback_examples(expert: Path) -> list[Example]:
+    """Return the reviewed rows for training as chats, for another program; each with its source spans."""
+    rows = [row for row in FeedbackBook(expert).rows(("accepted", "edited")) if row.use == "train"]
+    return [
+        Example(
+            messages=tuple(dict(m) for m in closed_book_messages(row.final_question))
+            + ({"role": "assistant", "content": row.final_answer},),
+            source=tuple(SourceSpan(p.document, p.sha256, p.page, p.start, p.end) for p in row.evidence),
+            origin="feedback",
+            kind=_kind(row),
+            question_id=f"feedback-{row.id}",
+        )
+        for row in rows
+    ]
+
+
+def _question(row: Feedback, gold: tuple[GoldSource, ...], use: str) -> Question:
+    return Question(
+        id=f"feedback-{row.id}",
+        question=row.final_question,
+        answers=(row.final_answer,),
+        kind=_kind(row),
+        gold=gold,
+        split="test" if use == "compare" else "train",
+        tags=(FEEDBACK, row.state),
+    )
+
+
+def _kind(row: Feedback) -> Kind:
+    return "span" if len(row.final_answer.split()) <= _SPAN_WORDS else "long"
+
+
+def _gold(row: Feedback, text_of: TextOf | None) -> tuple[GoldSource, ...]:
+    """Return the evidence where it stands now; nothing where one of its documents is gone or says something else."""
+    found = []
+    for passage in row.evidence:
+        start = passage.start if text_of is None else _place(passage, text_of)
+        if start is None:
+            return ()
+        place = (start, start + len(passage.quote)) if text_of is not None else (None, None)
+        found.append(GoldSource(passage.document, passage.page, 1, *place))
+    return tuple(found)
+
+
+def _place(passage: Passage, text_of: TextOf) -> int | None:
+    try:
+        text = text_of(passage.document)
+    except StoreError:
+        return None
+    if text[passage.start : passage.end] == passage.quote:
+        return passage.start
+    at = text.find(passage.quote)
+    return at if at >= 0 else None
