@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 
 import numpy as np
@@ -188,13 +189,21 @@ def test_no_payload_becomes_code(serve_scripted, open_page):
         table.write(f'harbour secret {i},"{quoted}"\n')
     texts = {"table.csv": table.getvalue(), "title.md": f"# {PAYLOADS[2]} harbour\n\n" + "\n\n".join(PAYLOADS)}
     texts["text.txt"] = "The harbour secret: " + " and ".join(PAYLOADS)
-    served = serve_scripted(texts, lambda body: " ".join(PAYLOADS) + " [1]")
-    page = open_page(served)
-    ask(page, f"harbour secret {PAYLOADS[0]} {PAYLOADS[2]}")
-    assert all(payload.split()[0] in page.inner_text(".answer .text") for payload in PAYLOADS)
-    page.click(".passages summary")
-    for i in range(page.locator(".citation, .passages button").count()):
-        page.locator(".citation, .passages button").nth(i).click()
+    few = [PAYLOADS[i::15] for i in range(15)]  # unlike ones: a long answer, or one that repeats itself, is cut
+
+    def answer(body):  # the round that the last question names
+        return " ".join(few[int(re.findall(r"round(\d+)", json.dumps(body))[-1])]) + " [1]"
+
+    served = serve_scripted(texts, answer)
+    for number, own in enumerate(few):
+        page = open_page(served)
+        ask(page, f"harbour secret round{number} {own[0]}")
+        shown = page.inner_text(".answer .text")
+        assert [p for p in own if p.split()[0] not in shown] == [], (number, shown)
+        assert page.evaluate("window.hit") is None and not page.faults
+    page.click(".passages summary >> nth=0")
+    for i in range(min(8, page.locator(".citation:visible, .passages button:visible").count())):
+        page.locator(".citation:visible, .passages button:visible").nth(i).click()
         page.wait_for_selector("#source-body mark, #source-body tr.cited")
         page.keyboard.press("Escape")
     for view in (

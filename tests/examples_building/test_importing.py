@@ -148,7 +148,7 @@ def test_a_wrong_type_is_a_named_fault(changes, tmp_path):
 def test_double_ids_are_refused(tmp_path):
     rows = [{"id": i, "question": "Why?"} for i in ("a", "b", "a", 7, "7")]
     said = faults(write_jsonl(tmp_path / "q.jsonl", rows))
-    assert "'a' (questions 1 and 3)" in said and "'7' (questions 4 and 5)" in said and "'b'" not in said
+    assert "'a' (lines 1 and 3)" in said and "'7' (lines 4 and 5)" in said and "'b'" not in said
 
 
 def test_an_empty_a_missing_and_a_binary_file_are_said(tmp_path):
