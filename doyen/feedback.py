@@ -107,7 +107,8 @@ class Feedback:
 def side_of(documents: Collection[str]) -> str:
     """Return on which side feedback about documents is: "compare" where one of them is drawn for it, else "train".
 
-    A document's name alone decides, so that all feedback about it, early or late, is on one side.
+    Names alone decide: feedback about one document, early or late, is on one side. Where a row to compare on shows others
+    too, `examples/feedback.py` trains on none about those.
     """
     drawn = (int(hashlib.sha256(d.encode()).hexdigest()[:8], 16) / 2**32 for d in documents)
     return "compare" if any(value < COMPARE_SHARE for value in drawn) else "train"

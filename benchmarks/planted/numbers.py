@@ -6,6 +6,7 @@ reading helps.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from planted.corpus import Corpus, Row, gold, question
@@ -108,7 +109,7 @@ def page(names: Names, fact: Fact) -> Page:
     return Page(f"{head}{stated_before} {closing}\n", f"{head}{stated} {closing}\n", stated_before, stated)
 
 
-def documents(pages: dict[str, Page], absent_before: set[str] = frozenset()) -> tuple[dict[str, str], dict[str, str]]:  # type: ignore[assignment]
+def documents(pages: dict[str, Page], absent_before: Collection[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
     """Return path → text at the training and afterwards."""
     before = {path: p.before for path, p in pages.items() if path not in absent_before}
     return before, {path: p.after for path, p in pages.items()}

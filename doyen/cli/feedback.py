@@ -34,11 +34,19 @@ def list_(
     rows = FeedbackBook(expert_folder(expert)).rows(STATES if state == "all" else (state,))
     lines = []
     for row in rows:
-        lines += [f"{row.id}  {row.state}  thumb {row.thumb}  {row.question}", f"  answer: {row.answer[:200]}"]
-        lines += [f"  better: {row.correction}"] if row.correction else []
-        lines += [f"  in {p.document} {p.start}-{p.end}: {' '.join(p.quote.split())[:120]}" for p in row.passages]
+        lines += [
+            f"{row.id}  {row.state}  thumb {row.thumb}  {_line(row.question)}",
+            f"  answer: {_line(row.answer, 200)}",
+        ]
+        lines += [f"  better: {_line(row.correction)}"] if row.correction else []
+        lines += [f"  in {p.document} {p.start}-{p.end}: {_line(p.quote, 120)}" for p in row.passages]
         lines += [] if row.is_supported else ["  its answer is not word for word in the passages"]
     show([row.as_dict() for row in rows], "\n".join(lines) or "nothing", json_)
+
+
+def _line(text: str, most: int | None = None) -> str:
+    """Show a user's text on one line: its line ends would look like rows of the list."""
+    return " ".join(text.split())[:most]
 
 
 def review(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ FilterOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but line ends and tabs
+
 
 def expert_folder(given: Path | None) -> Path:
     """Return the expert's folder; raises ExpertError if there is none."""
@@ -39,8 +42,8 @@ def expert_folder(given: Path | None) -> Path:
 
 
 def show(value: Any, text: str, as_json: bool) -> None:
-    """Print a result: JSON, or the text for people."""
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=str) if as_json else text)
+    """Print a result: JSON, or the text for people, in which no control code of a user or document reaches a terminal."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=str) if as_json else _CONTROL.sub("\ufffd", text))
 
 
 def note(text: str) -> None:

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.evaluation.pairs import MOST_QUESTIONS, NO_LEAD
-from doyen.evaluation.statistics import RESAMPLES, bootstrap_mean, paired_difference
+from doyen.evaluation.statistics import Interval, bootstrap_mean, paired_difference, resampled_means
 
 TIMES = (2, 4)
 FEW_QUESTIONS = 30
 WORTH = 0.01
 """A point: of less, no more examples are collected."""
-BLOCK_CELLS = 1_000_000  # 8 MB of draw counts at a time
 Array = NDArray[np.float64]
 
 
@@ -65,7 +64,7 @@ def _fits(n: Array, scores: Array, base: Array, seed: int) -> dict[str, Any]:
     """Return `log` and `power`; see `curve_of`."""
     questions = scores.shape[1]
     both = np.vstack((scores, base)).T  # (questions, points + 1)
-    means = np.concatenate([both.mean(axis=0)[None, :], _resampled(both, seed)])
+    means = np.concatenate([both.mean(axis=0)[None, :], resampled_means(both, seed=seed)])
     at = np.concatenate((n, n[-1] * np.array(TIMES)))
     found = {}
     for name, form in (("log", _log_line), ("power", _power_law)):
@@ -83,18 +82,6 @@ def _fits(n: Array, scores: Array, base: Array, seed: int) -> dict[str, Any]:
         ]
         found[name] = {"at": rows, "off": round(float(np.abs(fitted[0, : len(n)] - means[0, :-1]).max()), 6)}
     return found
-
-
-def _resampled(values: Array, seed: int) -> Array:
-    """Return the columns' means over resampled questions, (RESAMPLES, columns)."""
-    n = len(values)
-    random = np.random.default_rng(seed)
-    rows = max(1, BLOCK_CELLS // n)
-    blocks = [
-        random.multinomial(n, np.full(n, 1 / n), size=min(rows, RESAMPLES - done)) @ values / n
-        for done in range(0, RESAMPLES, rows)
-    ]
-    return np.concatenate(blocks)
 
 
 def _log_line(n: Array, means: Array, at: Array, least: float) -> Array:
@@ -119,8 +106,7 @@ def _figure(values: Array, n: int) -> dict[str, Any]:
     """Return a figure whose first value is of the data and whose others are of the resamples."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     value = float(values[0])
-    bounds = {"low": round(min(float(low), value), 6), "high": round(max(float(high), value), 6)}
-    return {"value": round(value, 6)} | bounds | {"n": n}
+    return Interval(value, min(float(low), value), max(float(high), value), n).as_dict()
 
 
 def more_at(row: dict[str, Any], times: int) -> dict[str, float]:

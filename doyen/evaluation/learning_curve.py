@@ -38,6 +38,7 @@ SHARES = (0.25, 0.5, 1.0)
 FOLDER = "curves"
 AGAINST: dict[Arm, Arm] = {"finetuned": "base", "rag+finetuned": "rag"}
 SEED = 7
+AGAIN = "the same doyen compare --curve goes on with it"
 Say = Callable[[str], None]
 
 
@@ -213,9 +214,6 @@ def train_points(plan: CurvePlan, progress: Progress | None, say: Say) -> None:
         except Interrupted as stop:
             raise Interrupted(f"{stop} (learning curve, {point.share:.0%} of the examples)", hint=AGAIN) from None
         gc.collect()  # the trained model, before answers are written
-
-
-AGAIN = "the same doyen compare --curve goes on with it"
 
 
 def _train(plan: CurvePlan, point: CurvePoint, progress: Progress | None, say: Say, *, resume: bool) -> None:

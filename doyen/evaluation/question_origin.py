@@ -18,7 +18,6 @@ from doyen.index.store import Index
 from doyen.records import GENERATED, Chunk, Question
 from doyen.retrieval.terms import question_terms, stems_of
 
-WRITERS = ("rules", "model", "teacher")
 _WRITTEN_BY = {"rules": "rules", "model": "the expert's own model", "teacher": "a stronger model"}
 _FEW_HUMAN = 30
 
@@ -43,7 +42,7 @@ def question_origin(
     return {
         "human": len(own),
         "generated": len(made),
-        "writers": {w: n for w in WRITERS if (n := sum(w in q.tags for q in made))},
+        "writers": {w: n for w in _WRITTEN_BY if (n := sum(w in q.tags for q in made))},
         "accepted": marks["accepted"],
         "edited": marks["edited"],
         "not_reviewed": len(made) - marks.total(),

@@ -81,8 +81,12 @@ def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Interval:
         ValueError: there are no values.
     """
     x = _array(values)
-    means = np.concatenate([draws @ x for draws in _blocks(len(x), seed)]) / len(x)
-    return _interval(float(x.mean()), means, len(x))
+    return _interval(float(x.mean()), resampled_means(x, seed=seed), len(x))
+
+
+def resampled_means(values: Array, *, seed: int = 0) -> Array:
+    """Return means over resampled questions, one draw for all columns: (questions,) → (RESAMPLES,), or both with columns."""
+    return np.concatenate([draws @ values for draws in _blocks(len(values), seed)]) / len(values)
 
 
 def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0) -> Interval:

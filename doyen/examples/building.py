@@ -139,20 +139,18 @@ def build_examples(
     asked = read_questions(folder / "questions.jsonl") if (folder / "questions.jsonl").exists() else []
     own = read_examples(folder / "own.jsonl") if (folder / "own.jsonl").exists() else []
     report = ExamplesReport(questions=len(asked), own=len(own), documents_in_index=len(retriever.index.documents()))
-    held = held_documents(expert)
+    held, generated = held_documents(expert), generated_questions(expert)
     asked += feedback_questions(expert, "train", lambda document: retriever.index.text(document)[0])
     if from_documents or not (own or any(q.split != "test" for q in asked)):
         maker = open_generator(settings, engine) if generator is None or isinstance(generator, str) else generator
-        known = [*asked, *generated_questions(expert)]
-        work = Work(
-            retriever.index, settings.examples, maker, engine if check else None, known, say, progress, held=held
-        )
+        checking, known = engine if check else None, [*asked, *generated]
+        work = Work(retriever.index, settings.examples, maker, checking, known, say, progress, held=held)
         found = generate_questions(folder, work)
         _note_generation(report, found)
         asked = [*asked, *found.questions]
     elif (folder / REVIEW_FILE).exists():
         report.warnings.append(f"examples/{REVIEW_FILE} is not used: --from-documents adds its questions")
-    kept_out = [*generated_questions(expert), *feedback_questions(expert, "compare")]
+    kept_out = [*generated, *feedback_questions(expert, "compare")]
     train, validation = _mix(asked, own, retriever, settings, report, kept_out, held)
     if not train:
         raise ExamplesError(
@@ -262,14 +260,14 @@ def held_out_questions(expert: Path) -> list[Question]:
     Raises:
         ExamplesError: there are neither.
     """
-    other = generated_questions(expert) or feedback_questions(expert, "compare")
-    if not (expert / "examples" / "questions.jsonl").exists() and not other:
+    found = [*(imported_test_questions(expert) or generated_questions(expert)), *feedback_questions(expert, "compare")]
+    if not found and not (expert / "examples" / "questions.jsonl").exists():
         raise ExamplesError(
             "there are no held-out questions",
             hint="doyen compare --generate 60 makes some from the documents; doyen examples import FILE, or --questions "
             "FILE, takes your own",
         )
-    return [*(imported_test_questions(expert) or generated_questions(expert)), *feedback_questions(expert, "compare")]
+    return found
 
 
 def known_test_questions(expert: Path) -> list[Question]:

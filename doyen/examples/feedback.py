@@ -1,7 +1,7 @@
 """Reviewed feedback → questions to train on, questions to compare on, examples of origin "feedback".
 
-No document's feedback is on both sides (`doyen.feedback.side_of`). Evidence that its document does not hold any more is
-left out. Knows no server.
+No document's feedback is on both sides: `doyen.feedback.side_of`, and what shares a document with feedback to compare on is
+not trained on. Evidence that its document does not hold any more is left out. Knows no server.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ TextOf = Callable[[str], str]
 
 def feedback_questions(expert: Path, use: str, text_of: TextOf | None = None) -> list[Question]:
     """Return the reviewed questions for "train" or "compare"; with `text_of`, those whose evidence still stands."""
-    rows = [row for row in FeedbackBook(expert).rows(("accepted", "edited")) if row.use == use]
-    found = [(row, _gold(row, text_of)) for row in rows]
+    found = [(row, _gold(row, text_of)) for row in _reviewed(expert, use)]
     return [_question(row, gold, use) for row, gold in found if gold]
 
 
 def feedback_examples(expert: Path) -> list[Example]:
     """Return the reviewed rows for training as chats, for another program; each with its source spans."""
-    rows = [row for row in FeedbackBook(expert).rows(("accepted", "edited")) if row.use == "train"]
     return [
         Example(
             messages=tuple(dict(m) for m in closed_book_messages(row.final_question))
@@ -38,7 +36,18 @@ def feedback_examples(expert: Path) -> list[Example]:
             kind=_kind(row),
             question_id=f"feedback-{row.id}",
         )
+        for row in _reviewed(expert, "train")
+    ]
+
+
+def _reviewed(expert: Path, use: str) -> list[Feedback]:
+    """Return the reviewed rows for "train" or "compare"; none to train on with a document of one to compare on."""
+    rows = FeedbackBook(expert).rows(("accepted", "edited"))
+    compared = {p.document for row in rows if row.use == "compare" for p in row.evidence}
+    return [
+        row
         for row in rows
+        if row.use == use and (use == "compare" or compared.isdisjoint(p.document for p in row.evidence))
     ]
 
 
@@ -62,11 +71,13 @@ def _gold(row: Feedback, text_of: TextOf | None) -> tuple[GoldSource, ...]:
     """Return the evidence where it stands now; nothing where one of its documents is gone or says something else."""
     found = []
     for passage in row.evidence:
-        start = passage.start if text_of is None else _place(passage, text_of)
+        if text_of is None:
+            found.append(GoldSource(passage.document, passage.page))
+            continue
+        start = _place(passage, text_of)
         if start is None:
             return ()
-        place = (start, start + len(passage.quote)) if text_of is not None else (None, None)
-        found.append(GoldSource(passage.document, passage.page, 1, *place))
+        found.append(GoldSource(passage.document, passage.page, 1, start, start + len(passage.quote)))
     return tuple(found)
 
 

@@ -17,9 +17,11 @@ from doyen.errors import ExamplesError, UsageError
 from doyen.examples.building import held_out_questions, known_test_questions, load_examples
 from doyen.examples.doubles import Asked
 from doyen.examples.generating.facts import Fact
+from doyen.examples.generating.review import _FORMULA
 from doyen.examples.held_out.choosing import evenly, own_words, unlike, verdicts_stand
 from doyen.examples.held_out.documents import hold_out
 from doyen.examples.held_out.making import UNANSWERABLE
+from doyen.examples.held_out.marks import read_marks, write_marks
 from doyen.examples.held_out.neighbours import Silence, bundled, unanswerable
 from doyen.examples.held_out.rows import held_documents, read_made
 from doyen.examples.importing import documents_of, read_questions, write_rows
@@ -321,6 +323,18 @@ def test_the_page_holds_each_passage_as_text_and_loads_nothing(expert, tmp_path)
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
     for row, shown in zip(made.rows, data["rows"], strict=True):
         assert shown["cells"]["question"] == row.question and shown["passage"][1] == row.evidence
+
+
+def test_the_table_that_the_page_saves_holds_no_formula_either(expert):
+    made = make(expert, hold_out=0.5)
+    answerable = next(row for row in made.rows if row.answerable)
+    rows = [dataclasses.replace(row, answer="=1+1") if row is answerable else row for row in made.rows]
+    write_marks(expert, dataclasses.replace(made, rows=rows))
+    assert "'=1+1" in [row["answer"] for row in table(expert)]
+    changed = read_marks(expert / "examples" / "questions_review.csv", made)
+    assert [(r.answer, r.mark) for r in changed.rows if r.mark] == [("=1+1", "edited")]
+    page = (expert / "examples" / "questions_review.html").read_text()
+    assert f"/^{_FORMULA.pattern}/.test(cell)" in page
 
 
 # ------------------------------------------------------------------ who uses them

@@ -13,7 +13,7 @@ from doyen.cli import app
 from doyen.config import load_settings
 from doyen.errors import ExamplesError, UsageError
 from doyen.examples.building import load_examples
-from doyen.examples.generating.review import read_review
+from doyen.examples.generating.review import read_review, read_table, write_table
 from doyen.examples.importing import write_rows
 from doyen.examples.reporting import examples_report
 from doyen.ingesting import open_index
@@ -101,6 +101,18 @@ def test_building_again_changes_nothing(expert):
     again = build(expert)
     assert (expert / "examples" / "review.csv").read_bytes() == before
     assert again.edited == again.not_kept == 0
+
+
+@pytest.mark.parametrize(
+    "cell", ["=HYPERLINK(1)", "+49 30", "- 5 tonnes", "@SUM(A1)", "'=x", "''-x", "'tis", "plain", ""]
+)
+def test_no_cell_is_a_formula_and_each_is_read_as_it_was(cell, tmp_path):
+    path = tmp_path / "t.csv"
+    write_table(path, ["question", "note"], [[cell, "x"]])
+    raw = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))[1][0]
+    assert raw.removeprefix("'") == cell if raw != cell else cell in ("'tis", "plain", "")
+    assert not raw.startswith(("=", "+", "-", "@"))
+    assert read_table(path, ["question"]) == [(2, {"question": cell, "note": "x"})]
 
 
 def test_what_a_person_does_stays(expert):

@@ -1,6 +1,7 @@
 """Feedback: kept, reviewed, made into examples and questions, and gone with the documents that it showed."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -118,6 +119,19 @@ def test_no_document_is_on_both_sides(expert):
     assert {s.document for e in found for s in e.source} == documents["train"] and found[0].origin == "feedback"
 
 
+def test_what_shares_a_document_with_feedback_to_compare_on_is_not_trained_on(expert):
+    book = FeedbackBook(expert)
+    train, other, compare = name_on("train"), f"other-{name_on('train')}", name_on("compare")
+    assert side_of([other]) == "train"
+    for shown in ([train], [other], [train, compare]):
+        row = book.add("ada", f"What of {shown}?", "four weeks", "up", passages=[passage(name) for name in shown])
+        book.review(row.id, "accept", "eve")
+    compared = {g.document for q in feedback_questions(expert, "compare") for g in q.gold}
+    assert compared == {train, compare}
+    assert [g.document for q in feedback_questions(expert, "train") for g in q.gold] == [other]
+    assert [s.document for e in feedback_examples(expert) for s in e.source] == [other]
+
+
 def test_reviewed_feedback_is_trained_on_where_its_evidence_stands(guild):
     settings, book = load_settings(guild.expert), FeedbackBook(guild.expert)
     retriever = open_retriever(guild.expert, settings)
@@ -154,6 +168,14 @@ def test_what_was_accepted_survives_a_kill(expert):
     assert done.returncode == -9 and FeedbackBook(expert).find(done.stdout.decode()).answer == "A"
     with sqlite3.connect(expert / "serving" / "feedback.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_users_text_cannot_steer_the_reviewers_terminal(expert):
+    text = "Q?\x1b]0;owned\x07\x1b[2J\r\nfake-id  new  thumb up  \x9b31mQ2?"
+    FeedbackBook(expert).add("ada", text, text, "down", correction=text, passages=[passage(quote="four\x1b[1mweeks")])
+    done = CliRunner().invoke(app, ["feedback", "list", "--expert", str(expert)])
+    assert done.exit_code == 0 and not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout)
+    assert len(done.stdout.splitlines()) == 5 and not any(line.startswith("fake") for line in done.stdout.splitlines())
 
 
 def test_the_command_line(expert, tmp_path):

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ REQUIRED = ("question", "answer", "document")
 _YES = frozenset("yes y true 1 x ja oui sí si".split())
 _NO = frozenset("no n false 0 nein non não".split())
 _MOST_FAULTS = 10
+_FORMULA = re.compile(r"'*[=+\-@]")
 _FIELD_CHARACTERS = 1_000_000
 
 
@@ -136,7 +138,8 @@ def _rows(path: Path) -> list[ReviewRow]:
 def read_table(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str | None, Any]]]:
     """Read a table that a person may have saved: (line, column → cell) of each row; cells beyond the header are under None.
 
-    Commas, semicolons and tabs between the cells are understood, UTF-8 and what Excel saves on Windows.
+    Commas, semicolons and tabs between the cells are understood, UTF-8 and what Excel saves on Windows. Cells come without
+    the blanks around them and without the apostrophe that `write_table` has put before.
 
     Raises:
         ExamplesError: it is no CSV, or columns are missing.
@@ -155,11 +158,28 @@ def read_table(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str 
                 f"{path}: the columns {', '.join(missing)} are missing (found: {', '.join(columns) or 'none'})",
                 hint="put the header line back, or delete the file to have it made anew",
             )
-        return [(reader.line_num, dict(raw)) for raw in reader]
+        return [(reader.line_num, {n: _unguarded(c or "") if n else c for n, c in raw.items()}) for raw in reader]
     except csv.Error as error:
         raise ExamplesError(
             f"{path}: line {reader.line_num} is no CSV: {error}", hint="save it as CSV again"
         ) from error
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table for spreadsheets in one step.
+
+    Before a cell that begins like a formula stands an apostrophe: text of a document, or of a model, is run by no spreadsheet.
+    """
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(header)
+    writer.writerows([f"'{cell}" if _FORMULA.match(cell) else cell for cell in row] for row in rows)
+    write_atomic(path, "\ufeff" + out.getvalue())  # the mark tells spreadsheets that this is UTF-8
+
+
+def _unguarded(cell: str) -> str:
+    cell = cell.strip()
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def refuse_faults(path: Path, faults: Sequence[str]) -> None:
@@ -185,7 +205,7 @@ def _row(raw: dict[str | None, Any], line: int) -> ReviewRow | None:
     """Return a row, None for an empty one. Raises ValueError saying what is wrong."""
     if None in raw:
         raise ValueError("more cells than the header has: a cell with a comma needs quotes around it")
-    cells = {name: (value or "").strip() for name, value in raw.items() if name}
+    cells = {name: value for name, value in raw.items() if name}
     if not any(cells.values()):
         return None
     if not cells["question"]:
@@ -232,13 +252,8 @@ def _flag(cells: dict[str, str], name: str) -> bool:
 def write_review(folder: Path, rows: Sequence[ReviewRow], written: Iterable[Written]) -> None:
     """Write the review file, then the record, each in one step; columns added by hand stay."""
     extra = list(dict.fromkeys(name for row in rows for name, _ in row.more))
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([*COLUMNS, *extra])
-    for row in rows:
-        more = dict(row.more)
-        writer.writerow([*_cells(row), *(more.get(name, "") for name in extra)])
-    write_atomic(folder / REVIEW_FILE, "\ufeff" + out.getvalue())  # the mark tells spreadsheets that this is UTF-8
+    cells = ([*_cells(row), *(dict(row.more).get(name, "") for name in extra)] for row in rows)
+    write_table(folder / REVIEW_FILE, [*COLUMNS, *extra], cells)
     lines = (json.dumps(_record(w), ensure_ascii=False) + "\n" for w in written)
     write_atomic(folder / RECORD_FILE, "".join(lines))
 

@@ -66,8 +66,8 @@ def hold_out(expert: Path, index: Index, *, share: float | None = None, seen: bo
         return HeldOut(tuple(known), seen=True)
     groups = _groups(known, index)
     trained = trained_documents(expert) & set(known)
-    free = [group for group in groups if not trained & set(group)]
     if share is None and trained:
+        free = [group for group in groups if trained.isdisjoint(group)]
         if not free:
             raise UsageError(
                 f"all {len(known)} documents were trained on: questions about them would measure memory",
@@ -80,22 +80,23 @@ def hold_out(expert: Path, index: Index, *, share: float | None = None, seen: bo
             f"{len(known)} document{'s' * (len(known) != 1)} cannot be divided into those to train on and those to ask about",
             hint="doyen examples questions --seen asks about trained ones, and the report says so; or ingest more documents",
         )
-    chosen = _sample(groups, free, HOLD_OUT if share is None else share, seed)
+    chosen = _sample(groups, trained, HOLD_OUT if share is None else share, seed)
     return HeldOut(tuple(sorted(chosen)), untrained=bool(trained & set(chosen)))
 
 
 def _groups(known: Sequence[str], index: Index) -> list[list[str]]:
     """Return the documents, near-duplicates together: one of a pair would tell what is held out with the other."""
-    copies = [[d for d in group.documents if d in set(known)] for group in index.near_duplicates()]
+    here = set(known)
+    copies = [[d for d in group.documents if d in here] for group in index.near_duplicates()]
     grouped = {d for group in copies for d in group}
     return sorted([group for group in copies if group] + [[d] for d in known if d not in grouped])
 
 
-def _sample(groups: list[list[str]], free: Collection[list[str]], share: float, seed: int) -> list[str]:
-    """Return about `share` of all documents, at least one and not all; those that nothing stands on come first."""
+def _sample(groups: list[list[str]], trained: Collection[str], share: float, seed: int) -> list[str]:
+    """Return about `share` of all documents, at least one and not all; groups that were not `trained` on come first."""
     order = list(groups)
     random.Random(seed).shuffle(order)
-    order.sort(key=lambda group: group not in free)
+    order.sort(key=lambda group: any(d in trained for d in group))
     wanted = share * sum(map(len, groups))
     chosen: list[str] = []
     for group in order[:-1]:

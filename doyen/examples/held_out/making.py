@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from doyen.config import Settings, load_settings, override
@@ -74,20 +74,16 @@ def make_questions(
     inputs = _inputs(expert, retriever, held, count, maker.name, settings, neighbours)
     if before and before.inputs == inputs:
         return before
-    made = Made(documents=list(held.documents), count=count, seed=settings.examples.seed, generator=maker.name)
-    made.seen, made.inputs = held.seen, inputs
     work = _Work(expert, retriever, settings, maker, say, progress)
-    marked = {row.id: row for row in before.rows if row.mark} if before else {}
-    kept = [row for row in marked.values() if row.answerable and row.mark != "rejected" and work.stands(row, held)]
-    facts = work.facts(held.documents, count, len(kept), set(marked))
-    nothing = work.unanswerable(len(kept) + len(facts), count, neighbours)
-    made.rows = [*kept, *map(Row.of, facts), *(marked.get(row.id, row) for row in map(Row.of, nothing))]
-    have = {row.id for row in made.rows}
-    here = {
-        d.id for d in retriever.index.documents()
-    }  # of documents that are gone nothing stays, not even what was rejected
-    rejected = [row for row in marked.values() if row.mark == "rejected" and row.id not in have]
-    made.rows += [row for row in rejected if row.document in here or row.rule == NEIGHBOUR]
+    made = Made(
+        rows=_rows(work, before, held, count, neighbours),
+        documents=list(held.documents),
+        count=count,
+        seed=settings.examples.seed,
+        generator=maker.name,
+        seen=held.seen,
+        inputs=inputs,
+    )
     made.left_out = {why: n for why, n in work.left_out.items() if n}
     made.warnings = _warnings(made, held)
     if not any(row.answerable for row in made.rows):
@@ -98,6 +94,22 @@ def make_questions(
         )
     save_made(expert, made, work.text_of)
     return made
+
+
+def _rows(work: _Work, before: Made | None, held: HeldOut, count: int, neighbours: Path | None) -> list[Row]:
+    """Return the marked rows that still stand, filled up to `count` with new ones, and behind them the rejected ones."""
+    marked = {row.id: row for row in before.rows if row.mark} if before else {}
+    kept = [row for row in marked.values() if row.answerable and row.mark != "rejected" and work.stands(row, held)]
+    wanted = max(0, count - round(count * UNANSWERABLE) - len(kept))
+    facts = work.facts(held.documents, wanted)
+    chosen = evenly(facts, wanted, work.seed, set(marked))
+    work.left_out["more than wanted"] += len(facts) - len(chosen)
+    nothing = work.unanswerable(facts, len(kept) + len(chosen), count, neighbours)
+    rows = [*kept, *map(Row.of, chosen), *(marked.get(row.id, row) for row in map(Row.of, nothing))]
+    have = {row.id for row in rows}
+    rejected = [row for row in marked.values() if row.mark == "rejected" and row.id not in have]
+    # of documents that are gone nothing stays, not even what was rejected
+    return [*rows, *(row for row in rejected if row.document in work.documents or row.rule == NEIGHBOUR)]
 
 
 def review_questions(expert: Path | str, retriever: Retriever, table: Path) -> Made:
@@ -185,22 +197,22 @@ class _Work:
         say: Callable[[str], None],
         progress: Progress | None,
     ) -> None:
-        self.expert, self.retriever, self.settings, self.maker = expert, retriever, settings, maker
+        self.expert, self.retriever, self.maker, self.seed = expert, retriever, maker, settings.examples.seed
         self.say, self.progress = say, progress
         self.left_out: Counter[str] = Counter()
         self.text_of = lru_cache(maxsize=256)(lambda document: retriever.index.text(document)[0])
-        self.passages = retriever.index.chunks_of([d.id for d in retriever.index.documents()])
+        self.documents = [d.id for d in retriever.index.documents()]
+        self.passages = retriever.index.chunks_of(self.documents)
 
     def stands(self, row: Row, held: HeldOut) -> bool:
         """Whether a row that a person has marked is still about a document that is asked about, as that is now."""
         return row.document in held.documents and self.text_of(row.document)[row.start : row.end] == row.evidence
 
-    def facts(self, documents: Sequence[str], count: int, kept: int, barred: set[str]) -> list[Fact]:
-        """Return the answerable facts to ask about: verbatim in the documents, unlike anything known, kinds even.
+    def facts(self, documents: Sequence[str], wanted: int) -> list[Fact]:
+        """Return the answerable facts of documents: verbatim in them, unlike anything known and each other.
 
-        They fill up `kept` questions to `count`, less those without an answer; row ids that are `barred` are not among them.
+        A model is shown passages enough for so many questions as are `wanted`.
         """
-        wanted = max(0, count - round(count * UNANSWERABLE) - kept)
         held = set(documents)
         passages = [chunk for chunk in self.passages if chunk.document in held]
         asked = passages if self.maker.name == "rules" else some_passages(passages, wanted)
@@ -211,25 +223,23 @@ class _Work:
         self.left_out.update(getattr(self.maker, "refused", {}))
         facts = without_doubles(clean(facts, self.text_of, self.left_out), self.left_out)
         facts = [own_words(fact) for fact in verdicts_stand(facts, self.left_out)]
-        facts = unlike(named(facts, self.passages), self._known(), self.left_out)
+        facts = unlike(named(facts, self.passages), self._known, self.left_out)
         assert all(is_verbatim(fact, self.text_of(fact.document)) for fact in facts)
-        chosen = evenly(facts, wanted, self.settings.examples.seed, barred)
-        self.left_out["more than wanted"] += len(facts) - len(chosen)
-        self._all = facts
-        return chosen
+        return facts
 
-    def unanswerable(self, answerable: int, count: int, neighbours: Path | None) -> list[Fact]:
+    def unanswerable(self, facts: Sequence[Fact], answerable: int, count: int, neighbours: Path | None) -> list[Fact]:
         """Return facts that the index says nothing about, so many that they are a fifth beside `answerable` questions.
 
-        About neighbouring texts first; where these are too few, questions of the documents with a name exchanged.
+        About neighbouring texts first; where these are too few, questions of the documents' `facts` with a name exchanged.
         """
         wanted = min(round(count * UNANSWERABLE), round(answerable * UNANSWERABLE / (1 - UNANSWERABLE)))
         texts = of_expert(neighbours) if neighbours else bundled()
-        spoken = {fact.language or "en" for fact in self._all} or {"en"}
+        spoken = {fact.language or "en" for fact in facts} or {"en"}
         found = unanswerable(texts, self.passages, self.retriever, wanted, spoken)
-        swapped = Absent(self._all, self.passages).make(self._all, wanted - len(found), self.settings.examples.seed)
-        return unlike([*found, *swapped], self._known(), Counter())
+        swapped = Absent(facts, self.passages).make(facts, wanted - len(found), self.seed)
+        return unlike([*found, *swapped], self._known, Counter())
 
+    @cached_property
     def _known(self) -> list[Asked]:
         """Return the questions that are imported or trained on."""
         folder = self.expert / "examples"

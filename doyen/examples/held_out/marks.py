@@ -7,17 +7,14 @@ A row whose question or answer was changed counts as edited. What is not in the 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from doyen.config import write_atomic
 from doyen.errors import ExamplesError
 from doyen.examples.generating.facts import is_supported
-from doyen.examples.generating.review import read_table, refuse_faults
+from doyen.examples.generating.review import read_table, refuse_faults, write_table
 from doyen.examples.held_out.rows import MARKS, Made, Mark, Row
 
 TABLE_FILE = "questions_review.csv"
@@ -34,11 +31,7 @@ _WORDS: Mapping[str, Mark] = {
 
 def write_marks(expert: Path, made: Made) -> None:
     """Write the table."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(cells_of(row) for row in made.rows)
-    write_atomic(expert / "examples" / TABLE_FILE, "\ufeff" + out.getvalue())  # the mark tells spreadsheets: UTF-8
+    write_table(expert / "examples" / TABLE_FILE, COLUMNS, map(cells_of, made.rows))
 
 
 def cells_of(row: Row) -> list[str]:
@@ -61,7 +54,7 @@ def read_marks(path: Path, made: Made) -> Made:
     faults: list[str] = []
     seen: set[str] = set()
     for line, raw in read_table(path, REQUIRED):
-        cells = {name: (value or "").strip() for name, value in raw.items() if name}
+        cells = {name: value for name, value in raw.items() if name}
         if not any(cells.values()):
             continue
         try:

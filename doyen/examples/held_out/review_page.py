@@ -30,7 +30,7 @@ def render_page(made: Made, text_of: Callable[[str], str]) -> str:
     """Return the page; texts stand in it as JSON that cannot end its script element."""
     template = resources.files("doyen.examples.held_out").joinpath("review_template.html").read_text("utf-8")
     rows = [_row(row, text_of) for row in made.rows]
-    data = {"rows": rows, "columns": COLUMNS, "file": TABLE_FILE, "seen": made.seen}
+    data = {"rows": rows, "columns": COLUMNS, "file": TABLE_FILE}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return template.replace("{{data}}", safe)
