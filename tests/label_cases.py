@@ -96,6 +96,7 @@ class Guild:
         folder = self.expert / "adapters" / name
         folder.mkdir(parents=True)
         AdapterManifest(**empty, name=name, created=f"2026-01-01 {name}", sources=sources).write(folder)
+        (folder / "training.html").write_text(" ".join(self.secrets[d] for d in documents))
 
     def sees(self, labels, document):
         own = self.labels.get(document, ())
@@ -183,11 +184,36 @@ def _page(guild, draw, document, labels):
     return "GET", "/api/page-image", {"params": {"document": document, "page": 1, "quote": "notice"}}
 
 
+def _passage(guild, draw, document, labels):
+    return "GET", "/api/passage", {"params": {"document": document, "start": 2, "end": 9}}
+
+
+def _training(guild, draw, document, labels):
+    page = draw.choice(["", "/training.html"])
+    return "GET", f"/api/runs/of-{draw.choice(list(FOLDERS))}{page}", {}
+
+
 def _plain(path):
     return lambda guild, draw, document, labels: ("GET", path, {})
 
 
 REQUESTS = (
-    *(_search, _search, _documents, _like, _ask, _ask, _in_session, _session, _chat, _adapter, _list, _show, _page),
+    *(
+        _search,
+        _search,
+        _documents,
+        _like,
+        _ask,
+        _ask,
+        _in_session,
+        _session,
+        _chat,
+        _adapter,
+        _list,
+        _show,
+        _page,
+        _passage,
+    ),
+    _training,
     *map(_plain, ("/api/jobs", "/api/status", "/api/comparisons", "/api/comparisons/c", "/v1/models", "/api/feedback")),
 )

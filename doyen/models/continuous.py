@@ -27,6 +27,7 @@ from doyen.models.ticket import Ticket
 from doyen.prompts import Message
 
 _LOOK_S = 0.1
+_END_S = 20.0
 Key = tuple[Path, int] | None
 """An adapter's folder and when its manifest was written (another training may take the same name); None: the base."""
 
@@ -93,12 +94,11 @@ class _Lane:
             pieces.show()
 
     def end(self, error: BaseException) -> None:
-        """Give up all texts."""
-        for job in [*self._jobs.values(), *self.arrived]:
+        """Give up all texts that were taken in."""
+        for job in self._jobs.values():
             job.events.put((job.request.number, error))
         self._decoder.stop(self._work)
         self._jobs.clear()
-        self.arrived = []
 
 
 class ContinuousEngine:
@@ -112,7 +112,8 @@ class ContinuousEngine:
         self._changed = threading.Condition()
         self._preparing, self._loading = threading.Lock(), threading.Lock()
         self._crowded = self._opened_once = self._closed = False
-        threading.Thread(target=self._serve, daemon=True, name="doyen-engine").start()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="doyen-engine")
+        self._thread.start()
 
     def generate(
         self, prompts: Sequence[Sequence[Message]], ticket: Ticket, *, stream: Stream | None = None, **options: Any
@@ -143,10 +144,14 @@ class ContinuousEngine:
         self.generate([[{"role": "user", "content": "Hello"}]], Ticket(), max_tokens=1, adapter=adapter)
 
     def close(self) -> None:
-        """End the thread; what is at work ends with a CancelledError."""
+        """End the thread after the step at work; all texts end with a CancelledError.
+
+        It is waited for: a process must not end while a network reads its weights.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._thread.join(_END_S)
 
     # ---- the callers' side
 

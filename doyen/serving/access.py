@@ -8,9 +8,10 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from doyen.errors import AccessError, StoreError
+from doyen.errors import AccessError, DoyenError, StoreError
 from doyen.models.ticket import Ticket
 from doyen.serving.admission import Admission
+from doyen.serving.events import gone
 from doyen.serving.faults import HTTPFault
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
@@ -55,23 +56,17 @@ Admin = Annotated[Principal, needs("admin")]
 
 
 @contextmanager
-def not_found(code: str) -> Iterator[None]:
-    """Answer 404 where the store has not what was asked for."""
+def not_found(code: str, kind: type[DoyenError] = StoreError) -> Iterator[None]:
+    """Answer 404 where an error of this kind says that there is not what was asked for."""
     try:
         yield
-    except StoreError as error:
+    except kind as error:
         raise HTTPFault(404, code, str(error), hint=error.hint) from None
-
-
-async def gone(request: Request) -> None:
-    """Return when the client has left. Its body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def run(request: Request, queue: Admission, work: Callable[[Ticket], T]) -> T:
     """Do work in a thread while the client waits. Raises what the work raises; where the client leaves, it is given up."""
-    found = await queue.run(lambda ticket: (work(ticket),), lambda: gone(request))
+    found = await queue.run(lambda ticket: (work(ticket),), lambda: gone(request.receive))
     if found is None:
         service_of(request).metrics.left.inc()
         raise HTTPFault(499, "client_left", "the client has left")

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +30,13 @@ class Begun(Generic[T]):
 
     ticket: Ticket
     result: asyncio.Future[T]
+
+    def outcome(self) -> T:
+        """Return what it came to, once it is there. Raises what the work raised, CancelledError where it was given up."""
+        try:
+            return self.result.result()
+        except asyncio.CancelledError:  # asyncio's is no `Exception`: it would end who asks, without a word
+            raise CancelledError from None
 
 
 class Admission:
@@ -63,6 +70,7 @@ class Admission:
         future = self._pool.submit(context.run, self._work, work, ticket)
         future.add_done_callback(lambda _: self._leave(ticket))
         result: asyncio.Future[T] = asyncio.wrap_future(future)
+        result.add_done_callback(_note)
         return Begun(ticket, result)
 
     def _work(self, work: Callable[[Ticket], T], ticket: Ticket) -> T:
@@ -89,11 +97,11 @@ class Admission:
         waited: set[asyncio.Future[Any]] = {begun.result, left}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            return begun.result.result() if begun.result.done() else None
+            return begun.outcome() if begun.result.done() else None
         finally:
             begun.ticket.cancel()
             left.cancel()
-            _forget(begun.result)
+            begun.result.cancel()
 
     async def empty(self, within_s: float) -> bool:
         """Wait until nothing is at work any more; False where that takes longer. Nothing new may be begun."""
@@ -110,9 +118,7 @@ class Admission:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _forget(result: asyncio.Future[T]) -> None:
-    """Let a result go that nobody waits for: its error is nobody's."""
-    if not result.done():
-        result.cancel()
-    elif not result.cancelled():
+def _note(result: asyncio.Future[T]) -> None:
+    """Have asyncio complain of no error that nobody asks for: its client has left."""
+    if not result.cancelled():
         result.exception()

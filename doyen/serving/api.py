@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -75,6 +76,7 @@ def make_app(service: Service, *, load: bool = True, failed: Callable[[BaseExcep
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(DoyenError, _fault)
+    app.add_exception_handler(CancelledError, _fault)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_middleware(Guard, service=service)

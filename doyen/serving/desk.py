@@ -105,7 +105,7 @@ class Desk:
 
     def models(self, principal: Principal) -> list[ModelName]:
         """Return a name for each arm that someone can ask, and each adapter that they may use."""
-        adapters = [path.name for path in self._adapters(principal)]
+        adapters = [path.name for path in self.adapters(principal)]
         found = [ModelName("base")]
         found += [ModelName("rag")] if self.has_index else []
         for arm in ("finetuned", "rag+finetuned") if adapters else ():
@@ -174,7 +174,7 @@ class Desk:
         """Return what a search for someone is held to. Raises UsageError for a filter on no field that they know."""
         return self.viewer(principal).where(filters)
 
-    def _adapters(self, principal: Principal) -> list[Path]:
+    def adapters(self, principal: Principal) -> list[Path]:
         """Return the adapters that someone may use, oldest first: all whose documents they may see."""
         found = list_adapters(self.expert)
         if principal.visible is None or not found:
@@ -239,7 +239,7 @@ class Desk:
         """
         if "finetuned" not in model.arm:
             return None
-        allowed = [path.name for path in self._adapters(principal)]
+        allowed = [path.name for path in self.adapters(principal)]
         name = model.adapter or self.settings.answer.adapter or (allowed[-1] if allowed else "")
         if principal.visible is not None and name not in allowed:
             raise UnknownModelError(f"there is no model '{model}'", hint="GET /v1/models lists them")
@@ -262,7 +262,7 @@ class Desk:
         return find_entry(self.settings.model.name).parameters >= _ABLE_PARAMETERS
 
     def status(self, principal: Principal) -> dict[str, Any]:
-        """Return what the server knows of itself, without reading the index."""
+        """Return what the server knows of itself; the index is read only for what adapters someone with labels may use."""
         return {
             "models": [str(m) for m in self.models(principal)],
             "default": str(self.default),

@@ -223,12 +223,10 @@ def _job(request: Request, job: str, principal: Principal) -> dict[str, Any]:
     """Return a job as someone may see it: their own, or any where nothing has labels."""
     service = service_of(request)
     viewer = service.desk.viewer(principal)
-    try:
+    with not_found("job_not_found", UsageError):
         row = service.jobs.show(job)
         if row["owner"] != principal.id and not viewer.sees_others_work:
             raise UsageError(f"there is no job '{job[:40]}'", hint="GET /api/jobs lists them")
-    except UsageError as error:
-        raise HTTPFault(404, "job_not_found", str(error), hint=error.hint) from None
     return seen_job(row, viewer)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import Response
+from starlette.types import Receive, Scope, Send
 
 from doyen.models.ticket import Ticket
 from doyen.serving.admission import Admission, Begun
@@ -21,9 +22,6 @@ from doyen.serving.metrics import Metrics
 
 _ALIVE_S = 15.0
 _GRACE_S = 5.0
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 def event(data: Any, name: str = "") -> bytes:
@@ -66,7 +64,7 @@ class Growing:
 
     def result(self) -> Answered:
         """Return the answer, once the pieces have ended. Raises what went wrong."""
-        return self.begun.result.result()
+        return self.begun.outcome()
 
 
 class EventStream(Response):
@@ -76,12 +74,12 @@ class EventStream(Response):
         super().__init__(media_type="text/event-stream")
         self._body, self._ticket = body, ticket
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         writing = asyncio.create_task(self._write(send))
-        watching = asyncio.create_task(_gone(receive))
+        watching = asyncio.create_task(gone(receive))
         try:
             limit = min(self._ticket.left_s, 1e6) + _GRACE_S
             await asyncio.wait({writing, watching}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -99,7 +97,8 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
+    """Return when the client has left. Its body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -60,11 +60,14 @@ async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
     """Answer it; with `session`, as the next of a conversation."""
     service = service_of(request)
     arm = body.arm or ("rag+finetuned" if body.adapter else "")
-    name = service.desk.model(f"{arm}:{body.adapter}" if body.adapter else arm, principal)
-    history: list[Turn] = []
-    if session := body.session:
-        history = await run(request, service.quick, lambda _: _history(service, session, principal))
-    asked = Asked(body.question, name, principal, history, tuple(body.filters), body.constraint(), body.max_tokens or 0)
+    wanted, constraint = f"{arm}:{body.adapter}" if body.adapter else arm, body.constraint()
+
+    def begin(ticket: Ticket) -> Asked:
+        name = service.desk.model(wanted, principal)
+        history = _history(service, body.session, principal) if body.session else []
+        return Asked(body.question, name, principal, history, tuple(body.filters), constraint, body.max_tokens or 0)
+
+    asked = await run(request, service.quick, begin)
 
     def work(ticket: Ticket, show: Callable[[str], None] | None = None) -> Answered:
         found = service.desk.ask(asked, ticket, show)
@@ -120,20 +123,16 @@ def sessions(request: Request, principal: Reader) -> dict[str, Any]:
 @router.get("/sessions/{session}", summary="A conversation of yours")
 def session(session: str, request: Request, principal: Reader) -> dict[str, Any]:
     """Show it with its answers."""
-    try:
-        service = service_of(request)
+    service = service_of(request)
+    with not_found("session_not_found", UsageError):
         return service.sessions.show(session, principal.id, hidden=service.desk.viewer(principal).hidden)
-    except UsageError as error:
-        raise HTTPFault(404, "session_not_found", str(error), hint=error.hint) from None
 
 
 @router.delete("/sessions/{session}", status_code=204, summary="Delete a conversation of yours")
 def delete_session(session: str, request: Request, principal: Reader) -> Response:
     """Delete it."""
-    try:
+    with not_found("session_not_found", UsageError):
         service_of(request).sessions.delete(session, principal.id)
-    except UsageError as error:
-        raise HTTPFault(404, "session_not_found", str(error), hint=error.hint) from None
     return Response(status_code=204)
 
 

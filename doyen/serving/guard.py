@@ -9,11 +9,11 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from doyen.errors import DoyenError
 from doyen.models.endpoint import is_loopback
@@ -22,10 +22,6 @@ from doyen.serving.keys import Principal
 from doyen.serving.page_files import open_paths
 from doyen.serving.service import Service
 from doyen.tracing import following, note, span
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 MOST_BODY = 4 << 20
 _MULTIPART_ROOM = 1 << 20
@@ -42,6 +38,7 @@ HEADERS = (
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
 )
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _AUDITED = ("arm", "adapter", "answered", "documents")
 log = logging.getLogger("doyen.serving")
 
@@ -49,10 +46,10 @@ log = logging.getLogger("doyen.serving")
 class Guard:
     """Wraps the application of one service."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; all else (start and stop) is handed on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -83,7 +80,7 @@ class Guard:
         finally:
             self._count(scope, entry)
 
-    def _require_place(self, scope: MutableMapping[str, Any], headers: dict[str, str], entry: _Entry) -> None:
+    def _require_place(self, scope: Scope, headers: dict[str, str], entry: _Entry) -> None:
         """Without keys, take only requests that this machine's own programs mean for it; never another site's page.
 
         A page of another site could otherwise reach it by a name that it makes resolve to this machine, or by a form.
@@ -112,11 +109,12 @@ class Guard:
         entry.principal = self._service.keys.principal(secret)
         entry.fields["key"] = entry.principal.id
 
-    def _count(self, scope: MutableMapping[str, Any], entry: _Entry) -> None:
+    def _count(self, scope: Scope, entry: _Entry) -> None:
         route = getattr(scope.get("route"), "path", "none")
         took = time.perf_counter() - entry.began
         metrics = self._service.metrics
-        metrics.requests.labels(route, scope["method"], entry.status).inc()
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may call it anything
+        metrics.requests.labels(route, method, entry.status).inc()
         metrics.seconds.labels(route).observe(took)
         fields = {"request": entry.id, "method": scope["method"], "route": route, "status": entry.status}
         who = entry.principal
@@ -130,7 +128,7 @@ class Guard:
 class _Entry:
     """What is logged of a request; endpoints add to `fields`, but no question and no text."""
 
-    def __init__(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> None:
+    def __init__(self, scope: Scope, headers: dict[str, str]) -> None:
         self.id = secrets.token_hex(8)
         self.began = time.perf_counter()
         self.status = 499  # that of a client that left before an answer began

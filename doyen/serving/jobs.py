@@ -181,7 +181,7 @@ class Jobs:
         with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
             with self._changed:
                 self._process, self._running = process, job
-                if self._stopping:
+                if self._stopping or self.show(job)["state"] == "cancelled":  # before there was a process to tell
                     process.send_signal(signal.SIGINT)
             errors: list[str] = []
             listening = threading.Thread(target=lambda: errors.append(_tail(process)), daemon=True)

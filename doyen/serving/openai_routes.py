@@ -49,7 +49,7 @@ def _model(name: str) -> dict[str, Any]:
 async def chat(body: ChatRequest, request: Request, principal: Reader) -> Any:
     """Answer it, streamed or whole. Earlier turns count for what a follow-up refers to."""
     service = service_of(request)
-    name = service.desk.model(body.model, principal)
+    name = await run(request, service.quick, lambda _: service.desk.model(body.model, principal))
     asked = Asked(
         body.question(),
         name,
@@ -142,7 +142,7 @@ class _Form:
 async def embeddings(body: EmbeddingsRequest, request: Request, principal: Reader) -> Any:
     """Embed them; a text's end beyond the embedder's longest input is not read."""
     service = service_of(request)
-    embedder = service.desk.retriever.embedder
+    embedder = await run(request, service.quick, lambda _: service.desk.retriever.embedder)
     if body.model not in ("", EMBEDDER, embedder.name):
         service.desk.model(body.model, principal)
         raise UsageError(f"'{body.model}' is no embedder", hint=f"the embedder is {EMBEDDER}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +56,19 @@ class PageDrawer:
         self._expert = str(expert.resolve())
         self._lock = threading.Lock()
         self._pool: WorkerPool[PageTask, Drawn] | None = None
+        self._closed = False
 
     def draw(
         self, document: str, page: int, *, version: int | None = None, quotes: tuple[str, ...] = (), scale: float = 2.0
     ) -> PageView:
-        """Return the page. Raises as `page_image` does, and DocumentError where drawing takes too long or breaks."""
+        """Return the page.
+
+        Raises as `page_image` does, DocumentError where drawing takes too long or breaks, CancelledError once it is closed.
+        """
         task = PageTask(self._expert, document, page, version, quotes, scale)
         with self._lock:
+            if self._closed:
+                raise CancelledError
             if self._pool is None:
                 self._pool = WorkerPool(draw, workers=1, limits=Limits(_SECONDS, _MEMORY_GIB, 50_000_000))
             outcome = next(iter(self._pool.run([task])))
@@ -74,6 +81,8 @@ class PageDrawer:
         return outcome.result.view
 
     def close(self) -> None:
-        """End the worker."""
-        if self._pool is not None:
-            self._pool.close()
+        """End the worker, after the page at work; who waits gets a CancelledError."""
+        self._closed = True
+        with self._lock:
+            if self._pool is not None:
+                self._pool.close()

@@ -17,7 +17,7 @@ _LONGEST = 50_000
 
 @router.get("/me", summary="Whose key this is, and what can be asked")
 def me(request: Request, principal: Reader) -> dict[str, Any]:
-    """Say so, without reading the index."""
+    """Say so."""
     service = service_of(request)
     own = service.desk.status(principal)
     row = {"name": principal.name, "role": principal.role, "keys": service.keys.closed}

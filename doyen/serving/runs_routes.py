@@ -10,6 +10,8 @@ from doyen.finetuning.runs import TrainingRun, run_history, thinned, training_ru
 from doyen.finetuning.training_page import PAGE_FILE
 from doyen.serving.access import Reader, run, service_of
 from doyen.serving.faults import HTTPFault
+from doyen.serving.keys import Principal
+from doyen.serving.service import Service
 
 router = APIRouter(prefix="/api", tags=["Training"])
 _PAGE_CSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
@@ -17,16 +19,16 @@ _PAGE_CSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 
 @router.get("/runs", summary="Training runs, those at work first")
 async def runs(request: Request, principal: Reader) -> dict[str, Any]:
-    """List them."""
-    expert = service_of(request).desk.expert
-    found = await run(request, service_of(request).quick, lambda _: training_runs(expert))
+    """List those that you may see."""
+    service = service_of(request)
+    found = await run(request, service.quick, lambda _: _seen(service, principal))
     return {"runs": [one.as_dict() for one in found]}
 
 
 @router.get("/runs/{name}", summary="A training run with its curve")
 async def show_run(name: str, request: Request, principal: Reader) -> dict[str, Any]:
     """Show it; of a long history every so-manieth step."""
-    found = await _run(request, name)
+    found = await _run(request, name, principal)
     history = await run(request, service_of(request).quick, lambda _: thinned(run_history(found.folder)))
     return found.as_dict() | {"history": history}
 
@@ -34,16 +36,24 @@ async def show_run(name: str, request: Request, principal: Reader) -> dict[str, 
 @router.get("/runs/{name}/training.html", summary="A training run's page", response_class=Response)
 async def run_page(name: str, request: Request, principal: Reader) -> Response:
     """Show it; it has no scripts."""
-    page = (await _run(request, name)).folder / PAGE_FILE
+    page = (await _run(request, name, principal)).folder / PAGE_FILE
     if not page.exists():
         raise HTTPFault(404, "not_found", f"the run '{name[:80]}' has no page")
     return Response(page.read_bytes(), media_type="text/html", headers={"content-security-policy": _PAGE_CSP})
 
 
-async def _run(request: Request, name: str) -> TrainingRun:
-    """Return a run: one of those that are there, never a path made of the name."""
-    expert = service_of(request).desk.expert
-    for one in await run(request, service_of(request).quick, lambda _: training_runs(expert)):
+def _seen(service: Service, principal: Principal) -> list[TrainingRun]:
+    """Return the runs of adapters that someone may use; of one that has not ended, nothing says yet what it stands on."""
+    allowed = set(service.desk.adapters(principal))
+    others = service.desk.viewer(principal).sees_others_work
+    runs = training_runs(service.desk.expert)
+    return [one for one in runs if (one.folder in allowed if one.state == "done" else others)]
+
+
+async def _run(request: Request, name: str, principal: Principal) -> TrainingRun:
+    """Return a run: one of those that they may see, never a path made of the name."""
+    service = service_of(request)
+    for one in await run(request, service.quick, lambda _: _seen(service, principal)):
         if one.name == name:
             return one
     raise HTTPFault(404, "not_found", f"there is no training run '{name[:80]}'", hint="GET /api/runs")

@@ -41,8 +41,13 @@ class Viewer:
 
     @property
     def sees_all(self) -> bool:
-        """Whether there is no document, retired versions included, that they may not see."""
-        return self.visible is None or all(map(self.visible.shows, self._label_sets))
+        """Whether there is no document, retired versions included, that they may not see.
+
+        Without an index nothing tells; then only where nothing will get labels either.
+        """
+        if self.visible is None or self._index is None:
+            return self.sees_others_work
+        return all(map(self.visible.shows, self._label_sets))
 
     @property
     def sees_others_work(self) -> bool:

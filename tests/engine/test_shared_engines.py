@@ -137,6 +137,27 @@ def test_faults_are_the_callers_own(shared, tmp_path):
     assert shared.generate([PROMPTS[0]], Ticket(60), max_tokens=5)[0].text
 
 
+def test_a_step_that_fails_is_no_fault_of_who_comes_meanwhile(shared):
+    alone = shared.generate([PROMPTS[1]], Ticket(60), max_tokens=5)[0].text
+    lane, late = shared._lanes[None], []
+    real = lane._decoder.advance
+    with ThreadPoolExecutor(1) as pool:
+
+        def fail_once(*arguments):
+            if not lane._jobs:
+                return real(*arguments)
+            lane._decoder.advance = real
+            late.append(pool.submit(shared.generate, [PROMPTS[1]], Ticket(30), max_tokens=5))
+            while not lane.arrived:
+                time.sleep(0.01)
+            raise RuntimeError("a step failed")
+
+        lane._decoder.advance = fail_once
+        with pytest.raises(RuntimeError, match="a step failed"):
+            shared.generate([PROMPTS[0]], Ticket(30), max_tokens=5)
+        assert late[0].result()[0].text == alone
+
+
 def test_a_text_longer_than_the_memory_gets_room(phi):
     shared = ContinuousEngine(engine_of(phi, batch_tokens=32))
     prompts = [[{"role": "user", "content": "leave " * n}] for n in (3, 200, 3)]
@@ -154,6 +175,7 @@ def test_closing_ends_what_is_at_work(phi):
         while not any(lane._jobs for lane in list(shared._lanes.values())):
             time.sleep(0.01)
         shared.close()
+        assert not shared._thread.is_alive()  # no network reads its weights any more
         with pytest.raises(CancelledError):
             future.result(timeout=10)
     with pytest.raises(CancelledError):

@@ -11,7 +11,10 @@ from small_stores import write_files
 
 import doyen
 from doyen.config import load_settings, settings_toml
+from doyen.index.filtering import Visible
 from doyen.ingesting import ingest, open_index
+from doyen.labelling import Labeller
+from doyen.serving.viewing import Viewer
 from doyen.sources import SourceOptions
 
 
@@ -62,7 +65,7 @@ def test_the_cases_would_see_a_leak(guild):
                 answer = guild.send(method, path, None, **more)
                 shown |= {path.split("?")[0]} if guild.leaks((), answer, document) else set()
     assert {"/api/search", "/api/ask", "/v1/chat/completions", "/api/documents", "/api/document"} <= shown
-    assert {"/api/comparisons/c"} <= shown
+    assert {"/api/comparisons/c", "/api/passage"} <= shown and any(path.startswith("/api/runs/") for path in shown)
 
 
 def test_everyone_finds_all_that_they_may_see(guild):
@@ -85,6 +88,28 @@ def test_an_adapter_is_for_who_may_see_all_of_its_documents(guild):
     assert guild.send("POST", "/api/ask", None, json=body).json()["adapter"] == "of-open"
     taken = guild.send("POST", "/api/ask", ("hr",), json=body | {"adapter": "of-board"})
     assert taken.status_code == 404
+
+
+def test_a_training_run_is_for_who_may_use_its_adapter(tmp_path):
+    one = Guild(tmp_path, each=1)
+    work = one.expert / "adapters" / ".next.training"
+    work.mkdir()
+    (work / "history.jsonl").write_text('{"step": 1, "steps": 9, "loss": 3.0}\n')
+    (work / "training.html").write_text("so far")
+    for labels in (*one.keys, None):
+        seen = {row["name"] for row in one.send("GET", "/api/runs", labels).json()["runs"]}
+        own = {f"of-{f}" for f, needed in FOLDERS.items() if labels is None or not needed or set(needed) & set(labels)}
+        assert seen == own | ({"next"} if labels is None else set())
+        for name in ("next", *(f"of-{folder}" for folder in FOLDERS)):
+            for page in ("", "/training.html"):
+                answer = one.send("GET", f"/api/runs/{name}{page}", labels)
+                assert answer.status_code == (200 if name in seen else 404), (labels, name)
+
+
+def test_without_an_index_nothing_says_who_may_see_all():
+    nobody = Visible(frozenset())
+    assert not Viewer(None, nobody, Labeller(rules=(("board", ("board",)),))).sees_all
+    assert Viewer(None, nobody, Labeller()).sees_all and Viewer(None, None, Labeller()).sees_all
 
 
 def test_what_is_hidden_and_what_is_not_there_look_the_same(guild):

@@ -139,6 +139,12 @@ def test_comparisons_are_found_by_name_only(expert, serve):
         assert client.get(f"/api/comparisons/{strange}").status_code == 404
 
 
+def asked(caplog):
+    """Return the fields of the log lines about questions."""
+    logged = [getattr(record, "fields", {}) for record in caplog.records]
+    return [fields for fields in logged if fields.get("route") == "/api/ask"]
+
+
 def test_headers_ids_metrics_and_the_open_api_document(served, caplog):
     answer = served.client.get("/healthz")
     assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-request-id"]
@@ -147,8 +153,9 @@ def test_headers_ids_metrics_and_the_open_api_document(served, caplog):
     before, logger.propagate = logger.propagate, True
     with caplog.at_level(logging.INFO, "doyen.serving"):
         served.ask("Who knows the zebra secret?")
+        served.wait(lambda: asked(caplog), 10)  # the line is written behind the answer's last byte
     logger.propagate = before
-    fields = next(r.fields for r in caplog.records if getattr(r, "fields", {}).get("route") == "/api/ask")
+    [fields] = asked(caplog)
     assert (fields["status"], fields["key"], fields["arm"]) == (200, "local", "rag")
     assert "zebra" not in json.dumps(fields)
     counted = served.client.get("/metrics").text

@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import httpx
 import openai
@@ -11,7 +11,9 @@ import pytest
 
 import doyen
 from doyen.errors import UsageError
+from doyen.serving.jobs import Jobs
 from doyen.serving.keys import add_key, revoke_key
+from doyen.serving.page_drawing import PageDrawer
 from doyen.serving.running import JsonLines, serve_api
 
 LONG = {"arm": "base", "regex": "[a-z ]{500,}", "max_tokens": 700}
@@ -141,9 +143,40 @@ def test_stopping_lets_answers_end(serve, template):
         httpx.get(f"{one.url}/healthz")
 
 
-def test_a_job_that_a_server_left_is_done_by_the_next(expert):
-    from doyen.serving.jobs import Jobs
+def test_who_waits_when_the_engine_is_closed_is_told(serve, template):
+    one = serve(template, time_limit_s=600.0)
+    with ThreadPoolExecutor(2) as pool:
+        whole, stream = (pool.submit(one.ask, f"Long {s}?", stream=s, **LONG) for s in (False, True))
+        one.wait(lambda: at_work(one) == 2)
+        one.service.desk.close()
+        assert whole.result().status_code == 503 and whole.result().json()["error"]["code"] == "shutting_down"
+        assert "shutting_down" in stream.result().text
 
+
+def test_a_job_that_is_cancelled_before_its_process_starts_reads_nothing(expert):
+    jobs = Jobs(expert)
+    job = jobs.add("ada", "ingest")["id"]
+    row = jobs._next()
+    jobs.cancel(job)
+    jobs._run(row)
+    assert (jobs.show(job)["state"], jobs.show(job)["report"]) == ("cancelled", {})
+
+
+def test_no_page_is_drawn_once_the_drawer_is_closed(expert):
+    drawer = PageDrawer(expert)
+    drawer.close()
+    with pytest.raises(CancelledError):
+        drawer.draw("leave.md", 1)
+
+
+def test_methods_that_are_none_are_counted_as_one(served):
+    for method in ("SPAM", "EGGS"):
+        served.client.request(method, "/healthz")
+    text = served.client.get("/metrics").text
+    assert 'method="other"' in text and "SPAM" not in text and "EGGS" not in text
+
+
+def test_a_job_that_a_server_left_is_done_by_the_next(expert):
     first = Jobs(expert)
     job = first.add("ada", "ingest")["id"]
     first._set(job, state="running")
