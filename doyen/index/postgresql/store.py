@@ -27,8 +27,8 @@ from doyen.index.filtering import (
     parse_filters,
 )
 from doyen.index.postgresql import maintenance, searching, writing
-from doyen.index.postgresql.connecting import Database
-from doyen.index.postgresql.tables import create, get_meta, storable, vectors_from
+from doyen.index.postgresql.connecting import Database, storable
+from doyen.index.postgresql.tables import create, get_meta, vectors_from
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DOCUMENT_COLUMNS,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.postgresql.connecting import Database, execute
-from doyen.index.postgresql.tables import insert, insert_lines, insert_vectors, set_meta, storable
+from doyen.index.postgresql.connecting import Database, execute, storable
+from doyen.index.postgresql.tables import insert, insert_lines, insert_vectors, set_meta
 from doyen.index.postgresql.terms import counted
 from doyen.index.rows import (
     CHUNK_COLUMNS,
@@ -214,7 +214,7 @@ def erase(database: Database, documents: Sequence[str], begun: Sequence[str]) ->
 def touch(database: Database, items: Sequence[Item]) -> None:
     """Give the documents of unchanged items the root, source, stamp and time that the items have now."""
     names = ("id", "root", "source", "stamp", "modified_at")
-    rows = [{name: storable_or_same(getattr(item, name)) for name in names} for item in items]
+    rows = [{name: storable(getattr(item, name)) for name in names} for item in items]
     with database.transaction() as connection:
         update = """UPDATE documents d SET root = i.root, source = i.source, stamp = i.stamp, modified_at = i.modified_at
  FROM json_to_recordset(CAST(:rows AS json)) AS i(id text, root text, source text, stamp text, modified_at float8)
@@ -224,20 +224,12 @@ def touch(database: Database, items: Sequence[Item]) -> None:
 
 def relabel(database: Database, items: Sequence[Item]) -> None:
     """Give the documents of items, with their chunks and summaries, the items' labels, in one transaction."""
-    rows = [{"id": storable(item.id), "labels": sorted({storable(label) for label in item.labels})} for item in items]
+    labels = [{"id": storable(item.id), "labels": sorted(set(storable(item.labels)))} for item in items]
+    rows = json.dumps(labels, ensure_ascii=False)
     given = "json_to_recordset(CAST(:rows AS json)) AS i(id text, labels text[])"
     with database.transaction() as connection:
         for table in ("chunks", "summaries"):
-            execute(
-                connection,
-                f"""UPDATE {table} t SET labels = i.labels FROM documents d JOIN {given} ON d.item = i.id
- WHERE t.document = d.id""",
-                rows=json.dumps(rows, ensure_ascii=False),
-            )
+            update = f"UPDATE {table} t SET labels = i.labels FROM documents d JOIN {given} ON d.item = i.id"
+            execute(connection, f"{update} WHERE t.document = d.id", rows=rows)
         update = f"UPDATE documents d SET labels = i.labels FROM {given} WHERE d.item = i.id"
-        execute(connection, update, rows=json.dumps(rows, ensure_ascii=False))
-
-
-def storable_or_same(value: Any) -> Any:
-    """Return a text as PostgreSQL can hold it, anything else as it is."""
-    return storable(value) if isinstance(value, str) else value
+        execute(connection, update, rows=rows)
