@@ -244,7 +244,12 @@ def test_making_an_index_anew_leaves_what_others_have_in_the_schema(expert, sour
     assert place.database.value("SELECT name FROM payroll") == "Ada"
     place.clear()
     assert not place.exists() and place.stamp() is None
-    assert place.database.value("SELECT count(*) FROM pg_class WHERE relnamespace = CAST(:s AS regnamespace)", s=place.database.schema) == 1
+    assert (
+        place.database.value(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = CAST(:s AS regnamespace)", s=place.database.schema
+        )
+        == 1
+    )
 
 
 # ---- searching
@@ -331,7 +336,7 @@ def test_labels_are_kept_filtered_and_changed(expert, source, embedder):
 def test_new_labels_reach_chunks_and_summaries_and_no_old_version(index, embedder):
     write_texts(index, embedder, {"a.txt": "First boiler.", "b.txt": "Second boiler.", "c.txt": "Third."}, sha256="1")
     write_texts(index, embedder, {"a.txt": "Another boiler."}, sha256="2")
-    strange = ("NULL", "O'Neil \"x\"", "a,b", "{é}")
+    strange = ("NULL", 'O\'Neil "x"', "a,b", "{é}")
     index.relabel([Item("a.txt", "", "", "a.txt", bytes, labels=(*strange, "NULL")), Item("c.txt", "", "", "c", bytes)])
     index.finish()
     assert index.labels_of(["a.txt", "b.txt", "c.txt"]) == {"a.txt": {strange}, "b.txt": {()}, "c.txt": {()}}

@@ -146,8 +146,9 @@ def test_pruning_keeps_the_labels_of_a_source_within(tmp_path):
     ingest(one.expert, [folder], prune=True)  # the inner source is not named, its documents stay
     ingest(one.expert)
     assert label_of(one.expert, "a.md") == {("board",)} and label_of(one.expert, "b.md") == {()}
-    ingest(one.expert, [tmp_path / "documents"], prune=True)
-    assert [s.spec for s in load_sources(one.expert)] == [str(tmp_path / "documents")]
+    last = write_files(tmp_path / "last", {"c.md": "last plans"})
+    ingest(one.expert, [last], prune=True)
+    assert [s.spec for s in load_sources(one.expert)] == [str(last)]
 
 
 def upload(guild, who, name, text, **data):

@@ -43,7 +43,18 @@ DEFINITIONS = (
     *(f"CREATE INDEX {t}_{c} ON {t} USING hash ({c})" for t in ("documents", "versions") for c in ("id", "item")),
     *(f"CREATE INDEX {t}_{c} ON {t} USING hash ({c})" for t in ("chunks", "summaries") for c in ("document", "hash")),
 )
-TABLES = ("documents", "versions", "chunks", "vectors", "summaries", "summary_vectors", "postings", "segments", "totals", "meta")
+TABLES = (
+    "documents",
+    "versions",
+    "chunks",
+    "vectors",
+    "summaries",
+    "summary_vectors",
+    "postings",
+    "segments",
+    "totals",
+    "meta",
+)
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 
