@@ -11,7 +11,7 @@ from doyen.config import ModelSettings, Settings
 from doyen.models.engine import Engine
 from doyen.models.server_engine import ServerEngine
 from doyen.prompts import SYSTEM_PASSAGES
-from doyen.records import Answer
+from doyen.records import Answer, shows_passages
 
 _BYTES_PER_TOKEN = 4
 
@@ -28,14 +28,18 @@ def answers_dollars(settings: ModelSettings, answers: Iterable[Answer]) -> float
     return dollars(settings, sum(sent for sent, _ in counted), sum(written for _, written in counted))
 
 
-def told_before(engine: Engine, settings: Settings, questions: Sequence[str], arms: Sequence[str]) -> str | None:
+def told_before(
+    engine: Engine, settings: Settings, questions: Sequence[str], arms: Sequence[str], *, table: str = "model"
+) -> str | None:
     """Say to which host questions and passages go and what that costs; None where they stay here and cost nothing.
 
-    Tokens are four bytes each; a prompt with passages is taken to have all of them at their longest, an answer its longest.
+    `arms` has one entry an asking: an arm that is asked with several adapters stands there as often. Tokens are four bytes
+    each; a prompt with passages is taken to have all of them at their longest, an answer its longest. `table` of `doyen.toml`
+    is where the prices stand.
     """
     if not isinstance(engine, ServerEngine):
         return None
-    with_passages = sum("rag" in arm for arm in arms)
+    with_passages = sum(map(shows_passages, arms))
     passages = settings.answer.passages * settings.chunking.max_tokens
     asked = sum(len((SYSTEM_PASSAGES + question).encode()) // _BYTES_PER_TOKEN for question in questions)
     sent = asked * len(arms) + passages * with_passages * len(questions)
@@ -45,6 +49,11 @@ def told_before(engine: Engine, settings: Settings, questions: Sequence[str], ar
         return None
     what = "questions and passages" if with_passages else "questions"
     head = f"{what} are sent to {engine.endpoint.host} for {engine.name}: about {sent:,} tokens, and at most {written:,} back"
+    return f"{head}; {said_cost(cost, table)}"
+
+
+def said_cost(cost: float | None, table: str) -> str:
+    """Say what tokens cost at most, or which settings of a table would tell."""
     if cost is None:
-        return f"{head}; their price is not known ([model] input_price and output_price set it)"
-    return f"{head}; about US$ {cost:,.2f} at most"
+        return f"their price is not known ([{table}] input_price and output_price set it)"
+    return f"about US$ {cost:,.2f} at most"

@@ -463,18 +463,22 @@ def _fault(where: str, value: Any, declared: Any) -> str | None:
     return None
 
 
+def _faults(table: str, values: Any, given: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the keys and values given for a table (its class, or settings of it)."""
+    declared = {f.name: f for f in fields(values)}
+    faults = [f"[{table}] " + _unknown("key", key, list(declared)) for key in given if key not in declared]
+    found = [_fault(f"[{table}] {key}", value, declared[key]) for key, value in given.items() if key in declared]
+    return faults + [fault for fault in found if fault]
+
+
 def override(values: Any, given: dict[str, Any], *, table: str) -> Any:
     """Return one table's settings with some keys replaced; None keeps a value.
 
     Raises:
         ConfigError: with every unknown key and wrong value.
     """
-    declared = {f.name: f for f in fields(values)}
     given = {key: value for key, value in given.items() if value is not None}
-    faults = [f"[{table}] " + _unknown("key", key, list(declared)) for key in given if key not in declared]
-    found = [_fault(f"[{table}] {key}", value, declared[key]) for key, value in given.items() if key in declared]
-    faults += [fault for fault in found if fault]
-    if faults:
+    if faults := _faults(table, values, given):
         raise ConfigError("\n".join(faults), hint="docs/reference/settings.md lists all settings")
     return replace(values, **given)
 
@@ -513,10 +517,7 @@ def parse_settings(text: str, *, where: str = FILE_NAME) -> Settings:
         if not isinstance(content, dict):
             faults.append(f"{name} = {content!r}: expected a table [{name}]")
             continue
-        declared = {f.name: f for f in fields(tables[name])}  # type: ignore[arg-type]
-        faults += [f"[{name}] " + _unknown("key", key, list(declared)) for key in content if key not in declared]
-        found = [_fault(f"[{name}] {key}", value, declared[key]) for key, value in content.items() if key in declared]
-        faults += [fault for fault in found if fault]
+        faults += _faults(name, tables[name], content)
         if not faults:
             built[name] = tables[name](**content)  # type: ignore[operator]
     if faults:

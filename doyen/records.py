@@ -16,12 +16,19 @@ ARMS: tuple[Arm, ...] = ("base", "rag", "finetuned", "rag+finetuned")
 EXTRA_ARMS = ("oracle", "oracle+finetuned", "reference", "reference+rag")
 """What a comparison can measure beside the arms, and nobody is advised to use: a ceiling (the gold passages given), and a
 large model behind an API."""
+TUNED, READING, GOLD, HOSTED = "finetuned", "rag", "oracle", "reference"
+"""Parts of the arms' names: which adapter, search, gold passages and the reference's model have to do with them."""
 Kind = Literal["yesno", "yesnomaybe", "number", "span", "long"]
 GENERATED = "generated"
 """The tag of questions that were made from documents."""
 FEEDBACK = "feedback"
 """The tag of questions that came from users' feedback."""
 KINDS: tuple[Kind, ...] = ("yesno", "yesnomaybe", "number", "span", "long")
+
+
+def shows_passages(arm: str) -> bool:
+    """Whether an arm's model is shown passages, found or given."""
+    return READING in arm or GOLD in arm
 
 
 @dataclass(frozen=True, slots=True)

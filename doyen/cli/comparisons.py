@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(advise)
 
 
+# Long by its options, each with its help; what it does are the lines after them.
 def compare(
     questions: Annotated[
         Path | None, typer.Option(help="A questions file (default: the imported ones, test split).", show_default=False)
@@ -97,20 +98,20 @@ def compare(
 
     chosen = [a.strip() for a in arms.split(",") if a.strip()]
     if diff:
-        if questions or adapter or limit or split or out or domain_text:
+        asking = (questions, adapter, limit, split, out, domain_text, generate, curve, curve_shares, plan_questions)
+        if any(asking):
             raise UsageError(
                 "--diff asks no questions", hint="it goes with --arms, --fail-under, --expert and --json only"
             )
         chosen = [*ARMS, *EXTRA_ARMS] if chosen == list(ARMS) else chosen
         return _show_difference(*diff, chosen, fail_under or [], expert, json_)
+    if plan_questions is not None:
+        return _show_plan(expert_folder(expert), plan_questions, json_)
     shares = _shares(curve_shares) if curve or curve_shares else ()
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
 
     folder = expert_folder(expert)
-    if plan_questions is not None:
-        _show_plan(folder, plan_questions, json_)
-        return
     asked = _questions(folder, questions, split, generate)
     if limit and limit < len(asked):
         asked = random.Random(SAMPLE_SEED).sample(asked, limit)

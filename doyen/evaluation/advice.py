@@ -13,6 +13,7 @@ from doyen.evaluation.ceiling import what_extras_tell
 from doyen.evaluation.constraints import Constraints, RuledOut, not_measured, rule_out, untraced
 from doyen.evaluation.freshness_text import fresh_lines
 from doyen.evaluation.pairs import more_questions
+from doyen.evaluation.report_text import percent, points_with_interval
 from doyen.evaluation.statistics import student_t
 from doyen.finetuning.forgetting import MOST_RISE
 from doyen.records import ARMS, Arm
@@ -124,7 +125,7 @@ def _loosened(comparison: Mapping[str, Any], demands: Constraints, overall: Over
     found.sort(key=lambda pair: -float(overall[pair[1]]["value"]))
     return [
         f"{'Loosen' if i == 0 else 'Or loosen'} {demands.said(name)}: {arm} would be left, which scores "
-        f"{_percent(overall[arm]['value'])}."
+        f"{percent(overall[arm]['value'])}."
         for i, (name, arm) in enumerate(found)
     ]
 
@@ -135,7 +136,7 @@ def _without_each(comparison: Mapping[str, Any], demands: Constraints, overall: 
     for name in demands.given:
         other = _choice(comparison, _left_without(comparison, demands, name, overall))[0]
         if other != chosen:
-            score = _percent(overall[other]["value"])
+            score = percent(overall[other]["value"])
             found.append(f"Without {demands.said(name)} it would be {other}, which scores {score}.")
     return found
 
@@ -147,19 +148,9 @@ def _beaten(comparison: Mapping[str, Any], arm: Arm, by: Arm) -> bool:
     return bool(gain["beats"] == by) if "beats" in gain else gain["low"] > 0  # reports made before had no test
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
-
-
-def _points(gain: Mapping[str, Any]) -> str:
-    """`4.1 points (95% interval 1.0 to 7.2)`."""
-    value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
-    return f"{value:.1f} points (95% interval {low:.1f} to {high:.1f})"
-
-
 def _standing(comparison: Mapping[str, Any], overall: Overall, chosen: Arm, best: Arm) -> str:
     mine = overall[chosen]
-    score = f"{chosen} scores {_percent(mine['value'])} over all {mine['n']} questions"
+    score = f"{chosen} scores {percent(mine['value'])} over all {mine['n']} questions"
     score += f" (95% interval {100 * mine['low']:.1f} to {100 * mine['high']:.1f}%)"
     if len(overall) == 1:
         return f"{score}; no other arm {'is left' if _measured(comparison) > 1 else 'was measured'}."
@@ -167,7 +158,7 @@ def _standing(comparison: Mapping[str, Any], overall: Overall, chosen: Arm, best
     if gain is None:
         return f"{score}, the highest of the {len(overall)} arms {'measured' if len(overall) == _measured(comparison) else 'left'}."
     return (
-        f"{score}. {best} scores highest with {_percent(overall[best]['value'])}, but its lead of {_points(gain)} "
+        f"{score}. {best} scores highest with {percent(overall[best]['value'])}, but its lead of {points_with_interval(gain)} "
         f"cannot be told from zero{_corrected(gain)}, and of two equals the simpler is chosen."
     )
 
@@ -199,15 +190,17 @@ def _gains(comparison: Mapping[str, Any], overall: Overall, chosen: Arm) -> list
     gain = difference(comparison, simpler[-1], chosen)
     if gain is None:
         return []
-    return [f"Against the next simpler arm, {simpler[-1]}, it gains {_points(gain)}; it needs {UPKEEP[chosen]}."]
+    return [
+        f"Against the next simpler arm, {simpler[-1]}, it gains {points_with_interval(gain)}; it needs {UPKEEP[chosen]}."
+    ]
 
 
 def _evidence(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
     precision, recall = arms[chosen].get("citation_precision"), arms[chosen].get("citation_recall")
     if precision and recall:
         return [
-            f"Its answers can be checked: {_percent(precision['value'])} of its citations name a place where the "
-            f"answer is known to stand, and {_percent(recall['value'])} of those places are cited."
+            f"Its answers can be checked: {percent(precision['value'])} of its citations name a place where the "
+            f"answer is known to stand, and {percent(recall['value'])} of those places are cited."
         ]
     if chosen in ("rag", "rag+finetuned"):
         return []
@@ -228,10 +221,10 @@ def _speed(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
 
 def _refusals(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
     right, wrong = (arms[chosen].get(name) for name in ("unanswerable_refused", "false_refusal_rate"))
-    refused_wrongly = f"{_percent(wrong['value'])} of the {wrong['n']} that can be answered" if wrong else ""
+    refused_wrongly = f"{percent(wrong['value'])} of the {wrong['n']} that can be answered" if wrong else ""
     if right:
         also = f", and also {refused_wrongly}" if wrong else ""
-        return [f"It refuses {_percent(right['value'])} of the {right['n']} questions without an answer{also}."]
+        return [f"It refuses {percent(right['value'])} of the {right['n']} questions without an answer{also}."]
     return [f"It refuses {refused_wrongly}; no question without an answer was asked."] if wrong else []
 
 
@@ -240,7 +233,7 @@ def _forgetting(comparison: Mapping[str, Any], chosen: Arm) -> list[str]:
     found = ((comparison.get("manifest") or {}).get("adapter") or {}).get("forgetting")
     if not found or "finetuned" not in chosen:
         return []
-    change = f"{_percent(abs(found['rise']))} {'more' if found['rise'] > 0 else 'fewer'}"
+    change = f"{percent(abs(found['rise']))} {'more' if found['rise'] > 0 else 'fewer'}"
     said = f"On general texts the trained model takes {change} bits a byte than the base model"
     if found["rise"] > MOST_RISE:
         return [f"{said}: more than {MOST_RISE:.0%}, so it has lost some of what the base can do."]

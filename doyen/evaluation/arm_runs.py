@@ -13,18 +13,15 @@ from pathlib import Path
 from doyen.answering import BLOCK, Progress, ask_into
 from doyen.config import Settings
 from doyen.errors import EngineError, ModelError
-from doyen.evaluation.costs import MemoryNotes
 from doyen.evaluation.gold_passages import gold_hits
 from doyen.evaluation.hosted import reference_settings
+from doyen.evaluation.memory_notes import note_memory
 from doyen.expert import Expert, open_tuning
 from doyen.models.engine import Engine
 from doyen.models.server_engine import CONCURRENT, ServerEngine
 from doyen.prompts import Shot
-from doyen.records import ARMS, Answer, Hit, Question
+from doyen.records import ARMS, GOLD, HOSTED, TUNED, Answer, Hit, Question, shows_passages
 from doyen.retrieval.hybrid import Retriever
-
-TUNED, READING, GOLD, HOSTED = "finetuned", "rag", "oracle", "reference"
-"""Parts of the arms' names: which adapter, search, gold passages and the reference's model have to do with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +89,6 @@ class Asking:
     shots: Sequence[Shot]
     target: Path
     progress: Progress | None = None
-    memory: MemoryNotes = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.memory = MemoryNotes(self.target)
 
     def ask(self, runs: Sequence[Run]) -> Asked:
         """Ask all runs. What the reference's server does not answer costs its arm alone; any other failure ends it all."""
@@ -129,7 +122,7 @@ class Asking:
             block=CONCURRENT if HOSTED in run.arm else BLOCK,
         )
         if HOSTED not in run.arm and path.stat().st_size > held:  # this process wrote answers
-            self.memory.note(run.arm, self.engine)
+            note_memory(self.target, run.arm, self.engine)
         found: list[Answer | None] = [None] * len(hits)
         for i, answer in zip(asked, answers, strict=True):
             found[i] = answer
@@ -141,7 +134,7 @@ class Asking:
         return None if told is None else lambda _, done, total: told(run.key, done, total)
 
     def _expert(self, run: Run) -> Expert:
-        reads = READING in run.arm or GOLD in run.arm
+        reads = shows_passages(run.arm)
         hosted = HOSTED in run.arm
         settings = reference_settings(self.settings) if hosted else self.settings
         if GOLD in run.arm:  # what holds the answer is evidence, however far from the question's words

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from doyen.evaluation.report_text import percent, points_with_interval
+
 LOW = 0.5
 """Under this overall score with the gold passages given, reading is what limits."""
 CEILINGS = (("rag", "oracle"), ("rag+finetuned", "oracle+finetuned"))
@@ -35,17 +37,15 @@ def _gain(comparison: Mapping[str, Any], a: str, b: str) -> Mapping[str, Any] | 
 def _ceiling(comparison: Mapping[str, Any], reader: str, ceiling: str, gain: Mapping[str, Any]) -> str:
     best = comparison["arms"][ceiling]["metrics"]["overall"]["value"]
     head = (
-        f"Ceiling: with the gold passages given, {ceiling} scores {100 * best:.1f}% on the {gain['n']} questions that have "
-        f"gold, {reader} with those that search found {100 * (best - gain['value']):.1f}%"
+        f"Ceiling: with the gold passages given, {ceiling} scores {percent(best)} on the {gain['n']} questions that have "
+        f"gold, {reader} with those that search found {percent(best - gain['value'])}"
     )
     if gain["beats"] == ceiling:
-        tells = f": retrieval loses {_points(gain)}, which better search could win."
+        tells = f": retrieval loses {points_with_interval(gain)}, which better search could win."
     elif gain["beats"] == reader:
-        tells = f": what search found serves better than the gold passages, by {_points(_turned(gain))}."
+        tells = f": what search found serves better than the gold passages, by {points_with_interval(_turned(gain))}."
     else:
-        tells = (
-            f"; the difference of {_points(gain)} cannot be told from zero, so retrieval is not seen to lose anything."
-        )
+        tells = f"; the difference of {points_with_interval(gain)} cannot be told from zero, so retrieval is not seen to lose anything."
     if best >= LOW:
         return head + tells
     return f"{head}{tells} Even so it answers under half: the model's reading limits more than the search."
@@ -58,13 +58,8 @@ def _reference(comparison: Mapping[str, Any], chosen: str, reference: str, gain:
     lead = "ahead of" if gain["value"] >= 0 else "behind"
     found = gain if gain["value"] >= 0 else _turned(gain)
     sure = "" if gain["beats"] else "; that cannot be told from zero"
-    return f"For comparison: {about} scores {100 * score:.1f}%, {_points(found)} {lead} {chosen}{sure}."
+    return f"For comparison: {about} scores {percent(score)}, {points_with_interval(found)} {lead} {chosen}{sure}."
 
 
 def _turned(gain: Mapping[str, Any]) -> dict[str, float]:
     return {"value": -gain["value"], "low": -gain["high"], "high": -gain["low"]}
-
-
-def _points(gain: Mapping[str, Any]) -> str:
-    value, low, high = (100 * gain[key] for key in ("value", "low", "high"))
-    return f"{value:.1f} points (95% interval {low:.1f} to {high:.1f})"

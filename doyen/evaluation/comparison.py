@@ -17,7 +17,7 @@ from doyen.answer_costs import told_before
 from doyen.answering import Progress
 from doyen.config import Settings, load_settings
 from doyen.errors import UsageError
-from doyen.evaluation.arm_runs import HOSTED, TUNED, Asked, Asking, Run, runs_of_arms
+from doyen.evaluation.arm_runs import Asked, Asking, Run, runs_of_arms
 from doyen.evaluation.comparison_inputs import (
     begin,
     comparison_identity,
@@ -33,6 +33,7 @@ from doyen.evaluation.hosted import open_hosted, told_of_judge, told_of_referenc
 from doyen.evaluation.judging import ANSWER_TOKENS, Judge, judged_figures, messages
 from doyen.evaluation.learning_curve import AskingPoints, curve_arms, kept_curve, measure_curve, plan_curve_of
 from doyen.evaluation.markdown_report import write_markdown
+from doyen.evaluation.memory_notes import memory_by_arm
 from doyen.evaluation.methods import trained_methods
 from doyen.evaluation.question_origin import question_origin
 from doyen.evaluation.report import build_report, write_report
@@ -45,13 +46,14 @@ from doyen.expert import open_engine, open_retriever
 from doyen.models.engine import Engine
 from doyen.models.server_engine import ServerEngine
 from doyen.prompts import Shot
-from doyen.records import ARMS, EXTRA_ARMS, Question
+from doyen.records import ARMS, EXTRA_ARMS, HOSTED, TUNED, Question
 from doyen.retrieval.neighbours import hits_for
 
 VERDICTS_FILE = "verdicts.jsonl"
 HITS_DEPTH = 10
 
 
+# Long by its parameters and what they mean; the body names the steps.
 def compare(
     expert: Path | str,
     questions: Sequence[Question] | None = None,
@@ -75,8 +77,8 @@ def compare(
     adapters (a list, or names separated by commas) the fine-tuned arms are asked with each. `shots` are worked examples put
     before the question in the rag arms. `reference` and `judge` are engines instead of those that the settings name. With
     `domain_text`, documents that were not trained on are measured in bits per byte; with `curve` (shares of the examples, as
-    0.25, 0.5), adapters are trained on these too, and the report says whether more examples are worth it. `say` is told where questions are sent,
-    and what that costs, before they are.
+    0.25, 0.5), adapters are trained on these too, and the report says whether more examples are worth it. `say` is told where
+    questions are sent, and what that costs, before they are.
 
     Returns:
         The report (schema: docs/reference/report.md), with its folder under "folder".
@@ -90,6 +92,7 @@ def compare(
     asked = list(questions) if questions is not None else held_out_questions(folder)
     adapters = adapter_names(adapter)
     chosen = _check(asked, arms, folder, adapters)
+    compared = adapters if any(TUNED in arm for arm in chosen) else []
     runs = runs_of_arms(chosen, adapters)
     reference = _reference(settings, chosen, reference)
     judge = judge or (open_hosted(settings.judge, "judge", settings) if settings.judge.name else None)
@@ -102,44 +105,20 @@ def compare(
     identity = comparison_identity(shaped)
     target = out or folder / "comparisons" / identity
     taken = begin(target, {run.key: run_identity(shaped, run, adapters) for run in runs})
-    _tell(say, engine, reference, settings, [q.question for q in asked], chosen)
+    _tell(say, engine, reference, settings, [q.question for q in asked], [run.arm for run in runs])
     if plan and say:
         say(plan.told(len(asked), len(curve_arms(chosen))))
     hits = retriever.search_many([q.question for q in asked], max(HITS_DEPTH, hits_for(settings.answer.passages)))
     asking = Asking(folder, settings, engine, reference, retriever, asked, hits, shots, target, progress)
     found = asking.ask(runs)
     further.prepare([pair for own in found.pairs(asked).values() for pair in own])
-    besides = _besides(asking, found, further, judge, say)
+    happened = _happened(found) | (_judged(asking, found, further, judge, say) if judge else {})
     if domain_text:
-        trained = adapters if any(TUNED in arm for arm in chosen) else []
-        besides["domain_text"] = domain_bits(folder, retriever.index, engine, trained, seed=seed)
+        happened["domain_text"] = domain_bits(folder, retriever.index, engine, compared, seed=seed)
     manifest |= {"taken_over": taken} if taken else {}
     manifest |= of_servers(engine, reference, settings, found.by_arm())
     manifest |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "id": identity}
-    documents = adapter_documents(folder, adapters[0]) if any(TUNED in arm for arm in chosen) else ()
-    report = build_report(
-        questions=asked,
-        answers={run.arm: own for run, own in found.answers.items()},
-        hits=hits,
-        manifest=manifest,
-        seed=seed,
-        methods=trained_methods(folder) if any(TUNED in arm for arm in chosen) else (),
-        trainings=found.by_training(),
-        score=further,
-        besides=besides,
-        trained=trained_on(folder, adapters[0], retriever.index.documents())
-        if any(TUNED in a for a in chosen)
-        else None,
-        cost=cost_figures(
-            folder,
-            settings,
-            found.by_arm(),
-            adapter=adapters[0],
-            memory_gib=asking.memory.gib,
-            paid_usd=manifest.get("cost_usd"),
-        ),
-        origin=question_origin(asked, retriever.index, documents),
-    )
+    report = _report(asking, found, compared, manifest, further, seed) | happened
     report["curve"] = kept_curve(target, identity)
     _write(report, target)
     if plan:
@@ -148,6 +127,38 @@ def compare(
         report["curve"] = measure_curve(plan, points, report["rows"], progress, say or (lambda _: None))
         _write(report, target)
     return report | {"folder": str(target)}
+
+
+def _report(
+    asking: Asking,
+    found: Asked,
+    adapters: Sequence[str],
+    manifest: dict[str, Any],
+    score: FurtherScores,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the report of what was asked; `adapters` are those of the fine-tuned arms, none where there is no such arm."""
+    folder, index, adapter = asking.expert, asking.retriever.index, adapters[0] if adapters else None
+    return build_report(
+        questions=asking.questions,
+        answers={run.arm: own for run, own in found.answers.items()},
+        hits=asking.hits,
+        manifest=manifest,
+        seed=seed,
+        methods=() if adapter is None else trained_methods(folder),
+        trainings=found.by_training(),
+        score=score,
+        trained=None if adapter is None else trained_on(folder, adapter, index.documents()),
+        cost=cost_figures(
+            folder,
+            asking.settings,
+            found.by_arm(),
+            adapter=adapter or "",
+            memory_gib=memory_by_arm(asking.target),
+            paid_usd=manifest.get("cost_usd"),
+        ),
+        origin=question_origin(asking.questions, index, () if adapter is None else adapter_documents(folder, adapter)),
+    )
 
 
 def _write(report: dict[str, Any], target: Path) -> None:
@@ -183,7 +194,7 @@ def _tell(
     questions: Sequence[str],
     arms: Sequence[str],
 ) -> None:
-    """Say where questions and passages go, and what that costs."""
+    """Say where questions and passages go, and what that costs; `arms` has one entry a run."""
     if say is None:
         return
     own = [arm for arm in arms if HOSTED not in arm]
@@ -194,18 +205,19 @@ def _tell(
         say(line)
 
 
-def _besides(
+def _happened(found: Asked) -> dict[str, Any]:
+    """Return what the report says of arms without figures, or that were not asked everything."""
+    return {name: value for name in ("failed", "left_out") if (value := getattr(found, name))}
+
+
+def _judged(
     asking: Asking,
     found: Asked,
     further: FurtherScores,
-    judge: ServerEngine | None,
+    judge: ServerEngine,
     say: Callable[[str], None] | None,
 ) -> dict[str, Any]:
-    """Return what the report says of arms without figures and of the judge, who is asked here."""
-    besides: dict[str, Any] = {"failed": found.failed} if found.failed else {}
-    besides |= {"left_out": found.left_out} if found.left_out else {}
-    if judge is None:
-        return besides
+    """Ask the judge, whose verdicts `further` takes up; return what the report says of it."""
     settings, pairs = asking.settings.judge, found.pairs(asking.questions)
     # its verdicts serve all comparisons of the expert
     store = asking.expert / "comparisons" / VERDICTS_FILE
@@ -218,7 +230,7 @@ def _besides(
     scores: dict[str, list[Score]] = {}
     for run, own in pairs.items():
         scores.setdefault(run.arm, []).extend(further(q, a) for q, a in own)
-    return besides | {"judge": judged_figures(judging, scores)}
+    return {"judge": judged_figures(judging, scores)}
 
 
 def _check(questions: Sequence[Question], arms: Sequence[str], expert: Path, adapters: Sequence[str]) -> list[str]:

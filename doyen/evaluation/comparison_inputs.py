@@ -18,12 +18,12 @@ from doyen.adapters import adapter_folder, read_adapter
 from doyen.answer_costs import answers_dollars
 from doyen.config import Settings, write_atomic
 from doyen.errors import UsageError
-from doyen.evaluation.arm_runs import GOLD, HOSTED, READING, TUNED, Run
+from doyen.evaluation.arm_runs import Run
 from doyen.evaluation.hosted import reference_settings
 from doyen.models.engine import Engine
 from doyen.models.server_engine import ServerEngine
 from doyen.prompts import SYSTEM_CLOSED_BOOK, SYSTEM_PASSAGES, Shot
-from doyen.records import Answer, Question
+from doyen.records import GOLD, HOSTED, TUNED, Answer, Question, shows_passages
 from doyen.retrieval.hybrid import Retriever
 
 _OF_ADAPTER = (
@@ -119,7 +119,7 @@ def run_identity(shaped: Mapping[str, Any], run: Run, adapters: Sequence[str]) -
     # known answers and tags change no answer: `asked` has what was asked; gold is what the oracle arms are shown
     apart = {"arms", "seed", "adapters", "asked" if GOLD in run.arm else "questions"}
     apart |= set() if TUNED in run.arm else set(_OF_TUNED_ARMS)
-    apart |= set() if READING in run.arm or GOLD in run.arm else set(_OF_READING_ARMS)
+    apart |= set() if shows_passages(run.arm) else set(_OF_READING_ARMS)
     own = dict(shaped)
     if run.several:
         own["adapter"] = shaped["adapters"][list(adapters).index(run.adapter)]

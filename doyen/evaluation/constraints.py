@@ -6,16 +6,18 @@ made of; where the report is silent, it stays.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
 from doyen.errors import UsageError
+from doyen.evaluation.report_text import percent
 from doyen.evaluation.statistics import paired_difference
 from doyen.evaluation.trained_on import CHANGED
+from doyen.models.endpoint import is_loopback
 from doyen.records import ARMS
 
 CHANGES: dict[str, float] = {
@@ -234,15 +236,27 @@ def _on_a_network(report: Mapping[str, Any], arm: str, _: bool) -> str | None:
     manifest = report.get("manifest") or {}
     server = str(manifest.get("server") or ("a server" if manifest.get("engine") == "server" else ""))
     asked = [server] if server and not _here(server.rpartition(" at ")[2]) else []
-    asked += [name for name in ("embedder", "rerank") if arm in INDEXED and _over_api(manifest, name)]
+    if arm in INDEXED:
+        asked += [name for name in ("embedder", "rerank") if _over_api(manifest, name)]
+        asked += ["index"] if _stored_away(manifest) else []
     return (
         f"{arm} sends each question to {len(asked)} service(s) over a network: {', '.join(asked)}." if asked else None
     )
 
 
 def _here(address: str) -> bool:
-    """Whether an address is this machine."""
-    return re.match(r"(\w+://)?(localhost|127\.|\[?::1\b)", address) is not None
+    """Whether an address, with or without a scheme, is this machine."""
+    return is_loopback(address if "//" in address else f"//{address}")
+
+
+def _stored_away(manifest: Mapping[str, Any]) -> bool:
+    """Whether the index is in a database on another machine."""
+    uri = urlsplit(str(((manifest.get("settings") or {}).get("store") or {}).get("uri", "")))
+    if uri.scheme not in ("postgresql", "postgres"):
+        return False
+    named = dict(parse_qsl(uri.query)).get("host")  # a host or the folder of a socket, which counts before the other
+    host = named or uri.hostname or "localhost"
+    return not host.startswith("/") and not _here(f"[{host}]" if ":" in host else host)
 
 
 def _over_api(manifest: Mapping[str, Any], role: str) -> bool:
@@ -260,8 +274,8 @@ def _goes_stale(report: Mapping[str, Any], arm: str, changes: str) -> str | None
     if stale and stale["low"] > STALE:
         again = f", until it is trained again ({_time(retraining)})" if arm in TUNED and retraining else ""
         return (
-            f"{arm} gives the former answer to {_percent(stale['value'])} of {stale['n']} questions whose facts changed "
-            f"(95% interval {_percent(stale['low'])} to {_percent(stale['high'])}){again}; yours change {changes}."
+            f"{arm} gives the former answer to {percent(stale['value'])} of {stale['n']} questions whose facts changed "
+            f"(95% interval {percent(stale['low'])} to {percent(stale['high'])}){again}; yours change {changes}."
         )
     if (worse := _worse_on_changed(report, arm)) is not None:
         return f"{worse}; yours change {changes}."
@@ -305,10 +319,6 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any], str, Any], str | None]] = {
     "budget_usd": _too_dear,
 }
 _FIGURES = {"seconds": seconds_p95, "memory_gib": _memory, "budget_usd": dollars}
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
 
 
 def _time(seconds: float) -> str:

@@ -6,8 +6,6 @@ not recorded is None. Runs nothing.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -16,54 +14,22 @@ from typing import Any
 import numpy as np
 
 from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
-from doyen.config import CostSettings, Settings, write_atomic
+from doyen.config import CostSettings, Settings
 from doyen.errors import DoyenError
 from doyen.ingesting import index_place
 from doyen.ingesting.timing import recorded_ingests
 from doyen.models.catalogue import in_expert
-from doyen.models.engine import Engine
 from doyen.models.fetching import require_model
-from doyen.records import Answer
+from doyen.records import HOSTED, READING, TUNED, Answer
 
-MEMORY_FILE = "memory.json"
 SMALL_INGEST = 5  # documents: an ingest of so few is taken for one that keeps the index current
 ANSWERS = 1000
-
-
-def resident_gib() -> float | None:
-    """Return this process's resident memory now, in GiB; None where the system does not tell (it does on Linux)."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            pages = int(file.read().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**30, 3)
-
-
-class MemoryNotes:
-    """Resident memory by arm, kept beside the answers, so that an interrupted comparison has that of all its arms.
-
-    Nothing is known of arms whose answers were taken over, or given by a server.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / MEMORY_FILE
-        try:
-            self.gib: dict[str, float] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.gib = {}
-
-    def note(self, arm: str, engine: Engine) -> None:
-        """Note the memory now, after this process has asked an arm."""
-        if engine.kind != "server" and (held := resident_gib()) is not None:
-            self.gib[arm] = held
-            write_atomic(self._path, json.dumps(self.gib))
 
 
 def cost_figures(
     expert: Path,
     settings: Settings,
-    answers: Mapping[Any, Sequence[Answer]],
+    answers: Mapping[str, Sequence[Answer]],
     *,
     adapter: str = "",
     memory_gib: Mapping[str, float] | None = None,
@@ -74,12 +40,12 @@ def cost_figures(
     `answers` are by arm, `adapter` that of the fine-tuned arms ('': the newest), `memory_gib` by arm the resident memory of
     the process after its answers, `paid_usd` by arm what a server's answers cost.
     """
-    made = _adapter(expert, adapter) if any("finetuned" in arm for arm in answers) else None
+    made = _adapter(expert, adapter) if any(TUNED in arm for arm in answers) else None
     ingests = recorded_ingests(index_place(expert, settings).state)
     disk = _disk(expert, settings, made)
     arms = {
-        arm: _arm(own, settings.cost if own_machine(arm) else CostSettings(), (paid_usd or {}).get(arm))
-        | {"memory_gib": (memory_gib or {}).get(arm), "disk_mib": _disk_of(arm, disk) if own_machine(arm) else None}
+        arm: _arm(own, settings.cost if _is_here(arm) else CostSettings(), (paid_usd or {}).get(arm))
+        | {"memory_gib": (memory_gib or {}).get(arm), "disk_mib": _disk_of(arm, disk) if _is_here(arm) else None}
         for arm, own in answers.items()
     }
     return {
@@ -91,9 +57,9 @@ def cost_figures(
     }
 
 
-def own_machine(arm: str) -> bool:
+def _is_here(arm: str) -> bool:
     """Tell whether an arm's model runs here: that of the reference arms does not."""
-    return "reference" not in arm
+    return HOSTED not in arm
 
 
 def _adapter(expert: Path, name: str) -> AdapterManifest | None:
@@ -183,5 +149,5 @@ def _mib(folder: Path) -> float | None:
 
 
 def _disk_of(arm: str, disk: Mapping[str, float]) -> float:
-    parts = ["model", *(("embedder", "index") if "rag" in arm else ()), *(("adapter",) if "finetuned" in arm else ())]
+    parts = ["model", *(("embedder", "index") if READING in arm else ()), *(("adapter",) if TUNED in arm else ())]
     return round(sum(disk.get(part, 0.0) for part in parts), 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from doyen.evaluation.markdown_report import value_text
+from doyen.evaluation.report_text import value_text
 
 MOST_CHANGED = 20
 MOST_SETTINGS = 30

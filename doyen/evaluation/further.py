@@ -20,10 +20,9 @@ from doyen.evaluation.judging import Judge
 from doyen.evaluation.scoring import Score, score_answer
 from doyen.evaluation.terminology import Term, read_glossary, terminology
 from doyen.index.store import Index
-from doyen.records import Answer, Chunk, Citation, Question
+from doyen.records import Answer, Chunk, Citation, Question, shows_passages
 
 Pair = tuple[Question, Answer]
-_READING = ("rag", "oracle")  # arms that are shown passages have these in their names
 
 
 class FurtherScores:
@@ -130,4 +129,4 @@ def _key(question: Question, answer: Answer) -> tuple[Any, ...]:
 
 
 def _reads(answer: Answer) -> bool:
-    return answer.answered and any(name in answer.arm for name in _READING)
+    return answer.answered and shows_passages(answer.arm)

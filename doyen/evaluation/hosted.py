@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from doyen.answer_costs import dollars, told_before
+from doyen.answer_costs import dollars, said_cost, told_before
 from doyen.config import HostedSettings, ModelSettings, Settings
 from doyen.errors import ConfigError
 from doyen.models.server_engine import ServerEngine
@@ -16,18 +16,9 @@ from doyen.prompts import Message
 
 def as_model(hosted: HostedSettings, model: ModelSettings) -> ModelSettings:
     """Return a hosted model's settings in the form of [model]: where it is, its pace, its prices, its longest answer."""
-    return ModelSettings(
-        name=hosted.name,
-        engine="server",
-        endpoint=hosted.endpoint,
-        key_variable=hosted.key_variable,
-        max_answer_tokens=hosted.max_answer_tokens or model.max_answer_tokens,
-        context_tokens=hosted.context_tokens,
-        requests_per_minute=hosted.requests_per_minute,
-        tokens_per_minute=hosted.tokens_per_minute,
-        input_price=hosted.input_price,
-        output_price=hosted.output_price,
-    )
+    own = {item.name: getattr(hosted, item.name) for item in fields(HostedSettings)}
+    own["max_answer_tokens"] = hosted.max_answer_tokens or model.max_answer_tokens
+    return ModelSettings(**own, engine="server")
 
 
 def reference_settings(settings: Settings) -> Settings:
@@ -49,8 +40,7 @@ def told_of_reference(
     engine: ServerEngine, settings: Settings, questions: Sequence[str], arms: Sequence[str]
 ) -> str | None:
     """Say to which host the reference arms' questions and passages go, and what that costs; None where nothing leaves."""
-    told = told_before(engine, reference_settings(settings), questions, arms)
-    return told and told.replace("([model] ", "([reference] ")
+    return told_before(engine, reference_settings(settings), questions, arms, table="reference")
 
 
 def told_of_judge(
@@ -65,6 +55,4 @@ def told_of_judge(
         f"{len(prompts)} answers with their questions and known answers are sent to {engine.endpoint.host} to be judged by "
         f"{engine.name}: about {sent:,} tokens, and at most {written:,} back"
     )
-    if cost is None:
-        return f"{head}; their price is not known ([judge] input_price and output_price set it)"
-    return f"{head}; about US$ {cost:,.2f} at most"
+    return f"{head}; {said_cost(cost, 'judge')}"

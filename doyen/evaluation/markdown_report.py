@@ -5,10 +5,9 @@ Texts of models and documents are escaped: they can neither add markup nor break
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from doyen.evaluation.cost_sections import NOTE, cost_rows
 from doyen.evaluation.curve_text import curve_markdown
 from doyen.evaluation.further_sections import further_markdown
 from doyen.evaluation.question_origin import origin_markdown
-from doyen.evaluation.report import ARM_NAMES, LABELS, behaviour
+from doyen.evaluation.report_text import ARM_NAMES, LABELS, behaviour, group_rows, scale, settings_rows, what_was_asked
 from doyen.evaluation.strata_sections import strata_lines
 
 MOST_MISSES = 20
@@ -38,8 +37,8 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         _choice(report),
         origin_markdown(report, escaped, table),
         _arms(report),
-        _costs(report),
         _cost(report),
+        _behaviour(report),
         curve_markdown(report, escaped, table),
         _differences(report),
         _strata(report),
@@ -73,15 +72,9 @@ def figure(name: str, interval: Mapping[str, Any] | None, *, bounds: bool = True
     """Return a figure with its interval as `41.2% (35.0 to 47.1)`; seconds and tokens in their own units."""
     if interval is None:
         return "–"
-    factor, digits, unit = _scale(name)
+    factor, digits, unit = scale(name)
     value, low, high = (f"{factor * interval[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value}{unit} ({low} to {high})" if bounds else f"{value}{unit}"
-
-
-def _scale(name: str) -> tuple[float, int, str]:
-    if name.startswith("seconds"):
-        return 1, 2, " s"
-    return (1, 0, "") if name.endswith("tokens") else (100, 1, "%")
 
 
 def points(interval: Mapping[str, Any] | None) -> str:
@@ -101,10 +94,7 @@ def points(interval: Mapping[str, Any] | None) -> str:
 
 # ------------------------------------------------------------------ parts
 def _choice(report: Mapping[str, Any]) -> str:
-    advice, counts = report["advice"], report["questions"]
-    asked = f"{counts['total']} questions"
-    if counts["unanswerable"]:
-        asked += f", of which {counts['unanswerable']} have no answer in the documents"
+    advice = report["advice"]
     lines = [f"# Use {escaped(advice['arm'])}: {ARM_NAMES.get(advice['arm'], '')}", ""]
     if not advice["measured"]:
         lines += ["**This is advice and not a measurement.**", ""]
@@ -112,7 +102,7 @@ def _choice(report: Mapping[str, Any]) -> str:
     if advice["runner_up"]:
         lines.append(f"- Runner-up: {escaped(advice['runner_up'])}.")
     made = report["manifest"].get("created") or ""
-    about = f"{asked} · {len(report['arms'])} arms" + (f" · {escaped(made)}" if made else "")
+    about = what_was_asked(report) + (f" · {escaped(made)}" if made else "")
     return "\n".join([*lines, "", about])
 
 
@@ -133,7 +123,7 @@ def _arms(report: Mapping[str, Any]) -> str:
     )
 
 
-def _costs(report: Mapping[str, Any]) -> str:
+def _cost(report: Mapping[str, Any]) -> str:
     head, rows = cost_rows(report)
     return f"## Cost\n\n{table(head, [[escaped(c) for c in row] for row in rows])}\n\n{NOTE}" if rows else ""
 
@@ -144,7 +134,7 @@ def _strata(report: Mapping[str, Any]) -> str:
     return f"## Where the arms differ\n\n{table(head, rows)}" if rows else ""
 
 
-def _cost(report: Mapping[str, Any]) -> str:
+def _behaviour(report: Mapping[str, Any]) -> str:
     names = [n for n in (*behaviour(report), "prompt_tokens", "completion_tokens") if _measured(report, n)]
     if not names:
         return ""
@@ -182,16 +172,11 @@ def _differences(report: Mapping[str, Any]) -> str:
 
 
 def _groups(report: Mapping[str, Any], group: str, title: str) -> str:
-    arms = report["arms"]
-    rows = []
-    for name in next(iter(arms.values()), {group: {}})[group]:
-        found = [a[group][name] for a in arms.values()]
-        metric = next((m for m in ("answer_score", "overall") if any(m in f for f in found)), None)
-        if metric:
-            n = next(f[metric]["n"] for f in found if metric in f)
-            only = "" if metric == "answer_score" else " (all unanswerable: share refused)"
-            rows.append([escaped(name) + only, str(n), *(figure(metric, f.get(metric)) for f in found)])
-    head = ["Answer score", "Questions", *map(escaped, arms)]
+    rows = [
+        [escaped(name), str(n), *(figure(metric, one) for one in found)]
+        for name, n, metric, found in group_rows(report, group)
+    ]
+    head = ["Answer score", "Questions", *map(escaped, report["arms"])]
     return f"## {title}\n\n{table(head, rows)}" if rows else ""
 
 
@@ -222,21 +207,5 @@ def _misses(report: Mapping[str, Any]) -> str:
 
 
 def _settings(report: Mapping[str, Any]) -> str:
-    rows = [*flat(report["manifest"]), ("bootstrap.seed", report["seed"]), ("bootstrap.resamples", report["resamples"])]
-    cells = [[escaped(key), escaped(value_text(value)) or "–"] for key, value in rows]
+    cells = [[escaped(key), escaped(value) or "–"] for key, value in settings_rows(report)]
     return f"## Settings and versions\n\n{table(['Setting', 'Value'], cells).replace('---:', '---')}"
-
-
-def flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield a manifest's values with their paths, as `settings.model.name`."""
-    for key, inner in value.items():
-        here = f"{path}.{key}" if path else str(key)
-        if isinstance(inner, Mapping) and inner:
-            yield from flat(inner, here)
-        else:
-            yield here, inner
-
-
-def value_text(value: Any) -> str:
-    """Return a setting's value as text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

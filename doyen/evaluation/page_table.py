@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
+
+from doyen.evaluation.report_text import scale
+
+NONE = '<td class="none">–</td>'
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
@@ -18,3 +23,12 @@ def table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
 def row_of(label: str, cells: Sequence[str], css: str = "") -> str:
     """Return one row; `label` is its head."""
     return f'<tr{css}><th scope="row">{label}</th>{"".join(cells)}</tr>'
+
+
+def figure_cell(name: str, interval: Mapping[str, Any] | None) -> str:
+    """Return a cell with a figure, without its unit, and its interval; a dash where it was not measured."""
+    if interval is None:
+        return NONE
+    factor, digits, _ = scale(name)
+    value, low, high = (f"{factor * interval[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f'<td>{value} <span class="interval">{low} to {high}</span></td>'

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from doyen.errors import UsageError
-from doyen.evaluation.markdown_report import flat
 from doyen.evaluation.report import FORMAT
+from doyen.evaluation.report_text import flat
 from doyen.evaluation.statistics import paired_difference
 from doyen.records import ARMS, EXTRA_ARMS
 

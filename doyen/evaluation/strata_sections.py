@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from doyen.evaluation.page_table import row_of, table
+from doyen.evaluation.page_table import figure_cell, row_of, table
+from doyen.evaluation.report_text import percent_with_interval
 from doyen.evaluation.strata import FEW, LABELS
 
 _NOTE = (
@@ -23,18 +24,13 @@ def strata_html(report: Mapping[str, Any]) -> str:
             f'<tr class="group"><th scope="rowgroup" colspan="{len(arms) + 2}">{escape(LABELS[group])}</th></tr>'
         )
         for name, own in strata.items():
-            cells = [f"<td>{own['n']}</td>", *(_cell(own["arms"].get(arm, {})) for arm in arms)]
+            cells = [
+                f"<td>{own['n']}</td>",
+                *(figure_cell("overall", own["arms"].get(arm, {}).get("overall")) for arm in arms),
+            ]
             rows.append(row_of(escape(name), cells, ' class="few"' if own["few"] else ""))
     head = ["Stratum", "Questions", *map(escape, arms)]
     return table("Where the arms differ (%)", head, rows) + f'<p class="note">{_NOTE}</p>' if rows else ""
-
-
-def _cell(figures: Mapping[str, Any]) -> str:
-    interval = figures.get("overall")
-    if interval is None:
-        return '<td class="none">–</td>'
-    value, low, high = (f"{100 * interval[key]:.1f}" for key in ("value", "low", "high"))
-    return f'<td>{value} <span class="interval">{low} to {high}</span></td>'
 
 
 def strata_lines(report: Mapping[str, Any]) -> list[list[str]]:
@@ -42,14 +38,8 @@ def strata_lines(report: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for group, strata in (report.get("strata") or {}).items():
         for name, own in strata.items():
-            figures = [_text(own["arms"].get(arm, {}).get("overall")) for arm in report["arms"]]
+            figures = [own["arms"].get(arm, {}).get("overall") for arm in report["arms"]]
+            cells = [percent_with_interval(figure) if figure else "–" for figure in figures]
             few = f" (fewer than {FEW})" if own["few"] else ""
-            rows.append([f"{LABELS[group]}: {name}", f"{own['n']}{few}", *figures])
+            rows.append([f"{LABELS[group]}: {name}", f"{own['n']}{few}", *cells])
     return rows
-
-
-def _text(interval: Mapping[str, Any] | None) -> str:
-    if interval is None:
-        return "–"
-    value, low, high = (f"{100 * interval[key]:.1f}" for key in ("value", "low", "high"))
-    return f"{value}% ({low} to {high})"

@@ -54,6 +54,9 @@ def test_two_folders_need_no_expert(expert, call, tmp_path_factory, monkeypatch)
     [
         (["--diff", "before", "gone"], "no comparison 'gone'"),
         (["--diff", "before", "after", "--limit", 3], "--diff asks no questions"),
+        (["--diff", "before", "after", "--generate", 3], "--diff asks no questions"),
+        (["--diff", "before", "after", "--curve"], "--diff asks no questions"),
+        (["--diff", "before", "after", "--plan-questions", 0.05], "--diff asks no questions"),
         (["--diff", "before", "after", "--arms", "base"], "no arm in common"),
         (["--diff", "before", "after", "--fail-under", "base=0"], "names an arm that is not compared"),
         (["--fail-under", "50"], "'50' is not a number from 0 to 1"),

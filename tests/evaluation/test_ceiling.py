@@ -4,7 +4,8 @@ import pytest
 
 from doyen.evaluation.advice import advise
 from doyen.evaluation.further_sections import further_lines, further_sections
-from doyen.evaluation.report import build_report, render_page
+from doyen.evaluation.report import build_report
+from doyen.evaluation.report_page import render_page
 from doyen.records import ARMS, EXTRA_ARMS, Answer, Question
 
 N = 60
@@ -71,10 +72,8 @@ def test_extra_arms_are_corrected_among_themselves():
 
 
 def test_what_failed_and_what_was_left_out_is_said():
-    found = report(
-        {"base": 20, "oracle": 30},
-        besides={"failed": {"reference": "example.com refuses: 401"}, "left_out": {"oracle": {"no gold": 10}}},
-    )
+    found = report({"base": 20, "oracle": 30})
+    found |= {"failed": {"reference": "example.com refuses: 401"}, "left_out": {"oracle": {"no gold": 10}}}
     lines = further_lines(found)
     assert any("reference has no figures: example.com refuses: 401" in line for line in lines)
     assert any("oracle was asked 50 of 60 questions; left out: 10 with no gold" in line for line in lines)

@@ -120,6 +120,17 @@ def test_training_that_takes_longer_than_documents_stand_still():
     [
         ({"engine": "server", "server": "vLLM at models.example.com"}, list(ARMS)),
         ({"engine": "server", "server": "Ollama at localhost:11434"}, []),
+        ({"engine": "server", "server": "vLLM at [::1]:8000"}, []),
+        ({"engine": "server", "server": "vLLM at localhost.example.com:8000"}, list(ARMS)),
+        ({"engine": "server", "server": "vLLM at 127.example.com"}, list(ARMS)),
+        ({"settings": {"store": {"uri": "postgresql://doyen@db.example.com/x?schema=a"}}}, ["rag", "rag+finetuned"]),
+        (
+            {"settings": {"store": {"uri": "postgresql://doyen@localhost/x?host=db.example.com"}}},
+            ["rag", "rag+finetuned"],
+        ),
+        ({"settings": {"store": {"uri": "postgresql://doyen@[::1]:5432/x?schema=a"}}}, []),
+        ({"settings": {"store": {"uri": "postgresql:///x?schema=a&host=/run/postgresql"}}}, []),
+        ({"settings": {"store": {"uri": "index"}}}, []),
         ({"engine": "openvino", "settings": {"rerank": {"name": "jina:x"}}}, ["rag", "rag+finetuned"]),
         ({"engine": "openvino", "embedder": "openai:x@3/api", "settings": {}}, ["rag", "rag+finetuned"]),
         ({"engine": "openvino", "embedder": "minilm@ab/onnx-int8", "settings": {"rerank": {"name": ""}}}, []),

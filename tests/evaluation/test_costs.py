@@ -6,9 +6,11 @@ import pytest
 
 from doyen.config import CostSettings, Settings
 from doyen.evaluation.cost_sections import cost_rows
-from doyen.evaluation.costs import MemoryNotes, cost_figures, resident_gib
+from doyen.evaluation.costs import cost_figures
 from doyen.evaluation.markdown_report import render_markdown
-from doyen.evaluation.report import build_report, render_page
+from doyen.evaluation.memory_notes import memory_by_arm, note_memory, resident_gib
+from doyen.evaluation.report import build_report
+from doyen.evaluation.report_page import render_page
 from doyen.ingesting.report import IngestReport
 from doyen.ingesting.timing import record_ingest, recorded_ingests
 from doyen.records import Answer, Question
@@ -88,11 +90,12 @@ def test_memory_is_kept_with_the_answers(tmp_path):
 
     held = resident_gib()
     assert held is None or 0.01 < held < 100
-    MemoryNotes(tmp_path).note("rag", Here())
-    MemoryNotes(tmp_path).note("base", There())
-    assert set(MemoryNotes(tmp_path).gib) == ({"rag"} if held else set())
-    (tmp_path / "memory.json").write_text("{")
-    assert MemoryNotes(tmp_path).gib == {}
+    note_memory(tmp_path, "rag", Here())
+    note_memory(tmp_path, "base", There())
+    assert set(memory_by_arm(tmp_path)) == ({"rag"} if held else set())
+    for broken in ("{", "[]"):
+        (tmp_path / "memory.json").write_text(broken)
+        assert memory_by_arm(tmp_path) == {}
 
 
 def test_page_and_markdown_show_the_costs(expert):

@@ -3,8 +3,9 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from doyen.evaluation.markdown_report import escaped, flat, points, render_markdown, write_markdown
+from doyen.evaluation.markdown_report import escaped, points, render_markdown, write_markdown
 from doyen.evaluation.report import build_report
+from doyen.evaluation.report_text import flat
 from doyen.records import ARMS, Answer, GoldSource, Question
 
 HOSTILE = (

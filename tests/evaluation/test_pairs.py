@@ -10,7 +10,8 @@ from doyen.cli import app
 from doyen.errors import UsageError
 from doyen.evaluation.advice import advise
 from doyen.evaluation.pairs import more_questions, pair_rows, plan_lines, plan_questions
-from doyen.evaluation.report import build_report, render_page
+from doyen.evaluation.report import build_report
+from doyen.evaluation.report_page import render_page
 from doyen.records import Answer, Question
 
 ARMS = ("base", "rag", "finetuned", "rag+finetuned")

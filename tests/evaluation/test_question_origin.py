@@ -7,7 +7,8 @@ from small_stores import write_texts
 
 from doyen.evaluation.markdown_report import render_markdown
 from doyen.evaluation.question_origin import origin_figures, origin_lines, origin_sentences, question_origin
-from doyen.evaluation.report import build_report, render_page
+from doyen.evaluation.report import build_report
+from doyen.evaluation.report_page import render_page
 from doyen.evaluation.scoring import score_answer
 from doyen.records import Answer, GoldSource, Question
 

@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from doyen.evaluation.report import HTML_BYTES, build_report, render_page, write_report
+from doyen.evaluation.report import build_report, write_report
+from doyen.evaluation.report_page import HTML_BYTES, render_page
 from doyen.records import ARMS, Answer, Chunk, Citation, GoldSource, Hit, Question
 
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)> {{chart}} & <!--'

@@ -2,7 +2,8 @@
 
 from doyen.evaluation.advice import advise
 from doyen.evaluation.markdown_report import render_markdown
-from doyen.evaluation.report import build_report, render_page
+from doyen.evaluation.report import build_report
+from doyen.evaluation.report_page import render_page
 from doyen.evaluation.strata import question_strata
 from doyen.evaluation.trained_on import CHANGED, IN_TRAINING, UNSEEN, TrainedOn
 from doyen.records import ARMS, Answer, GoldSource, Question

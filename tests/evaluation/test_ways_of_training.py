@@ -8,7 +8,8 @@ from small_stores import make_expert
 
 from doyen.adapters import AdapterManifest
 from doyen.evaluation.methods import advise_training, trained_methods, training_advice, won_back
-from doyen.evaluation.report import build_report, render_page
+from doyen.evaluation.report import build_report
+from doyen.evaluation.report_page import render_page
 from doyen.planning import plan
 
 

@@ -144,6 +144,8 @@ def test_where_questions_go_is_said_for_other_machines_and_for_money():
     assert told.startswith("questions and passages are sent to gpu.example for openai:gpt: about ")
     assert "price is not known" in told
     assert told_before(away, settings, ["Why?"], ["base"]).startswith("questions are sent")
+    assert told_before(away, settings, ["Why?"], ["oracle"]) == told_before(away, settings, ["Why?"], ["rag"])
+    assert "([reference] input_price" in told_before(away, settings, ["Why?"], ["base"], table="reference")
     assert told_before(here, settings, ["Why?"], ["rag"]) is None
     assert "US$ 0.00 at most" in told_before(here, priced, ["Why?"], ["rag"])
     assert told_before(object(), priced, ["Why?"], ["rag"]) is None
