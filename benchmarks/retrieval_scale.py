@@ -33,7 +33,7 @@ from doyen.index.rows import matrix
 from doyen.index.scanning import nearest_of_many
 from doyen.index.tables import rows_of
 from doyen.index.vector_matrix import open_matrix
-from doyen.ingesting import index_folder, open_index
+from doyen.ingesting import index_place, open_index
 from doyen.records import Chunk, Document, Summary
 
 SEED = 7
@@ -80,7 +80,7 @@ def make_store(expert: Path, folder: Path, count: int) -> None:
     texts = Texts([text for batch in batches for text in batch["searched"].to_pylist()])
     synthesis = Synthesis.of(real).fitted(min(count, _FITTED_AT), rng)
     init(folder)
-    target = index_folder(folder, load_settings(folder))
+    target = index_place(folder, load_settings(folder)).state
     index = LanceIndex.open_or_create(target, source.manifest)
     started = time.perf_counter()
     for first in range(0, count, _BATCH):

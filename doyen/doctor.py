@@ -60,7 +60,7 @@ def examine(expert: Path | None) -> list[Check]:
     checks.append(Check("settings", True, str(expert / "doyen.toml")))
     names = (("model", settings.model.name), ("embedder", settings.embedder.name), ("reranker", settings.rerank.name))
     checks += [_model(role, in_expert(name, expert)) for role, name in names if name]
-    return [*checks, *_server(settings.model), *_database(expert, settings), _index(expert)]
+    return [*checks, *_server(settings.model), *_database(expert, settings), _index(expert, settings)]
 
 
 def bench(expert: Path | None, progress: Callable[[str, int, int], None] | None = None) -> list[Speed]:
@@ -172,8 +172,7 @@ def _database(expert: Path, settings: Settings) -> list[Check]:
         return [Check("database", False, str(error), error.hint or "")]
 
 
-def _index(expert: Path) -> Check:
-    settings = load_settings(expert)
+def _index(expert: Path, settings: Settings) -> Check:
     try:
         index = open_index(expert, settings)
     except StoreError as error:

@@ -71,13 +71,13 @@ def read_rules(text: str) -> list[tuple[str, Labels]]:
 
 def fits(pattern: str, document: str) -> bool:
     """Whether a pattern of a rule fits a document's id; one that fits a folder fits all that is below. Case does not count."""
-    wanted, name = pattern.strip("/").casefold(), document.casefold()
+    wanted, name = (unicodedata.normalize("NFC", text).casefold() for text in (pattern.strip("/"), document))
     return fnmatch.fnmatchcase(name, wanted) or fnmatch.fnmatchcase(name, f"{wanted}/*")
 
 
 @dataclass(slots=True)
 class Labeller:
-    """Says which labels an item gets; `sources` maps the specs of known sources to their labels."""
+    """Says which labels an item gets; `sources` maps the roots of known sources to their labels."""
 
     rules: Sequence[tuple[str, Labels]] = ()
     sources: Mapping[str, Labels] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Labeller:
     @classmethod
     def of(cls, expert: Path, settings: Settings, sources: Mapping[str, Labels]) -> Labeller:
         """Return the labeller of an expert. Raises ConfigError for wrong rules."""
-        own = {spec.rstrip("/"): labels for spec, labels in sources.items() if labels}
+        own = {_root(spec): labels for spec, labels in sources.items() if labels}
         return cls(read_rules(settings.documents.labels), own, (expert / UPLOADS).resolve())
 
     @property
@@ -103,10 +103,12 @@ class Labeller:
             if own := self._of_uploads().get(Path(item.source).name):
                 return own
         by_rule = next((labels for pattern, labels in self.rules if fits(pattern, item.id)), ())
-        return by_rule or self._of_source(item.source)
+        return by_rule or self._of_source(item)
 
-    def _of_source(self, source: str) -> Labels:
-        covering = [spec for spec in self.sources if source == spec or source.startswith(f"{spec}/")]
+    def _of_source(self, item: Item) -> Labels:
+        # A site may lead its pages elsewhere (https for http, the whole host): they still name its root.
+        places = (item.source, *([_root(item.root)] if "://" in item.root else []))
+        covering = [root for root in self.sources if any(p == root or p.startswith(f"{root}/") for p in places)]
         return self.sources[max(covering, key=len)] if covering else ()
 
     def _of_uploads(self) -> dict[str, Labels]:
@@ -119,6 +121,11 @@ class Labeller:
         if self._held is None or self._held[0] != stamp:
             self._held = stamp, load_upload_labels(path.parent)
         return self._held[1]
+
+
+def _root(place: str) -> str:
+    """Return what the items of a source have in common: of a URL, no query."""
+    return (place.partition("?")[0] if "://" in place else place).rstrip("/")
 
 
 def load_upload_labels(folder: Path) -> dict[str, Labels]:

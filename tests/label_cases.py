@@ -54,7 +54,7 @@ class EchoEngine:
 class Guild:
     """A served expert with labelled documents, a key for each set of labels, and adapters of some documents."""
 
-    def __init__(self, root, *, each=4, more=None):
+    def __init__(self, root, *, each=4, more=None, store="index"):
         draw = random.Random(1)
         self.texts, self.labels, self.secrets = {}, {}, {}
         for folder, labels in FOLDERS.items():
@@ -68,13 +68,13 @@ class Guild:
         settings = Settings(
             embedder=EmbedderSettings(name=str(embedder)),
             documents=DocumentsSettings(labels=RULES),
-            store=StoreSettings("index"),
+            store=StoreSettings(store),
         )
-        made = _MADE.get((each, bool(more)))
+        made = _MADE.get((each, bool(more), store))
         if made is None:
             made = write_files(root / "made", {"doyen.toml": settings_toml(settings)})
             assert not ingest(made, [write_files(root / "documents", self.texts)]).failed
-            _MADE[each, bool(more)] = made
+            _MADE[each, bool(more), store] = made
         self.expert = shutil.copytree(made, root / "expert")
         self.keys = {
             labels: add_key(self.expert, f"key {'-'.join(labels)}", role="editor", labels=labels)[1]

@@ -21,7 +21,7 @@ from doyen.erasing import remove_documents
 from doyen.errors import DocumentError, ExpertError, ModelError, StoreError, UsageError
 from doyen.expert import open_retriever
 from doyen.folder import status
-from doyen.ingesting import index_folder, index_place, ingest, open_index
+from doyen.ingesting import index_place, ingest, open_index
 from doyen.ingesting.timing import recorded_ingests
 from doyen.ingesting.watching import watch
 from doyen.retrieval.hybrid import Retriever
@@ -96,7 +96,7 @@ def test_ingests_that_change_the_index_are_recorded(bring, expert, source):
     bring(source)
     (source / "lease.txt").write_text("The lease now runs for eleven years.")
     bring(source)
-    rows = recorded_ingests(index_folder(expert, load_settings(expert)))
+    rows = recorded_ingests(index_place(expert, load_settings(expert)).state)
     assert [(row["new"], row["changed"]) for row in rows] == [(3, 0), (0, 1)]
     assert all(row["seconds"] > 0 for row in rows)
 

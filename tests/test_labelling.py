@@ -2,6 +2,7 @@
 
 import pytest
 
+from doyen.config import Settings
 from doyen.errors import ConfigError, UsageError
 from doyen.labelling import Labeller, fits, read_labels, read_rules, save_upload_labels
 from doyen.sources.item import Item
@@ -40,10 +41,27 @@ def test_rules_with_faults_name_all_of_them():
         ("*.pdf", "x/y.PDF", True),
         ("hr/a.zip", "hr/a.zip/b/c.md", True),
         ("a.md", "b/a.md", False),
+        ("B\u00fccher", "Bu\u0308cher/a.md", True),  # a file system may write an umlaut as two characters
+        ("Bu\u0308cher", "B\u00dcCHER/a.md", True),
     ],
 )
 def test_patterns(pattern, document, expected):
     assert fits(pattern, document) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "root", "source"),
+    [
+        ("postgresql://db/hr?sslmode=require", "postgresql://db/hr", "postgresql://db/hr/staff/7"),
+        ("https://site/docs/?lang=en", "https://site/docs/", "https://site/docs/pay.html?lang=en"),
+        ("http://site/docs", "http://site/docs", "https://site/docs/pay.html"),
+        ("https://site/docs/start.html", "https://site/docs/start.html", "https://site/docs/pay.html"),
+    ],
+)
+def test_a_source_with_settings_in_its_address_labels_what_it_lists(tmp_path, spec, root, source):
+    label = Labeller.of(tmp_path, Settings(), {spec: ("hr",)})
+    assert label(Item("a", source, root, "a", bytes)) == ("hr",)
+    assert label(Item("a", "https://other/a", "https://other", "a", bytes)) == ()
 
 
 def test_the_first_place_that_names_labels_counts(tmp_path):

@@ -14,7 +14,7 @@ from small_stores import HashEmbedder, make_expert, manifest_of
 from doyen.config import load_settings
 from doyen.errors import DocumentError, StoreError, UsageError
 from doyen.index.lance import IndexEntry, LanceIndex
-from doyen.ingesting import index_folder
+from doyen.ingesting import index_place
 from doyen.originals import keep_original
 from doyen.page_images import page_image
 from doyen.records import Document
@@ -59,7 +59,7 @@ def expert(tmp_path):
 
 @pytest.fixture
 def index(expert):
-    return LanceIndex.open_or_create(index_folder(expert, load_settings(expert)), manifest_of(HashEmbedder()))
+    return LanceIndex.open_or_create(index_place(expert, load_settings(expert)).state, manifest_of(HashEmbedder()))
 
 
 def write(index, name, data, *, source="/nowhere", media_type="application/pdf", **item):

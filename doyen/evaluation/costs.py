@@ -16,7 +16,7 @@ import numpy as np
 from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
 from doyen.config import CostSettings, Settings
 from doyen.errors import DoyenError
-from doyen.ingesting import index_folder
+from doyen.ingesting import index_place
 from doyen.ingesting.timing import recorded_ingests
 from doyen.models.catalogue import in_expert
 from doyen.models.fetching import require_model
@@ -41,7 +41,7 @@ def cost_figures(
     the process after its answers, `paid_usd` by arm what a server's answers cost.
     """
     made = _adapter(expert, adapter) if any(TUNED in arm for arm in answers) else None
-    ingests = recorded_ingests(index_folder(expert, settings))
+    ingests = recorded_ingests(index_place(expert, settings).state)
     disk = _disk(expert, settings, made)
     arms = {
         arm: _arm(own, settings.cost if _is_here(arm) else CostSettings(), (paid_usd or {}).get(arm))
@@ -131,7 +131,7 @@ def _arm(answers: Sequence[Answer], rates: CostSettings, paid: float | None) -> 
 # ------------------------------------------------------------------ disk
 def _disk(expert: Path, settings: Settings, made: AdapterManifest | None) -> dict[str, float]:
     """Return the MiB of what is there of model, embedder, index and adapter."""
-    folders: dict[str, Path] = {"index": index_folder(expert, settings)}
+    folders: dict[str, Path] = {"index": index_place(expert, settings).state}
     for role in ("model", "embedder"):
         try:
             folders[role] = require_model(in_expert(getattr(settings, role).name, expert))

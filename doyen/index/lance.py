@@ -49,7 +49,7 @@ from doyen.index.rows import (
     version_from,
 )
 from doyen.index.searching import ChunkSearch
-from doyen.index.store import FORMAT_VERSION, IndexManifest, same_vectors
+from doyen.index.store import IndexManifest, same_vectors
 from doyen.index.summaries import SummarySearch
 from doyen.index.tables import Tables, rows_of, rows_with
 from doyen.index.vector_matrix import Recall
@@ -100,20 +100,11 @@ class LanceIndex:
     def open(cls, folder: Path) -> LanceIndex:
         """Open an existing index. Raises StoreError if there is none."""
         try:
-            data = json.loads((folder / "manifest.json").read_text())
-            manifest = IndexManifest(**data)
+            text = (folder / "manifest.json").read_bytes()
         except FileNotFoundError:
             raise StoreError(f"there is no index in {folder}", hint="doyen ingest FOLDER") from None
-        except (ValueError, TypeError) as error:
-            raise StoreError(
-                f"{folder / 'manifest.json'} is broken: {error}", hint=f"remove {folder} and run doyen ingest again"
-            ) from error
-        if manifest.format != FORMAT_VERSION:
-            raise StoreError(
-                f"the index in {folder} has format {manifest.format}; this doyen reads {FORMAT_VERSION}",
-                hint="doyen ingest --rebuild SOURCE… makes it anew",
-            )
-        return cls(folder, manifest)
+        hint = f"remove {folder} and run doyen ingest again"
+        return cls(folder, IndexManifest.read(text, str(folder), f"{folder / 'manifest.json'} is broken", hint=hint))
 
     @classmethod
     def open_or_create(cls, folder: Path, manifest: IndexManifest) -> LanceIndex:
@@ -172,7 +163,7 @@ class LanceIndex:
         columns = ("id", "sha256", "text", "page_starts", "page_ends")
         row = self._row(document, columns, "" if sha256 is None else f"sha256 = {quote(sha256)}")
         if row is None:
-            raise missing_document(document, "" if sha256 is None else f" with hash {sha256[:12]}…")
+            raise missing_document(document, sha256=sha256)
         return row["text"], pages_from(row)
 
     def document_version(
@@ -187,8 +178,7 @@ class LanceIndex:
         conditions += [f"sha256 = {quote(sha256)}"] if sha256 is not None else []
         row = self._row(document, (*VERSION_COLUMNS, "text"), " AND ".join(conditions))
         if row is None:
-            what = f" in version {version}" if version is not None else f" with hash {(sha256 or '')[:12]}…"
-            raise missing_document(document, what if conditions else "")
+            raise missing_document(document, version=version, sha256=sha256)
         return version_from(row), row["text"], pages_from(row)
 
     def versions(self, document: str) -> list[StoredVersion]:

@@ -197,22 +197,21 @@ def summary_table(
     import pyarrow as pa
 
     rows = [
-        {
-            **{name: getattr(summary, name) for name in ("document", "section", "start", "end", "text", "indexed")},
-            "span_starts": [a for a, _ in summary.spans],
-            "span_ends": [b for _, b in summary.spans],
-            "sha256": entry.document.sha256,
-            "version": versions[entry.document.id],
-            "language": entry.document.language,
-            "labels": list(entry.document.labels),
-            "revision": revision,
-            "hash": chunk_hash(summary.indexed),
-        }
+        summary_row(entry.document, summary, versions[entry.document.id])
+        | {"revision": revision, "hash": chunk_hash(summary.indexed)}
         for entry in entries
         for summary in entry.summaries
     ]
     table = pa.Table.from_pylist(rows, schema=schema.remove(schema.get_field_index("vector")))
     return table.append_column(schema.field("vector"), vector_column(vectors))
+
+
+def summary_row(document: Document, summary: Summary, version: int) -> dict[str, Any]:
+    """Return what every store's row of a summary has: SUMMARY_COLUMNS, and what is its document's."""
+    row = {name: getattr(summary, name) for name in SUMMARY_COLUMNS if not name.startswith("span_")}
+    row |= {"span_starts": [a for a, _ in summary.spans], "span_ends": [b for _, b in summary.spans]}
+    row |= {"sha256": document.sha256, "version": version, "language": document.language}
+    return row | {"labels": list(document.labels)}
 
 
 def summary_from(row: Mapping[str, Any]) -> Summary:
@@ -264,10 +263,11 @@ def items_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, IndexedItem]:
     return found
 
 
-def missing_document(document: str, what: str = "") -> StoreError:
-    """Return the error for a document, or (`what`) a version of it, that is not there."""
-    if not what:
+def missing_document(document: str, *, version: int | None = None, sha256: str | None = None) -> StoreError:
+    """Return the error for a document, or a version of it, that is not there."""
+    if version is None and sha256 is None:
         return StoreError(f"no document '{document}' is indexed", hint="doyen documents lists them")
+    what = f" in version {version}" if version is not None else f" with hash {(sha256 or '')[:12]}…"
     return StoreError(
         f"'{document}'{what} is not kept",
         hint=f"doyen documents versions {document} lists what is; [documents] keep_versions_days says how long",

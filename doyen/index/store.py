@@ -5,6 +5,7 @@ Two keep it: LanceDB in a folder (lance.py), a PostgreSQL database (postgresql/)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from doyen.records import Chunk, Page, Summary
 from doyen.sources.item import Item
 
 FORMAT_VERSION = 3
+_ANEW = "doyen ingest --rebuild SOURCE… makes it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,18 @@ class IndexManifest:
     counter: str = ""
     """Fingerprint of the token counter that sized the chunks."""
 
+    @classmethod
+    def read(cls, text: str | bytes, index: str, broken: str, hint: str = _ANEW) -> IndexManifest:
+        """Return the manifest of an `index` from its JSON. Raises StoreError where it is `broken` or of another format."""
+        try:
+            manifest = cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{broken}: {error}", hint=hint) from error
+        if manifest.format != FORMAT_VERSION:
+            what = f"the index in {index} has format {manifest.format}; this doyen reads {FORMAT_VERSION}"
+            raise StoreError(what, hint=_ANEW)
+        return manifest
+
     def require(self, asked: IndexManifest) -> None:
         """Refuse to go on with an embedder or chunk size that the index was not made with. Raises StoreError."""
         if self.fingerprint != asked.fingerprint or self.dim != asked.dim:
@@ -48,7 +62,7 @@ class IndexManifest:
         if self.counter != asked.counter:
             raise StoreError(
                 f"the chunks of this index were sized by {self.counter or 'an older doyen'}, not {asked.counter}",
-                hint="doyen ingest --rebuild SOURCE… makes it anew",
+                hint=_ANEW,
             )
         if self.chunk_tokens != asked.chunk_tokens:
             raise StoreError(

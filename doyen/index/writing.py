@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.index.replacing import HEAD_COLUMNS, Batch
 from doyen.index.rows import IndexEntry, chunk_table, document_row, one_of, quote, summary_table
 from doyen.index.tables import PARTS, Tables, delete_where, rows_with
 from doyen.records import Chunk
@@ -23,7 +24,6 @@ from doyen.sources.item import Item
 
 _RETIRED_AT_ONCE = 50
 _RELABELLED_AT_ONCE = 500
-_HEAD = ("id", "item", "sha256", "version")
 
 
 def write(
@@ -36,36 +36,24 @@ def write(
     """Replace the documents of the batch's items; see `LanceIndex.write`."""
     import pyarrow as pa
 
-    count, summaries = (sum(len(getattr(entry, part)) for entry in batch) for part in PARTS)
     of_summaries = np.empty((0, tables.dim), np.float32) if summary_vectors is None else summary_vectors
-    if len(vectors) != count or len(of_summaries) != summaries:
-        raise ValueError(
-            f"{count} chunks and {summaries} summaries, but {len(vectors)} and {len(of_summaries)} vectors: "
-            "their length differs"
-        )
-    by_id = {entry.document.id: entry for entry in batch}
-    if len(by_id) != len(batch):
-        raise ValueError("a document stands twice in one batch")
+    new = Batch.of(batch, vectors, of_summaries)
     tables.begin()
-    items = sorted({entry.item or entry.document.id for entry in batch})
-    old = _heads(tables, items, list(by_id))
-    kept = {i for i in keep if i in old and i not in by_id}
-    gone = [i for i in old if i not in by_id and i not in kept]
-    replaced = [i for i in old if i in by_id]
-    changed = [i for i in replaced if old[i]["sha256"] != by_id[i].document.sha256]
-    keep_versions(tables, [*gone, *changed])
+    old = _heads(tables, new.items, list(new.by_id))
+    there = new.against(old, keep)
+    keep_versions(tables, [*there.gone, *there.changed])
     revision = secrets.randbits(62)
-    versions = _next_versions(tables, by_id, old)
+    versions = new.versions(old, lambda ids: rows_with(tables.versions, ("id", "version"), "id", ids))
     rows = [document_row(e, versions[e.document.id], revision) for e in batch]
-    if count:
+    if len(vectors):
         chunks = [chunk for e in batch for chunk in _numbered(e, versions[e.document.id])]
         tables.chunks.add(chunk_table(chunks, revision, vectors, tables.chunks.schema))
-    if summaries:
+    if len(of_summaries):
         table = summary_table(batch, versions, revision, of_summaries, tables.summaries.schema)
         tables.summaries.add(table)
-    rows += _kept_rows(tables, kept, batch)
-    _commit(tables, pa.Table.from_pylist(rows, schema=tables.documents.schema), items, new=not old)
-    _delete_parts(tables, [*replaced, *gone], also=f"revision != {revision}")
+    rows += _kept_rows(tables, there.kept, new)
+    _commit(tables, pa.Table.from_pylist(rows, schema=tables.documents.schema), new.items, new=not old)
+    _delete_parts(tables, [*there.replaced, *there.gone], also=f"revision != {revision}")
 
 
 def _delete_parts(tables: Tables, documents: Sequence[str], *, also: str = "") -> None:
@@ -78,28 +66,19 @@ def _delete_parts(tables: Tables, documents: Sequence[str], *, also: str = "") -
 
 def _heads(tables: Tables, items: Sequence[str], ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the rows that the store has of these items and ids, without texts."""
-    found = {row["id"]: row for row in rows_with(tables.documents, _HEAD, "item", items)}
+    found = {row["id"]: row for row in rows_with(tables.documents, HEAD_COLUMNS, "item", items)}
     elsewhere = [i for i in ids if i not in found]
-    return found | {row["id"]: row for row in rows_with(tables.documents, _HEAD, "id", elsewhere)}
-
-
-def _next_versions(tables: Tables, batch: dict[str, IndexEntry], old: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Number the batch's documents: the same hash keeps its number, other content gets the next that was never used."""
-    last = {i: int(old[i]["version"]) if i in old else 0 for i in batch}
-    same = {i for i in batch if i in old and old[i]["sha256"] == batch[i].document.sha256}
-    for row in rows_with(tables.versions, ("id", "version"), "id", [i for i in batch if i not in same]):
-        last[row["id"]] = max(last[row["id"]], row["version"])
-    return {i: last[i] + (i not in same) for i in batch}
+    return found | {row["id"]: row for row in rows_with(tables.documents, HEAD_COLUMNS, "id", elsewhere)}
 
 
 def _numbered(entry: IndexEntry, version: int) -> list[Chunk]:
     return [c if c.version == version else dataclasses.replace(c, version=version) for c in entry.chunks]
 
 
-def _kept_rows(tables: Tables, kept: Collection[str], batch: Sequence[IndexEntry]) -> list[dict[str, Any]]:
+def _kept_rows(tables: Tables, kept: Sequence[str], batch: Batch) -> list[dict[str, Any]]:
     """Return the rows of documents that stay, with their item's new hash and stamp."""
-    marks = {e.item or e.document.id: (e.item_sha256 or e.document.sha256, e.stamp) for e in batch}
-    rows = list(rows_with(tables.documents, tables.documents.schema.names, "id", sorted(kept)))
+    marks = batch.marks()
+    rows = list(rows_with(tables.documents, tables.documents.schema.names, "id", kept))
     for row in rows:
         row["item_sha256"], row["stamp"] = marks.get(row["item"], (row["item_sha256"], row["stamp"]))
     return rows

@@ -20,15 +20,6 @@ def index_place(expert: Path, settings: Settings) -> Place:
     return place_of(settings.store.uri, expert)
 
 
-def index_folder(expert: Path, settings: Settings) -> Path:
-    """Return the folder of what an ingest remembers of its sources: LanceDB's tables are in it too.
-
-    Raises:
-        StoreError: for a URI that this version cannot use.
-    """
-    return index_place(expert, settings).state
-
-
 def open_index(expert: Path, settings: Settings) -> Index:
     """Open the expert's index; a missing one is a StoreError that names the command."""
     return index_place(expert, settings).open()

@@ -25,7 +25,7 @@ from doyen.ingesting.known_sources import (
     open_named,
     remember_sources,
 )
-from doyen.ingesting.opening import index_folder, index_place, writing_store
+from doyen.ingesting.opening import index_place, writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import list_sources, refuse_claims
 from doyen.ingesting.timing import record_ingest
@@ -63,12 +63,10 @@ def ingest(
     """
     started = time.perf_counter()
     expert = Path(expert)
-    settings = load_settings(expert)
-    folder = index_folder(expert, settings)
-    options = dataclasses.replace(options or SourceOptions(), state=folder / "sources")
     retry = retry_failed or bool(passwords)
-    job = Job(expert, settings, tuple(passwords), retry=retry, prune=prune, progress=progress, say=say)
+    job = Job(expert, load_settings(expert), tuple(passwords), retry=retry, prune=prune, progress=progress, say=say)
     run = Run(job, embedder, rebuild=rebuild)
+    options = dataclasses.replace(options or SourceOptions(), state=run.visits)
     if sources:
         named = _with_former_labels(open_named(sources, name, options), load_sources(expert))
     else:
@@ -77,15 +75,11 @@ def ingest(
         whole = prune or rebuild
         named, unreachable = open_known(load_sources(expert), options.state, all_of_them=whole)
         if retry_failed and not whole:
-            roots = {fault.root for fault in load_faults(folder)}
+            roots = {fault.root for fault in load_faults(run.place.state)}
             named = [(known, source) for known, source in named if source.root in roots]
         run.report.failed += unreachable
     run.bring_in(named)
-    if run.report.changed or run.report.removed:
-        forget_answers(expert)
-    run.report.seconds = time.perf_counter() - started
-    record_ingest(index_folder(expert, settings), run.report)
-    return run.report
+    return run.closed(started)
 
 
 def ingest_again(
@@ -96,18 +90,12 @@ def ingest_again(
     What failed and has not changed is left alone. Raises as `ingest` does.
     """
     started = time.perf_counter()
-    settings = load_settings(expert)
-    run = Run(Job(expert, settings, tuple(passwords)), embedder)
-    state = index_folder(expert, settings) / "sources"
+    run = Run(Job(expert, load_settings(expert), tuple(passwords)), embedder)
     known = [source for source in load_sources(expert) if source.spec in specs]
-    named, unreachable = open_known(known, state, all_of_them=False)
+    named, unreachable = open_known(known, run.visits, all_of_them=False)
     run.report.failed += unreachable
     run.bring_in(named)
-    if run.report.changed or run.report.removed:
-        forget_answers(expert)
-    run.report.seconds = time.perf_counter() - started
-    record_ingest(index_folder(expert, settings), run.report)
-    return run.report
+    return run.closed(started)
 
 
 def _with_former_labels(named: Named, known: Sequence[KnownSource]) -> Named:
@@ -121,14 +109,24 @@ def _with_former_labels(named: Named, known: Sequence[KnownSource]) -> Named:
     return found
 
 
+def _forgotten(known: Sequence[KnownSource], named: Named) -> list[str]:
+    """Return the specs that `prune` lets go of: not those with labels within a named source, whose documents stay."""
+    return [one.spec for one in known if not (one.labels and any(source.covers(one.spec) for _, source in named))]
+
+
 class Run:
     """One ingest: the index that it opens or makes, and its report."""
 
     def __init__(self, job: Job, embedder: Embedder | None, *, rebuild: bool = False) -> None:
         self.report = IngestReport()
         self._job, self._given, self._rebuild = job, embedder, rebuild
-        self._place = index_place(job.expert, job.settings)
+        self.place = index_place(job.expert, job.settings)
         self._index: Index | None = None
+
+    @property
+    def visits(self) -> Path:
+        """Where sources keep how far they have come."""
+        return self.place.state / "sources"
 
     def bring_in(self, named: Named) -> None:
         """Do all of it."""
@@ -150,12 +148,20 @@ class Run:
                 self._clear([known for known, _ in named], embedder)
             with writing_store():
                 index = self._index = self._open(embedder)
-            with self._place.only_writer():
-                Work(self._job, self._place.state, index, embedder, self._counter(), self.report, label).do(listings)
+            with self.place.only_writer():
+                Work(self._job, self.place.state, index, embedder, self._counter(), self.report, label).do(listings)
         finally:
             embedder.stop()
-        specs = [known.spec for known in load_sources(self._job.expert)] if self._job.prune else []
+        specs = _forgotten(load_sources(self._job.expert), named) if self._job.prune else []
         remember_sources(self._job.expert, [known for known, _ in named], forget=specs)
+
+    def closed(self, started: float) -> IngestReport:
+        """Erase cached answers where documents changed, record what was done since `started`, and return the report."""
+        if self.report.changed or self.report.removed:
+            forget_answers(self._job.expert)
+        self.report.seconds = time.perf_counter() - started
+        record_ingest(self.place.state, self.report)
+        return self.report
 
     def _clear(self, named: Sequence[KnownSource], embedder: BackgroundEmbedder) -> None:
         """Take away the index, unless that would lose sources that are not named, or nothing could make it anew."""
@@ -166,20 +172,20 @@ class Run:
                 f"--rebuild would take out what came from {', '.join(lost)}",
                 hint="name these sources too; doyen ingest --rebuild alone takes all; --prune lets go of the others",
             )
-        if self._place.exists():
+        if self.place.exists():
             embedder.loaded()
-        self._place.clear()
+        self.place.clear()
 
     def _open(self, embedder: BackgroundEmbedder) -> Index:
         """Open or make the index; the embedder is waited for only where the index does not know it yet."""
         settings = self._job.settings
-        if self._given is None and self._place.exists():
-            index = self._place.open()
+        if self._given is None and self.place.exists():
+            index = self.place.open()
             if index.manifest.embedder == settings.embedder.name:
                 tokens, counter = settings.chunking.max_tokens, self._counter().fingerprint
                 index.manifest.require(dataclasses.replace(index.manifest, chunk_tokens=tokens, counter=counter))
                 return index
-        return self._place.open_or_create(self._manifest(embedder.loaded()))
+        return self.place.open_or_create(self._manifest(embedder.loaded()))
 
     def _counter(self) -> TokenCounter:
         job = self._job
@@ -187,7 +193,7 @@ class Run:
 
     def _load(self) -> Embedder:
         """Load the embedder, in the precision that the index has, and hold it against the index."""
-        recorded = None if self._rebuild else self._place.recorded_fingerprint()
+        recorded = None if self._rebuild else self.place.recorded_fingerprint()
         job = self._job
         embedder = self._given or load_embedder(job.settings.embedder, expert=job.expert, recorded=recorded)
         if self._index is not None:

@@ -23,6 +23,7 @@ from doyen.index.postgresql.connecting import close_databases, database_of, exec
 from doyen.index.postgresql.terms import terms
 from doyen.ingesting import index_place, ingest, open_index
 from doyen.retrieval.hybrid import Retriever
+from doyen.sources.item import Item
 
 FILES = {
     "lease.txt": "The deposit of the lease is returned within thirty days.",
@@ -221,6 +222,36 @@ def test_character_0_and_long_ids_are_stored(index, embedder):
     assert matching(index, "two", 5)[0].chunk.document == name
 
 
+def test_null_quotes_and_backslashes_are_texts_like_others(index, embedder):
+    texts = {"null": "A null pointer.", 'a"b\\c,{d}': "NULL is no value.", "c.txt": "Prams."}
+    write_texts(index, embedder, texts)
+    index.finish()
+    assert {h.chunk.document for h in matching(index, "null", 5)} == {"null", 'a"b\\c,{d}'}
+    assert {c.document for c in index.chunks_of(list(texts))} == set(texts) == set(index.items(list(texts)))
+    assert index.named({"a"}, without=["null"]) == {"a"}
+    assert index.labels_of(["a\0b", "c.txt"]) == {"c.txt": {()}}
+
+
+def test_making_an_index_anew_leaves_what_others_have_in_the_schema(expert, source, embedder, postgresql):
+    ingest(expert, [source], embedder=embedder)
+    place = index_place(expert, load_settings(expert))
+    with place.database.transaction() as connection:
+        execute(connection, "CREATE TABLE payroll (name text)")
+        execute(connection, "INSERT INTO payroll VALUES ('Ada')")
+    before = place.stamp()
+    assert len(ingest(expert, rebuild=True, embedder=embedder).new) == 3
+    assert place.stamp() != before and found(expert, "the deposit")[0] == "lease.txt"
+    assert place.database.value("SELECT name FROM payroll") == "Ada"
+    place.clear()
+    assert not place.exists() and place.stamp() is None
+    assert (
+        place.database.value(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = CAST(:s AS regnamespace)", s=place.database.schema
+        )
+        == 1
+    )
+
+
 # ---- searching
 
 
@@ -300,3 +331,28 @@ def test_labels_are_kept_filtered_and_changed(expert, source, embedder):
     assert sorted(report.relabelled) == ["house/yard.md", "lease.txt"] and not report.changed
     assert "house/yard.md" in seen(nobody) and "lease.txt" not in seen(nobody)
     assert index_of(expert).labels_of(["lease.txt"]) == {"lease.txt": {("board",)}}
+
+
+def test_new_labels_reach_chunks_and_summaries_and_no_old_version(index, embedder):
+    write_texts(index, embedder, {"a.txt": "First boiler.", "b.txt": "Second boiler.", "c.txt": "Third."}, sha256="1")
+    write_texts(index, embedder, {"a.txt": "Another boiler."}, sha256="2")
+    strange = ("NULL", 'O\'Neil "x"', "a,b", "{é}")
+    index.relabel([Item("a.txt", "", "", "a.txt", bytes, labels=(*strange, "NULL")), Item("c.txt", "", "", "c", bytes)])
+    index.finish()
+    assert index.labels_of(["a.txt", "b.txt", "c.txt"]) == {"a.txt": {strange}, "b.txt": {()}, "c.txt": {()}}
+    assert {c.document: c.labels for c in index.chunks_of(["a.txt", "b.txt"])} == {"a.txt": strange, "b.txt": ()}
+    assert [v.labels for v in index.versions("a.txt")] == [strange, ()]
+    question = embedder.embed(["boiler"])[0]
+    for label in strange:
+        own, others = Visible(frozenset({label})), Visible(frozenset({label.lower() + "x"}))
+        for where, documents in ((own, {"a.txt", "b.txt", "c.txt"}), (others, {"b.txt", "c.txt"})):
+            assert {r.document for r in index.nearest_rows(question, 9, where=where)} == documents
+            assert {r.document for r in index.matching_rows("boiler", 9, where=where)} == documents - {"c.txt"}
+            assert set(index.nearest_summaries(question, 9, where=where)) == documents
+            assert {d.id for d in index.documents(among=where)} == documents
+            only = Visible(where.labels, index.filter_condition(["title=a.txt"]))
+            assert {r.document for r in index.nearest_rows(question, 9, where=only)} == documents & {"a.txt"}
+    tables = ("chunks", "summaries", "documents", "versions")
+    assert not any(index.database.value(f"SELECT count(*) FROM {t} WHERE labels IS NULL") for t in tables)
+    index.relabel([Item("a.txt", "", "", "a.txt", bytes)])
+    assert len(index.documents(among=Visible(frozenset()))) == 3

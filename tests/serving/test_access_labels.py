@@ -7,12 +7,15 @@ import random
 
 import pytest
 from label_cases import COPY, FOLDERS, REQUESTS, Guild
+from postgresql_server import store_uri
 from small_stores import write_files
 
 import doyen
 from doyen.config import load_settings, settings_toml
 from doyen.index.filtering import Visible
+from doyen.index.postgresql.connecting import close_databases
 from doyen.ingesting import ingest, open_index
+from doyen.ingesting.known_sources import load_sources
 from doyen.labelling import Labeller
 from doyen.serving.viewing import Viewer
 from doyen.sources import SourceOptions
@@ -52,6 +55,14 @@ def test_no_case_leaks(guild):
 @pytest.mark.slow
 def test_ten_thousand_cases_leak_nothing(guild):
     assert not run_cases(guild, 10_000, 1)[0]
+
+
+@pytest.mark.slow
+def test_no_case_leaks_from_postgresql(tmp_path, postgresql):
+    one = Guild(tmp_path, each=2, store=store_uri(postgresql))
+    found, statuses = run_cases(one, 400, 7)
+    assert not found and statuses[200] > 200 and statuses[404] > 20
+    close_databases()
 
 
 def test_the_cases_would_see_a_leak(guild):
@@ -151,6 +162,18 @@ def test_a_source_keeps_its_labels_until_they_are_taken_away(tmp_path):
     assert label_of(one.expert, "a.md") == {("board",)}
     ingest(one.expert, [folder / "in"], options=SourceOptions(labels=()))
     assert label_of(one.expert, "a.md") == {()}
+
+
+def test_pruning_keeps_the_labels_of_a_source_within(tmp_path):
+    one = Guild(tmp_path, each=1)
+    folder = write_files(tmp_path / "more", {"in/a.md": "secret plans", "b.md": "other plans"})
+    ingest(one.expert, [folder / "in"], options=SourceOptions(labels=("board",)))
+    ingest(one.expert, [folder], prune=True)  # the inner source is not named, its documents stay
+    ingest(one.expert)
+    assert label_of(one.expert, "a.md") == {("board",)} and label_of(one.expert, "b.md") == {()}
+    last = write_files(tmp_path / "last", {"c.md": "last plans"})
+    ingest(one.expert, [last], prune=True)
+    assert [s.spec for s in load_sources(one.expert)] == [str(last)]
 
 
 def upload(guild, who, name, text, **data):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.engine import URL
 
-SCHEMES = ("postgresql", "postgres")
 _FORM = "postgresql://user@host/database?schema=NAME"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _KNOWN = frozenset({"schema", "sslmode", "host"})
@@ -108,7 +107,7 @@ class Database:
         import sqlalchemy
 
         with self.connection() as connection:
-            return list(map(dict, connection.execute(sqlalchemy.text(sql), values).mappings()))
+            return list(map(dict, connection.execute(sqlalchemy.text(sql), _sent(values)).mappings()))
 
     def value(self, sql: str, **values: Any) -> Any:
         """Return the first value of the first row, None without rows. Raises StoreError."""
@@ -268,5 +267,24 @@ def execute(connection: Connection, sql: str, **values: Any) -> Sequence[Mapping
     """Run a statement within a transaction; return its rows, none where it gives none."""
     import sqlalchemy
 
-    result = connection.execute(sqlalchemy.text(sql), values)
+    result = connection.execute(sqlalchemy.text(sql), _sent(values))
     return list(map(dict, result.mappings())) if result.returns_rows else []
+
+
+def storable(value: Any) -> Any:
+    """Return a text, or the texts of a list, as PostgreSQL can hold them: without character 0, which U+FFFD takes the place of."""
+    if isinstance(value, list | tuple):
+        return [storable(one) for one in value]
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _sent(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as the server takes them. The texts of a list are put into quotes: the driver lets `null` be no text."""
+    return {name: _quoted(v) if isinstance(v, list) else storable(v) for name, v in values.items()}
+
+
+def _quoted(values: list[Any]) -> Any:
+    if not any(isinstance(value, str) for value in values):
+        return values
+    escaped = (storable(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{value}"' for value in escaped) + "}"

@@ -36,11 +36,12 @@ _SIZE = "SELECT coalesce(sum(cardinality(chunks)), 0) AS size FROM postings WHER
 
 def finish(database: Database, *, dim: int, erasing: bool, whole: bool, keep_versions_days: float, now: float) -> None:
     """Bring what speeds up searches up to date, drop what is too old; see `LanceIndex.finish`."""
+    there = is_approximate(database)
     with database.transaction() as connection:
         execute(connection, "DELETE FROM versions WHERE retired_at <= :old", old=now - keep_versions_days * _DAY_S)
         _merge_segments(connection, all_of_them=erasing)
         rows = int(execute(connection, "SELECT chunks FROM totals")[0]["chunks"])
-        made = _index_vectors(connection, rows, dim)
+        made = not there and _index_vectors(connection, rows, dim)
     with database.connection() as connection:
         for table in TABLES:
             execute(connection, f"{'VACUUM (ANALYZE)' if erasing else 'ANALYZE'} {table}")
@@ -81,11 +82,9 @@ def is_approximate(database: Database) -> bool:
     return bool(database.value("SELECT to_regclass(:name) IS NOT NULL", name=f'"{database.schema}".{_INDEX}'))
 
 
-def _index_vectors(connection: Connection, rows: int, dim: int, exact_rows: int | None = None) -> bool:
-    """Make the HNSW index where there are many vectors; return whether it was made now."""
-    least = EXACT_ROWS if exact_rows is None else exact_rows
-    there = execute(connection, f"SELECT to_regclass('{_INDEX}') IS NOT NULL AS there")[0]["there"]
-    if there or rows <= least or dim > _MOST_DIMENSIONS:
+def _index_vectors(connection: Connection, rows: int, dim: int) -> bool:
+    """Make the HNSW index where there are many vectors; return whether there are."""
+    if rows <= EXACT_ROWS or dim > _MOST_DIMENSIONS:
         return False
     execute(connection, "SET LOCAL maintenance_work_mem = '1GB'")
     execute(

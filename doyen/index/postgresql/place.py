@@ -13,7 +13,7 @@ from pathlib import Path
 from doyen.errors import StoreError
 from doyen.index.postgresql.connecting import Database, database_of, execute, may_not_create
 from doyen.index.postgresql.store import PostgresIndex
-from doyen.index.postgresql.tables import get_meta, require_vectors
+from doyen.index.postgresql.tables import drop, get_meta, require_vectors
 from doyen.index.store import IndexManifest
 
 STATE = "postgresql"
@@ -84,10 +84,10 @@ class PostgresPlace:
         return index
 
     def clear(self) -> None:
-        """Drop the schema, and what was remembered of its sources. Raises StoreError if another process writes it."""
+        """Drop the tables, and what was remembered of the sources. Raises StoreError if another process writes them."""
         if self.exists():
             with self.only_writer(), self.database.transaction() as connection:
-                execute(connection, f'DROP SCHEMA "{self.database.schema}" CASCADE')
+                drop(connection, self.database.schema)
         shutil.rmtree(self.state, ignore_errors=True)
 
     @contextmanager

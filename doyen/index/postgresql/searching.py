@@ -77,7 +77,7 @@ def _by_index(database: Database, values: Mapping[str, Any]) -> Sequence[Mapping
 
 def matching(database: Database, words: str, limit: int, where: Where | None, dim: int) -> list[FoundRow]:
     """Return the rows of highest BM25 score for the words of a question (any of them)."""
-    asked = list(dict.fromkeys(term for term in terms(words) if "\0" not in term))
+    asked = list(dict.fromkeys(terms(words)))
     if not asked:
         return []
     condition, values = condition_of(where)

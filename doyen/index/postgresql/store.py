@@ -27,8 +27,8 @@ from doyen.index.filtering import (
     parse_filters,
 )
 from doyen.index.postgresql import maintenance, searching, writing
-from doyen.index.postgresql.connecting import Database
-from doyen.index.postgresql.tables import create, get_meta, storable, vectors_from
+from doyen.index.postgresql.connecting import Database, storable
+from doyen.index.postgresql.tables import create, get_meta, vectors_from
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DOCUMENT_COLUMNS,
@@ -48,7 +48,7 @@ from doyen.index.rows import (
     summary_from,
     version_from,
 )
-from doyen.index.store import FORMAT_VERSION, IndexManifest
+from doyen.index.store import IndexManifest
 from doyen.index.vector_matrix import Recall
 from doyen.records import Chunk, Page, Summary, indexed_text
 from doyen.sources.item import Item
@@ -79,19 +79,8 @@ class PostgresIndex:
         found = get_meta(database, "manifest")
         if found is None:
             raise StoreError(f"there is no index in {database.name}", hint="doyen ingest FOLDER")
-        try:
-            manifest = IndexManifest(**json.loads(found))
-        except (ValueError, TypeError) as error:
-            raise StoreError(
-                f"{database.name}: the manifest in the table meta is broken: {error}",
-                hint="doyen ingest --rebuild SOURCE… makes it anew",
-            ) from error
-        if manifest.format != FORMAT_VERSION:
-            raise StoreError(
-                f"the index in {database.name} has format {manifest.format}; this doyen reads {FORMAT_VERSION}",
-                hint="doyen ingest --rebuild SOURCE… makes it anew",
-            )
-        return cls(database, manifest)
+        broken = f"{database.name}: the manifest in the table meta is broken"
+        return cls(database, IndexManifest.read(found, database.name, broken))
 
     @classmethod
     def open_or_create(cls, database: Database, manifest: IndexManifest) -> PostgresIndex:
@@ -145,7 +134,7 @@ class PostgresIndex:
         """Return a document's extracted text and page map; with `sha256`, those of the version with that content."""
         row = self._row(document, ("text", "page_starts", "page_ends"), sha256=sha256)
         if row is None:
-            raise missing_document(document, "" if sha256 is None else f" with hash {sha256[:12]}…")
+            raise missing_document(document, sha256=sha256)
         return row["text"], pages_from(row)
 
     def document_version(
@@ -154,8 +143,7 @@ class PostgresIndex:
         """Return one version of a document, its text and its page map; the current one if none is named."""
         row = self._row(document, (*VERSION_COLUMNS, "text"), version=version, sha256=sha256)
         if row is None:
-            what = f" in version {version}" if version is not None else f" with hash {(sha256 or '')[:12]}…"
-            raise missing_document(document, what if (version, sha256) != (None, None) else "")
+            raise missing_document(document, version=version, sha256=sha256)
         return version_from(row), row["text"], pages_from(row)
 
     def _row(self, document: str, names: Sequence[str], **also: int | str | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.postgresql.connecting import Database, execute
+from doyen.index.postgresql.connecting import Database, execute, storable
 from doyen.index.store import IndexManifest
 
 if TYPE_CHECKING:
@@ -43,7 +43,18 @@ DEFINITIONS = (
     *(f"CREATE INDEX {t}_{c} ON {t} USING hash ({c})" for t in ("documents", "versions") for c in ("id", "item")),
     *(f"CREATE INDEX {t}_{c} ON {t} USING hash ({c})" for t in ("chunks", "summaries") for c in ("document", "hash")),
 )
-TABLES = ("documents", "versions", "chunks", "vectors", "summaries", "summary_vectors", "postings", "segments", "meta")
+TABLES = (
+    "documents",
+    "versions",
+    "chunks",
+    "vectors",
+    "summaries",
+    "summary_vectors",
+    "postings",
+    "segments",
+    "totals",
+    "meta",
+)
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 
@@ -57,6 +68,13 @@ def create(database: Database, manifest: IndexManifest, value: str) -> None:
         for definition in DEFINITIONS:
             execute(connection, definition.replace("{dim}", str(manifest.dim)))
         set_meta(connection, "manifest", value)
+
+
+def drop(connection: Connection, schema: str) -> None:
+    """Drop the tables, and nothing else that is in the schema; the schema stays, and who may use it."""
+    names = ", ".join(f'"{schema}".{table}' for table in TABLES)
+    execute(connection, f"DROP TABLE IF EXISTS {names}")
+    execute(connection, f'DROP SEQUENCE IF EXISTS "{schema}".rows')
 
 
 def require_vectors(database: Database, *, make: bool = False) -> str:
@@ -100,11 +118,6 @@ def set_meta(connection: Connection, key: str, value: str | None) -> None:
     execute(connection, sql, key=key, value=value)
 
 
-def storable(text: str) -> str:
-    """Return a text as PostgreSQL can hold it: it has no character 0, which U+FFFD takes the place of."""
-    return text.replace("\0", "\ufffd") if "\0" in text else text
-
-
 def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows of column → value; further keys are ignored."""
     if not rows:
@@ -112,18 +125,12 @@ def insert(connection: Connection, table: str, rows: Sequence[Mapping[str, Any]]
     given = json.dumps(rows, ensure_ascii=False, default=lambda value: f"\\x{value.hex()}")
     if "\\u0000" in given:
         given = json.dumps(
-            [{k: _storable(v) for k, v in row.items()} for row in rows],
+            [{k: storable(v) for k, v in row.items()} for row in rows],
             ensure_ascii=False,
             default=lambda value: f"\\x{value.hex()}",
         )
     sql = f"INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json))"
     execute(connection, sql, rows=given)
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_storable(one) for one in value]
-    return storable(value) if isinstance(value, str) else value
 
 
 def insert_vectors(connection: Connection, table: str, rows: Sequence[int], vectors: NDArray[np.float32]) -> None:

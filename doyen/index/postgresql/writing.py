@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.index.postgresql.connecting import Database, execute
-from doyen.index.postgresql.tables import insert, insert_lines, insert_vectors, set_meta, storable
+from doyen.index.postgresql.connecting import Database, execute, storable
+from doyen.index.postgresql.tables import insert, insert_lines, insert_vectors, set_meta
 from doyen.index.postgresql.terms import counted
+from doyen.index.replacing import HEAD_COLUMNS, Batch
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     IndexEntry,
     chunk_hash,
     document_row,
     searched_text,
+    summary_row,
 )
 from doyen.sources.item import Item
 
@@ -34,7 +36,7 @@ _COPIED = (
     "metadata, chunks, characters, page_starts, page_ends, text"
 )
 _AMONG = "IN (SELECT unnest(CAST(:ids AS text[])))"
-_SUMMARY = ("document", "section", "start", "end", "text", "indexed")
+_RETIRED = f"SELECT id, max(version) AS version FROM versions WHERE id {_AMONG} GROUP BY id"
 
 
 def write(
@@ -45,50 +47,26 @@ def write(
     summary_vectors: NDArray[np.float32],
 ) -> None:
     """Replace the documents of the batch's items; see `LanceIndex.write`."""
-    count, summaries = sum(len(e.chunks) for e in batch), sum(len(e.summaries) for e in batch)
-    if len(vectors) != count or len(summary_vectors) != summaries:
-        raise ValueError(
-            f"{count} chunks and {summaries} summaries, but {len(vectors)} and {len(summary_vectors)} vectors: "
-            "their length differs"
-        )
-    by_id = {entry.document.id: entry for entry in batch}
-    if len(by_id) != len(batch):
-        raise ValueError("a document stands twice in one batch")
+    new = Batch.of(batch, vectors, summary_vectors)
     with database.transaction() as connection:
         set_meta(connection, "writing", "")
-        items = sorted({entry.item or entry.document.id for entry in batch})
-        old = _heads(connection, items, list(by_id))
-        kept = sorted(i for i in keep if i in old and i not in by_id)
-        gone = [i for i in old if i not in by_id and i not in kept]
-        replaced = [i for i in old if i in by_id]
-        changed = [i for i in replaced if old[i]["sha256"] != by_id[i].document.sha256]
-        _keep_versions(connection, [*gone, *changed])
-        versions = _next_versions(connection, by_id, old)
-        _delete(connection, [*replaced, *gone])
+        old = _heads(connection, new.items, list(new.by_id))
+        there = new.against(old, keep)
+        _keep_versions(connection, [*there.gone, *there.changed])
+        versions = new.versions(old, lambda ids: execute(connection, _RETIRED, ids=ids))
+        _delete(connection, [*there.replaced, *there.gone])
         insert(connection, "documents", [document_row(e, versions[e.document.id], 0) for e in batch])
         _insert_chunks(connection, batch, versions, vectors)
         _insert_summaries(connection, batch, versions, summary_vectors)
-        _mark_kept(connection, kept, batch)
+        _mark_kept(connection, there.kept, new)
 
 
 def _heads(connection: Connection, items: Sequence[str], ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Return what there is of these items and ids."""
-    find = "SELECT id, item, sha256, version FROM documents WHERE {} IN (SELECT unnest(CAST(:values AS text[])))"
-    found = {row["id"]: row for row in execute(connection, find.format("item"), values=items)}
+    find = f"SELECT {', '.join(HEAD_COLUMNS)} FROM documents WHERE {{}} {_AMONG}"
+    found = {row["id"]: row for row in execute(connection, find.format("item"), ids=items)}
     elsewhere = [i for i in ids if i not in found]
-    return found | {row["id"]: row for row in execute(connection, find.format("id"), values=elsewhere)}
-
-
-def _next_versions(
-    connection: Connection, batch: Mapping[str, IndexEntry], old: Mapping[str, Mapping[str, Any]]
-) -> dict[str, int]:
-    """Number the batch's documents: the same hash keeps its number, other content gets the next that was never used."""
-    last = {i: int(old[i]["version"]) if i in old else 0 for i in batch}
-    same = {i for i in batch if i in old and old[i]["sha256"] == batch[i].document.sha256}
-    find = f"SELECT id, max(version) AS version FROM versions WHERE id {_AMONG} GROUP BY id"
-    for row in execute(connection, find, ids=[i for i in batch if i not in same]):
-        last[row["id"]] = max(last[row["id"]], row["version"])
-    return {i: last[i] + (i not in same) for i in batch}
+    return found | {row["id"]: row for row in execute(connection, find.format("id"), ids=elsewhere)}
 
 
 def _keep_versions(connection: Connection, documents: Sequence[str]) -> None:
@@ -166,14 +144,8 @@ def _insert_summaries(
     numbers = _numbers(connection, len(summaries))
     rows = [
         {
-            **{name: getattr(summary, name) for name in _SUMMARY},
+            **summary_row(document, summary, versions[document.id]),
             "id": number,
-            "span_starts": [a for a, _ in summary.spans],
-            "span_ends": [b for _, b in summary.spans],
-            "sha256": document.sha256,
-            "version": versions[document.id],
-            "language": document.language,
-            "labels": document.labels,
             "hash": chunk_hash(storable(summary.indexed)),
         }
         for number, (document, summary) in zip(numbers, summaries, strict=True)
@@ -182,10 +154,9 @@ def _insert_summaries(
     insert_vectors(connection, "summary_vectors", numbers, vectors)
 
 
-def _mark_kept(connection: Connection, kept: Sequence[str], batch: Sequence[IndexEntry]) -> None:
+def _mark_kept(connection: Connection, kept: Sequence[str], batch: Batch) -> None:
     """Give documents that stay their item's new hash and stamp."""
-    marks = {e.item or e.document.id: (e.item_sha256 or e.document.sha256, e.stamp) for e in batch} if kept else {}
-    for item, (sha256, stamp) in marks.items():
+    for item, (sha256, stamp) in batch.marks().items() if kept else ():
         update = f"UPDATE documents SET item_sha256 = :sha256, stamp = :stamp WHERE item = :item AND id {_AMONG}"
         execute(connection, update, item=item, sha256=sha256, stamp=stamp, ids=list(kept))
 
@@ -214,7 +185,7 @@ def erase(database: Database, documents: Sequence[str], begun: Sequence[str]) ->
 def touch(database: Database, items: Sequence[Item]) -> None:
     """Give the documents of unchanged items the root, source, stamp and time that the items have now."""
     names = ("id", "root", "source", "stamp", "modified_at")
-    rows = [{name: storable_or_same(getattr(item, name)) for name in names} for item in items]
+    rows = [{name: storable(getattr(item, name)) for name in names} for item in items]
     with database.transaction() as connection:
         update = """UPDATE documents d SET root = i.root, source = i.source, stamp = i.stamp, modified_at = i.modified_at
  FROM json_to_recordset(CAST(:rows AS json)) AS i(id text, root text, source text, stamp text, modified_at float8)
@@ -224,20 +195,12 @@ def touch(database: Database, items: Sequence[Item]) -> None:
 
 def relabel(database: Database, items: Sequence[Item]) -> None:
     """Give the documents of items, with their chunks and summaries, the items' labels, in one transaction."""
-    rows = [{"id": storable(item.id), "labels": sorted({storable(label) for label in item.labels})} for item in items]
+    labels = [{"id": storable(item.id), "labels": sorted(set(storable(item.labels)))} for item in items]
+    rows = json.dumps(labels, ensure_ascii=False)
     given = "json_to_recordset(CAST(:rows AS json)) AS i(id text, labels text[])"
     with database.transaction() as connection:
         for table in ("chunks", "summaries"):
-            execute(
-                connection,
-                f"""UPDATE {table} t SET labels = i.labels FROM documents d JOIN {given} ON d.item = i.id
- WHERE t.document = d.id""",
-                rows=json.dumps(rows, ensure_ascii=False),
-            )
+            update = f"UPDATE {table} t SET labels = i.labels FROM documents d JOIN {given} ON d.item = i.id"
+            execute(connection, f"{update} WHERE t.document = d.id", rows=rows)
         update = f"UPDATE documents d SET labels = i.labels FROM {given} WHERE d.item = i.id"
-        execute(connection, update, rows=json.dumps(rows, ensure_ascii=False))
-
-
-def storable_or_same(value: Any) -> Any:
-    """Return a text as PostgreSQL can hold it, anything else as it is."""
-    return storable(value) if isinstance(value, str) else value
+        execute(connection, update, rows=rows)
