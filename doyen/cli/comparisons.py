@@ -245,6 +245,7 @@ def advise(
 ) -> None:
     """Say which arm to use and which way to train, and why: from what was measured here, else from the rules."""
     import doyen
+    from doyen.config import load_settings
     from doyen.evaluation.comparison import latest_report
     from doyen.evaluation.methods import advise_training
     from doyen.evaluation.rules import advise_without_comparison, facts_of
@@ -265,6 +266,8 @@ def advise(
     lines = [f"{advice.arm or 'no arm'} ({basis})", *[f"  - {reason}" for reason in advice.reasons]]
     if advice.runner_up:
         lines.append(f"runner-up: {advice.runner_up}")
+    if advice.arm and advice.arm != load_settings(folder).answer.arm:
+        lines.append(f'to use it: arm = "{advice.arm}" under [answer] in doyen.toml; `ask` and `serve` go by that')
     training = advise_training(folder)
     basis = "measured" if training["measured"] else "advice, not a measurement"
     lines += [f"to train: {training['method'] or 'nothing fits'} ({basis})", *[f"  - {r}" for r in training["reasons"]]]

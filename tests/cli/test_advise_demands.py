@@ -39,6 +39,7 @@ def test_a_comparison_is_read_under_the_demands(expert, call):
     assert call("--expert", expert)[1].startswith("rag (measured")
     code, out, _ = call("--max-seconds", 2, "--expert", expert)
     assert code == 0 and out.startswith("base (measured")
+    assert 'arm = "base" under [answer]' in out
     assert "Ruled out: rag takes 3.00 s an answer" in out
     given = json.loads(call("--max-seconds", 2, "--traceable", "--json", "--expert", expert)[1])
     assert given["arm"] is None
