@@ -22,7 +22,7 @@ check: install
 
 test: install
 	$(BIN)/doyen models pull all-minilm-l6-v2 smollm2-135m-instruct
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m 'not slow' --durations=25
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow' --durations=25
 
 test-unit: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m 'not slow and not e2e' --durations=10

@@ -81,6 +81,7 @@ def run_and_kill(expert, when):
         process.communicate()
 
 
+@pytest.mark.slow  # in short: test_comparison_run.py and test_learning_curve.py
 def test_nothing_is_asked_or_trained_twice(expert):
     curves = expert / "curves" / "adapters"
 
