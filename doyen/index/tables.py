@@ -88,12 +88,14 @@ def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
         return lancedb.connect("memory://").create_table(name, schema=schema_of(name, dim))
 
 
-def rows_of(table: Any, columns: Sequence[str], condition: str | None = None) -> Iterator[Any]:
-    """Yield the record batches of some columns, of the rows that meet a condition."""
+def rows_of(
+    table: Any, columns: Sequence[str], condition: str | None = None, most: int | None = None
+) -> Iterator[Any]:
+    """Yield the record batches of some columns, of the rows (at most `most`) that meet a condition."""
     query = table.search()
     if condition is not None:
         query = query.where(condition)
-    yield from query.select(list(columns)).limit(None).to_batches()
+    yield from query.select(list(columns)).limit(most).to_batches()
 
 
 def rows_with(table: Any, columns: Sequence[str], column: str, values: Sequence[str]) -> Iterator[dict[str, Any]]:
