@@ -15,6 +15,8 @@ from doyen.documents.tables import NUMBER, number_of
 
 Kind = Literal["integer", "number", "date", "timestamp", "boolean", "text"]
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?"))
+_MISSING_TEXTS = frozenset(("", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#NA"))
+"""In a column of text, what pandas takes for no value too: `none` or `-` may be a value there."""
 _WHOLE = re.compile(r"[-+]?(0|[1-9]\d{0,17})")
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _LEADING_ZERO = re.compile(r"[-+]?0\d+")
@@ -52,7 +54,7 @@ def typed(cells: Sequence[str | None]) -> TypedColumn:
         for kind in (_as_boolean, _as_whole, _as_number, _as_marked_number, _as_date):
             if (found := kind(cells, filled)) is not None:
                 return found
-    return TypedColumn("text", pa.array([c if c else None for c in cells], pa.string()))
+    return TypedColumn("text", pa.array([None if c is None or c in _MISSING_TEXTS else c for c in cells], pa.string()))
 
 
 def is_missing(cell: str | None) -> bool:

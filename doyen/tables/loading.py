@@ -26,7 +26,7 @@ _MOST_VALUES = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its kind, the unit that stands at its numbers, how many cells are filled, its values if they are few.
+    """A column: its kind, the unit that stands at its numbers, how many cells are filled, and with how many values.
 
     `values` are texts, most frequent first, () where there are more than 5,000; `low` and `high` those of numbers and dates.
     """
@@ -35,6 +35,7 @@ class Column:
     kind: Kind
     unit: str = ""
     filled: int = 0
+    distinct: int = 0
     values: tuple[str, ...] = ()
     low: Any = None
     high: Any = None
@@ -43,6 +44,11 @@ class Column:
     def is_number(self) -> bool:
         """Whether it can be summed."""
         return self.kind in ("integer", "number")
+
+    @property
+    def is_key(self) -> bool:
+        """Whether each filled cell has a value of its own, so that rows are told apart by it."""
+        return self.filled > 1 and self.distinct == self.filled
 
     @property
     def is_moment(self) -> bool:
@@ -79,12 +85,13 @@ def _profile(name: str, kind: Kind, unit: str, array: Any) -> Column:
     filled = len(array) - array.null_count
     if kind != "text":
         bounds = pc.min_max(array).as_py() if kind != "boolean" and filled else {"min": None, "max": None}
-        return Column(name, kind, unit, filled, (), bounds["min"], bounds["max"])
+        distinct = int(pc.count_distinct(array).as_py())
+        return Column(name, kind, unit, filled, distinct, (), bounds["min"], bounds["max"])
     counts = pc.value_counts(array.drop_null())
     if len(counts) > _MOST_VALUES:
-        return Column(name, kind, unit, filled)
+        return Column(name, kind, unit, filled, len(counts))
     ordered = sorted(counts.to_pylist(), key=lambda pair: -pair["counts"])
-    return Column(name, kind, unit, filled, tuple(pair["values"] for pair in ordered))
+    return Column(name, kind, unit, filled, len(counts), tuple(pair["values"] for pair in ordered))
 
 
 _kept: weakref.WeakKeyDictionary[Any, OrderedDict[tuple[str, str, str], LoadedTable]] = weakref.WeakKeyDictionary()
