@@ -20,6 +20,7 @@ from doyen.cli import (
     models,
     planning,
     serving,
+    tables,
     training,
 )
 from doyen.errors import DoyenError
@@ -38,6 +39,7 @@ for module in (
     ingesting,
     documents,
     answers,
+    tables,
     examples,
     planning,
     training,

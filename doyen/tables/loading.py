@@ -131,7 +131,8 @@ def _database_cells(index: Index, table: StoredTable, where: Where | None) -> Ce
             row = {name: whole or clipped for (name, clipped), whole in zip(row.items(), read, strict=True)}
         for name in row:
             names.setdefault(name, len(names))
-        rows.append((RowPlace(document.id, document.id.removeprefix(prefix), 0, len(text)), row))
+        key = document.id.removeprefix(prefix)
+        rows.append((RowPlace(document.id, key, 0, len(text), document.sha256, document.version), row))
     rows.sort(key=lambda pair: pair[0].key)
     used = [name for name in names if any(name in row for _, row in rows) or name in table.columns]
     values = tuple([row.get(name) for _, row in rows] for name in used)

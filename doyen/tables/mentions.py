@@ -185,8 +185,14 @@ def _alike(part: str, word: Word) -> bool:
     return len(short) >= 3 and long.startswith(short) and (len(short) >= 4 or len(part) == len(short))
 
 
-def value_mentions(asked: Asked, columns: Sequence[Column], taken: Sequence[ColumnMention]) -> list[ValueMention]:
-    """Return the values of text columns that a question names; none within words that surely name a column."""
+def value_mentions(
+    asked: Asked, columns: Sequence[Column], taken: Sequence[ColumnMention], name: str = ""
+) -> list[ValueMention]:
+    """Return the values of text columns that a question names; none within words that surely name a column.
+
+    A single word of the table's own `name`, or after `per` and `each`, names a kind of row and no value.
+    """
+    kinds = frozenset(map(stem, name_parts(name)))
     sure = frozenset(n for m in taken if m.score >= CORE or m.quoted for n in m.words)
     known = _known_values(columns)
     found: list[ValueMention] = []
@@ -194,7 +200,7 @@ def value_mentions(asked: Asked, columns: Sequence[Column], taken: Sequence[Colu
     for size in range(_LONGEST, 0, -1):
         for n in range(len(asked.words) - size + 1):
             words = frozenset(range(n, n + size))
-            if words & used or (words <= sure):
+            if words & used or (words <= sure) or (size == 1 and _is_kind(asked, n, kinds)):
                 continue
             options = known.get(" ".join(asked.words[i].stem for i in sorted(words)), ())
             mention = _best_value(asked, words, options, taken)
@@ -202,6 +208,12 @@ def value_mentions(asked: Asked, columns: Sequence[Column], taken: Sequence[Colu
                 found.append(mention)
                 used |= words
     return sorted(found, key=lambda m: min(m.words))
+
+
+def _is_kind(asked: Asked, n: int, kinds: frozenset[str]) -> bool:
+    word = asked.words[n]
+    after_each = n > 0 and asked.words[n - 1].lower in ("per", "each", "every")
+    return (after_each or word.stem in kinds) and not _is_quoted(asked, frozenset((n,)))
 
 
 def _known_values(columns: Sequence[Column]) -> dict[str, list[tuple[Column, str]]]:

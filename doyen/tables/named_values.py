@@ -34,7 +34,7 @@ _KINDS = {
     "normal": "normal normality is distribution status result test",
     "arg": "name with",
 }
-_NO = re.compile(r"\b(?:no|not|non|false|isn't|doesn't)|^n$|abnormal|skewed", re.IGNORECASE)
+_NO = re.compile(r"\b(?:no|not|non|false|isn't|doesn't)\b|^n$|abnormal|skewed", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"value|result|answer|response|status|decision|conclusion|string", re.IGNORECASE)
 _OPTION = re.compile(r"[\"'“]([\w -]{1,40})[\"'”]")
 

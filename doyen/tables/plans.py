@@ -97,7 +97,7 @@ class _Planner:
         taken = frozenset(n for m in unnamed for n in m.words)
         found = [m for m in column_mentions(asked, self.columns) if not m.words & taken]
         self.mentions = sorted([*unnamed, *found], key=lambda m: m.first)
-        self.values = value_mentions(asked, self.columns, self.mentions)
+        self.values = value_mentions(asked, self.columns, self.mentions, table.table.name)
         named = frozenset(n for v in self.values for n in v.words)
         self.mentions = [m for m in self.mentions if m.score >= CORE or m.quoted or not m.words & named]
         sure = [m for m in self.mentions if m.quoted or (m.score >= CORE and len(m.words) > 1)]
@@ -208,7 +208,9 @@ class _Planner:
         )
 
     def _of_operations(self) -> Plan | None:
-        for make in (self._correlation, self._missing, self._extreme, self._share, self._statistics, self._counting):
+        if self._asks("corr", "strongest"):
+            return self._correlation()
+        for make in (self._missing, self._extreme, self._share, self._statistics, self._counting):
             if make == self._counting and any(o.kind in STRONG for o in self.operations):
                 return None  # a number of rows is no answer to it
             if (found := make()) is not None:
@@ -238,7 +240,9 @@ class _Planner:
         kind = "missing_share" if any(o.kind == "missing_share" for o in wanted) else "missing"
         whole = not named or re.search(r"(which|what|each|every|any) (?:\w+ )?columns?\b|columns? (?:has|have|contain)", self.asked.text, re.IGNORECASE)
         columns = self.columns if whole and not any(m.quoted for m in self.mentions) else tuple(named)
-        return self._plan([Measure(kind, (column,)) for column in columns])
+        best = self._asks("max", "min") if len(columns) > 1 else None
+        sign = 0 if best is None else 1 if best.kind == "max" else -1
+        return self._plan([Measure(kind, (column,)) for column in columns], extreme=sign)
 
     def _extreme(self) -> Plan | None:
         """Which X has the highest Y, the highest mean of Y, the most rows; the top 5 X by Y."""

@@ -14,12 +14,17 @@ from doyen.documents.tables import TableNote
 
 @dataclass(frozen=True, slots=True)
 class RowPlace:
-    """Where a row stands: characters `[start, end)` of a document's text; `key` names it there."""
+    """Where a row stands: characters `[start, end)` of a document's text; `key` names it there.
+
+    `sha256` and `version` are those of a row that is a document of its own.
+    """
 
     document: str
     key: str
     start: int
     end: int
+    sha256: str = ""
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ def _with_unit(number: str, unit: str) -> str:
 def values_of(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Value]:
     """Return the values of a result with what each is of."""
     found: list[Value] = []
+    if _is_of_columns(plan):
+        return _of_columns(plan, rows[0])
     for row in rows:
         if not plan.measures:
             found += [Value(v, "cell", (_column(plan, c),)) for c, v in zip(columns, row, strict=True)]
@@ -100,6 +102,21 @@ def values_of(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]])
             key, rest = (row[0], row[1:]) if plan.group else (None, row)
             found += [Value(v, m.kind, m.columns, key) for m, v in zip(plan.measures, rest, strict=True)]
     return found
+
+
+def _is_of_columns(plan: Plan) -> bool:
+    """Whether several columns are asked about by how much of them is missing."""
+    return plan.group is None and len(plan.measures) > 1 and all(m.kind.startswith("missing") for m in plan.measures)
+
+
+def _of_columns(plan: Plan, row: Sequence[Any]) -> list[Value]:
+    """Return the columns of which something is missing, most first, or the one that is asked for."""
+    pairs = [(m.columns[0], m.kind, v) for m, v in zip(plan.measures, row, strict=True) if v or plan.extreme < 0]
+    pairs.sort(key=lambda pair: pair[2], reverse=plan.extreme >= 0)
+    if plan.extreme:
+        pairs = pairs[:1]
+    found = [Value(", ".join(c.name for c, _, _ in pairs) or "none", "arg")]
+    return found + [Value(v, kind, (c,)) for c, kind, v in pairs]
 
 
 def _column(plan: Plan, name: str) -> Column:
@@ -127,6 +144,8 @@ def sentence(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]], 
         return _extremes(plan, values, decimals)
     if plan.group is not None:
         return _groups(plan, values, decimals)
+    if _is_of_columns(plan):
+        return "; ".join(f"{v.columns[0].name}: {_said(v, decimals)}" for v in values[1:][:50]) or "No column has missing values."
     parts = [_said(value, decimals) for value in values]
     bounds = _bounds(plan)
     if len(parts) == 1:

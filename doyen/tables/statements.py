@@ -55,7 +55,7 @@ def statements(plan: Plan, *, population: bool = False, threshold: float | None 
         return _lookup(plan, table, where)
     if plan.measures[0].kind == "strongest":
         return _strongest(plan, table, where)
-    if plan.extreme and plan.group is None:
+    if plan.extreme and plan.group is None and plan.arg is not None:
         return _extreme_rows(plan, table, bounds)
     pairs = [(_expression(m, table, where, population, threshold), _label(m)) for m in plan.measures]
     listed = ", ".join(f"{expression} AS {quoted(label)}" for expression, label in pairs)

@@ -1,0 +1,108 @@
+"""A question and the tables at hand → the plan to answer it by, or None: then it is a question for texts.
+
+Deterministic. How probable it is that a question is meant for a table is a logistic function of a few signs of its plan;
+its weights were fitted with benchmarks/table_routing.py. Knows no model.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from doyen.tables.asked import Asked, name_parts, stem
+from doyen.tables.catalogue import StoredTable
+from doyen.tables.loading import Column, LoadedTable
+from doyen.tables.mentions import column_mentions
+from doyen.tables.operations import operations
+from doyen.tables.plans import Plan, plan
+
+THRESHOLD = 0.5
+"""The least probability at which a question is answered by a table."""
+MOST_LOADED = 6
+_COVERED = 0.8
+_WEIGHTS = {
+    "bias": -9.0,
+    "coverage": 7.0,
+    "sureness": 2.5,
+    "strong": 2.5,
+    "named": 1.5,
+    "conditions": 0.5,
+    "columns": 0.5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The plan of the table that a question is meant for, with the probability that it is meant for a table."""
+
+    plan: Plan
+    probability: float
+
+
+def signs_of(found: Plan) -> dict[str, float]:
+    """Return what of a plan tells that a table is meant."""
+    columns = {c.name for m in found.measures for c in m.columns} | {c.name for c in found.shown}
+    columns |= {found.group.column.name} if found.group else set()
+    return {
+        "bias": 1.0,
+        "coverage": found.coverage,
+        "sureness": found.sureness,
+        "strong": float(found.is_strong),
+        "named": float(found.is_named),
+        "conditions": float(min(len(found.conditions), 3)),
+        "columns": float(min(len(columns), 3)),
+    }
+
+
+def probability(found: Plan) -> float:
+    """Return how probable it is that a question with this plan is meant for the table."""
+    total = sum(_WEIGHTS[name] * value for name, value in signs_of(found).items())
+    return 1.0 / (1.0 + math.exp(-total))
+
+
+def route(
+    asked: Asked, tables: Sequence[LoadedTable], *, able: bool = False, threshold: float = THRESHOLD
+) -> Route | None:
+    """Return the best plan over the tables, the first of equal ones; None where none is probable enough.
+
+    Where a model is `able` to write SQL itself, a plan has to account for nearly all of the question.
+    """
+    found = [(probability(p), p) for table in tables if (p := plan(asked, table)) is not None]
+    if not found:
+        return None
+    best, chosen = max(found, key=lambda pair: pair[0])
+    enough = best >= threshold and (not able or chosen.coverage >= _COVERED)
+    return Route(chosen, best) if enough else None
+
+
+def candidates(asked: Asked, tables: Sequence[StoredTable], found_in: Sequence[str]) -> list[StoredTable]:
+    """Return the tables that are worth loading: those that search found (documents, best first), then by their names.
+
+    None where the question calculates nothing, search found no table, and no column is named.
+    """
+    ranks = {document: n for n, document in reversed(list(enumerate(found_in)))}
+    calculates = bool(operations(asked, frozenset()))
+    scored = []
+    for order, table in enumerate(tables):
+        named = _names(asked, table)
+        rank = ranks.get(table.document, ranks.get(_page_of(table, found_in)))
+        if named or (rank is not None and calculates):
+            scored.append((named + (2.0 / (1 + rank) if rank is not None else 0.0), -order, table))
+    scored.sort(key=lambda entry: entry[:2], reverse=True)
+    return [table for _, _, table in scored[:MOST_LOADED]]
+
+
+def _page_of(table: StoredTable, found_in: Sequence[str]) -> str:
+    """Return the first found document that is a row of a database's table, or ""."""
+    return next((d for d in found_in if table.note is None and d.startswith(f"{table.document}/")), "")
+
+
+def _names(asked: Asked, table: StoredTable) -> float:
+    """Return how much of a table's columns and name a question names."""
+    columns = [Column(name, "text") for name in table.columns]
+    sure = sum(m.score for m in column_mentions(asked, columns) if m.score >= 0.7)
+    stems = {w.stem for w in asked.words if not w.is_stop}
+    own = {stem(p) for p in name_parts(table.name) if not re.fullmatch(r"\d+", p)}
+    return sure + (1.0 * len(own & stems) / len(own) if own else 0.0)
