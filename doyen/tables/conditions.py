@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from doyen.tables.asked import ORDINALS, Asked
+from doyen.tables.asked import ORDINALS, Asked, name_parts
 from doyen.tables.executing import quoted
 from doyen.tables.loading import Column
 from doyen.tables.mentions import ColumnMention, ValueMention
@@ -44,6 +44,7 @@ _QUARTER = re.compile(r"(?:q([1-4])|(first|second|third|fourth) quarter)(?: of)?
 _YEAR = re.compile(r"(?<![\w.-])((?:19|20)\d\d)(?![\w-]|\.\d)")
 _SINCE = re.compile(r"(?:since|after|from|later than|starting(?: in)?)\s+(?:the )?(?:year )?$", re.IGNORECASE)
 _UNTIL = re.compile(r"(?:before|until|till|by|earlier than|up to|prior to)\s+(?:the )?(?:year )?$", re.IGNORECASE)
+_AMOUNTS = frozenset("amount amounts value sum total paid cost costs price claimed revenue sales charge charges".split())
 _NEGATION = re.compile(r"(?:not|never|except|excluding|other than|without|non|n't)\s*-?\s*(?:the |in |a |from )?$", re.IGNORECASE)
 _TRUTHS = {frozenset((0, 1)), frozenset((0,)), frozenset((1,))}
 _WHO = re.compile(r"(?:who|that|which|were|was|are|is|have|has|had)(?: (not|never|didn't|did not|do not|don't))?(?: been)?\s+$", re.IGNORECASE)
@@ -178,8 +179,15 @@ def _nearest(
         return after[0].column
     if before:
         return before[-1].column
-    amounts = [c for c in columns if c.is_number and c.unit not in ("", "%")]
-    return amounts[0] if len(amounts) == 1 else None
+    return _amount(columns)
+
+
+def _amount(columns: Sequence[Column]) -> Column | None:
+    """Return the one column of amounts that `over 10,000` can mean: by its unit, or else by its name."""
+    numbers = [c for c in columns if c.is_number and not c.is_key]
+    measured = [c for c in numbers if c.unit not in ("", "%")]
+    called = [c for c in measured or numbers if _AMOUNTS.intersection(name_parts(c.name))]
+    return next((own[0] for own in (measured, called) if len(own) == 1), None)
 
 
 def _ordinals(asked: Asked, mentions: Sequence[ColumnMention]) -> list[Condition]:

@@ -14,7 +14,7 @@ from doyen.tables.loading import Column
 
 _LONGEST = 9
 EXACT, CORE, ABBREVIATED, LOOSE, PARTIAL = 1.0, 0.95, 0.85, 0.8, 0.45
-_CORE_BONUS = 0.4
+_CORE_BONUS, _INITIALLED = 0.4, 0.75
 _LINKING = frozenset("no num nr number of the in at and".split())
 """What a name may lack and still be meant: `No. of cases` ~ cases; without `total` or `rate` it may be another."""
 _IDENTIFYING = frozenset("id ids key code uuid guid index serial".split())
@@ -128,7 +128,11 @@ def _abbreviated(asked: Asked, column: Column, core: Sequence[str]) -> list[Colu
     name = "".join(core)
     if not 4 <= len(name) <= 24:
         return []
-    found = []
+    found = [
+        ColumnMention(column, frozenset((n,)), _INITIALLED)
+        for n, word in enumerate(asked.words)
+        if len(word.lower) >= 5 and len(core) == 1 and name[1:] == word.lower
+    ]
     for n in range(len(asked.words)):
         end = _spelt_by(asked.words, n, name)
         if end - n >= 2:

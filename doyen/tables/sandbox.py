@@ -43,6 +43,11 @@ class Sandbox:
     ) -> None:
         self.close()
 
+    @property
+    def process_id(self) -> int:
+        """The id of the process; 0 before the first statement."""
+        return self._process.pid if self._process else 0
+
     def run(
         self,
         sql: str,
