@@ -184,7 +184,7 @@ def _nearest(
 
 def _amount(columns: Sequence[Column]) -> Column | None:
     """Return the one column of amounts that `over 10,000` can mean: by its unit, or else by its name."""
-    numbers = [c for c in columns if c.is_number and not c.is_key]
+    numbers = [c for c in columns if c.is_number]
     measured = [c for c in numbers if c.unit not in ("", "%")]
     called = [c for c in measured or numbers if _AMOUNTS.intersection(name_parts(c.name))]
     return next((own[0] for own in (measured, called) if len(own) == 1), None)

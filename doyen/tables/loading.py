@@ -39,6 +39,8 @@ class Column:
     values: tuple[str, ...] = ()
     low: Any = None
     high: Any = None
+    sql: str = ""
+    """What it is calculated by, where it is no column of the table itself."""
 
     @property
     def is_number(self) -> bool:

@@ -6,8 +6,9 @@ Names are compared letter by letter without their separators, by stems, and by b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from doyen.tables.asked import STOPWORDS, Asked, Word, name_parts, stem, tokens
 from doyen.tables.loading import Column
@@ -73,11 +74,9 @@ def column_mentions(asked: Asked, columns: Sequence[Column]) -> list[ColumnMenti
 
 
 def _mentions_of(asked: Asked, column: Column) -> list[ColumnMention]:
-    parts = name_parts(column.name)
+    parts, outside, core = _named_by(column.name)
     if not parts:
         return []
-    outside = name_parts(re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", column.name)) or parts
-    core = [p for p in outside if p not in _EMPTY] or outside
     found = [m for n in range(len(asked.words)) if (m := _literal(asked, n, column, parts, outside, core))]
     if not found:
         found += _abbreviated(asked, column, core)
@@ -86,12 +85,23 @@ def _mentions_of(asked: Asked, column: Column) -> list[ColumnMention]:
     return found
 
 
+@lru_cache(maxsize=10_000)
+def _named_by(name: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the words of a name: all of them, those outside brackets, and of these the telling ones."""
+    parts = name_parts(name)
+    outside = name_parts(re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", name)) or parts
+    return parts, outside, [p for p in outside if p not in _EMPTY] or outside
+
+
 def _literal(
     asked: Asked, n: int, column: Column, parts: Sequence[str], outside: Sequence[str], core: Sequence[str]
 ) -> ColumnMention | None:
     """Return the mention that begins with a word and has all of the name, or of its core."""
     wanted = [("".join(parts), EXACT), ("".join(outside), EXACT)]
     stems = "".join(map(stem, core))
+    first = asked.words[n]
+    if not (stems.startswith(first.stem) or any(text.startswith(first.lower) for text, _ in wanted)):
+        return None
     dropped = [p for p in outside if p not in core]
     reduced = PARTIAL if _IDENTIFYING & set(dropped) else CORE if _LINKING.issuperset(dropped) else LOOSE
     best: ColumnMention | None = None
@@ -189,8 +199,12 @@ def _alike(part: str, word: Word) -> bool:
     return len(short) >= 3 and long.startswith(short) and (len(short) >= 4 or len(part) == len(short))
 
 
+KnownValues = Mapping[str, Sequence[tuple[Column, str]]]
+"""The stems of a value's words → the columns that have such a value, with the value as it stands there."""
+
+
 def value_mentions(
-    asked: Asked, columns: Sequence[Column], taken: Sequence[ColumnMention], name: str = ""
+    asked: Asked, known: KnownValues, taken: Sequence[ColumnMention], name: str = ""
 ) -> list[ValueMention]:
     """Return the values of text columns that a question names; none within words that surely name a column.
 
@@ -198,7 +212,6 @@ def value_mentions(
     """
     kinds = frozenset(map(stem, name_parts(name)))
     sure = frozenset(n for m in taken if m.score >= CORE or m.quoted for n in m.words)
-    known = _known_values(columns)
     found: list[ValueMention] = []
     used: set[int] = set()
     for size in range(_LONGEST, 0, -1):
@@ -220,7 +233,8 @@ def _is_kind(asked: Asked, n: int, kinds: frozenset[str]) -> bool:
     return (after_each or word.stem in kinds) and not _is_quoted(asked, frozenset((n,)))
 
 
-def _known_values(columns: Sequence[Column]) -> dict[str, list[tuple[Column, str]]]:
+def known_values(columns: Sequence[Column]) -> KnownValues:
+    """Return the values of text columns by the stems of their words."""
     known: dict[str, list[tuple[Column, str]]] = {}
     for column in columns:
         for value in column.values:

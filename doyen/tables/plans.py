@@ -7,13 +7,23 @@ plan says how much of the question it accounts for; doyen/tables/routing.py deci
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from doyen.tables.asked import Asked, name_parts, stem
 from doyen.tables.conditions import Condition, conditions
+from doyen.tables.derived import derived_column
 from doyen.tables.loading import Column, LoadedTable
-from doyen.tables.mentions import CORE, ColumnMention, column_mentions, unnamed_columns, value_mentions
+from doyen.tables.mentions import (
+    CORE,
+    ColumnMention,
+    KnownValues,
+    column_mentions,
+    known_values,
+    unnamed_columns,
+    value_mentions,
+)
 from doyen.tables.operations import STRONG, Kind, Operation, operations
 
 _GENERIC = frozenset(
@@ -88,19 +98,35 @@ def plan(asked: Asked, table: LoadedTable) -> Plan | None:
     return _Planner(asked, table).plan()
 
 
+_known: weakref.WeakKeyDictionary[LoadedTable, KnownValues] = weakref.WeakKeyDictionary()
+
+
+def known_of(table: LoadedTable) -> KnownValues:
+    """Return the values of a table's text columns, gathered once."""
+    if table not in _known:
+        _known[table] = known_values(table.columns)
+    return _known[table]
+
+
 class _Planner:
     """The parts of one question against one table."""
 
     def __init__(self, asked: Asked, table: LoadedTable) -> None:
         self.asked, self.table, self.columns = asked, table, table.columns
         unnamed = unnamed_columns(asked, self.columns)
+        self.made = made = derived_column(asked, self.columns)
         taken = frozenset(n for m in unnamed for n in m.words)
+        if made is not None:
+            unnamed = [*unnamed, *made.mentions]
+            taken |= made.made.union(*(m.words for m in made.mentions))
         found = [m for m in column_mentions(asked, self.columns) if not m.words & taken]
         self.mentions = sorted([*unnamed, *found], key=lambda m: m.first)
-        self.values = value_mentions(asked, self.columns, self.mentions, table.table.name)
+        self.values = value_mentions(asked, known_of(table), self.mentions, table.table.name)
+        self.values = [v for v in self.values if made is None or not v.words & made.made]
         named = frozenset(n for v in self.values for n in v.words)
         self.mentions = [m for m in self.mentions if m.score >= CORE or m.quoted or not m.words & named]
         sure = [m for m in self.mentions if m.quoted or (m.score >= CORE and len(m.words) > 1)]
+        named |= made.made if made else frozenset()
         self.operations = operations(asked, named | frozenset(n for m in sure for n in m.words))
         self.conditions = conditions(asked, self.columns, self.mentions, self.values)
         self._trim()
@@ -194,6 +220,7 @@ class _Planner:
         words |= {n for c in self.conditions for n in c.words}
         names = {stem(p) for p in name_parts(self.table.table.name)} | {stem(p) for p in name_parts(self.table.table.title)}
         words |= {n for n, w in enumerate(self.asked.words) if w.stem in names}
+        words |= self.made.made if self.made else frozenset()
         if found.group and found.group.part:
             words |= {n for n, w in enumerate(self.asked.words) if w.lower.startswith(found.group.part)}
         if top := _TOP.search(self.asked.text):

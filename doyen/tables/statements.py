@@ -85,8 +85,12 @@ def _key(group: Group) -> str:
 
 def _number(column: Column) -> str:
     """Return a column as something to calculate with; truth values count as 0 and 1."""
-    name = quoted(column.name)
+    name = _name(column)
     return f"CAST({name} AS INTEGER)" if column.kind == "boolean" else name
+
+
+def _name(column: Column) -> str:
+    return column.sql or quoted(column.name)
 
 
 def _label(measure: Measure) -> str:
@@ -110,7 +114,7 @@ def _expression(measure: Measure, table: str, where: str, population: bool, thre
         return _outliers(names[0], f" FROM {table}{where})", threshold, population)
     if kind in ("std", "var") and population:
         return f"{'stddev_pop' if kind == 'std' else 'var_pop'}({names[0]})"
-    name = quoted(measure.columns[0].name) if kind in ("distinct", "mode", "missing", "missing_share") else names[0]
+    name = _name(measure.columns[0]) if kind in ("distinct", "mode", "missing", "missing_share") else names[0]
     return _SIMPLE[kind].format(c=name)
 
 
@@ -150,7 +154,7 @@ def _lookup(plan: Plan, table: str, where: str) -> Statements:
 
 def _extreme_rows(plan: Plan, table: str, bounds: Sequence[str]) -> Statements:
     column = plan.measures[0].columns[0]
-    name, argument = quoted(column.name), quoted(plan.arg.name if plan.arg else column.name)
+    name, argument = _name(column), quoted(plan.arg.name if plan.arg else column.name)
     if plan.limit == 1:
         best = f"(SELECT {'max' if plan.extreme > 0 else 'min'}({name}) FROM {table}{_where(bounds)})"
         where = _where([*bounds, f"{name} = {best}"])
