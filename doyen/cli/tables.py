@@ -39,7 +39,9 @@ def listed(
     lines: list[str] = []
     for table in list_tables(index, where=where):
         columns = load(index, table, where=where).columns
-        described = [{"name": c.name, "type": c.kind, "unit": c.unit, "filled": c.filled, "values": c.distinct} for c in columns]
+        described = [
+            {"name": c.name, "type": c.kind, "unit": c.unit, "filled": c.filled, "values": c.distinct} for c in columns
+        ]
         rows.append(table.as_dict() | {"columns": described})
         lines.append(f"{table.sql_name}  ({table.document}, {table.rows:,} rows)")
         lines += [f"  {c.name}: {c.kind}{f' in {c.unit}' if c.unit else ''}" for c in columns]
@@ -71,7 +73,9 @@ def query_(
     lines = [" | ".join(found.columns)]
     lines += [" | ".join(shown(value, thousands=False) for value in row) for row in found.rows[:_SHOWN_ROWS]]
     if len(found.rows) > _SHOWN_ROWS or found.truncated:
-        note(f"{len(found.rows)} rows{', there are more (--rows)' if found.truncated else ''}; --json shows all of them")
+        note(
+            f"{len(found.rows)} rows{', there are more (--rows)' if found.truncated else ''}; --json shows all of them"
+        )
     show(result, "\n".join(lines), json_)
 
 

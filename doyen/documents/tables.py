@@ -54,8 +54,9 @@ class TableNote:
         """Return the note of a value of metadata; None where it is of another kind."""
         try:
             row = json.loads(text)
-            more = {"key_prefix": str(row.get("key_prefix", "")), "skipped": tuple(row.get("skipped", ()))}
-            return cls(str(row["name"]), tuple(map(str, row["columns"])), int(row["start"]), int(row["rows"]), **more)
+            columns, start, rows = tuple(map(str, row["columns"])), int(row["start"]), int(row["rows"])
+            prefix, skipped = str(row.get("key_prefix", "")), tuple(map(int, row.get("skipped", ())))
+            return cls(str(row["name"]), columns, start, rows, prefix, skipped)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -124,7 +125,9 @@ def write_table(
     return []
 
 
-def _write_rows(writer: TextWriter, names: Sequence[str], rows: Iterable[Row], key_prefix: str) -> tuple[int, list[int]]:
+def _write_rows(
+    writer: TextWriter, names: Sequence[str], rows: Iterable[Row], key_prefix: str
+) -> tuple[int, list[int]]:
     """Write rows up to the limits; return how many were taken, and the numbers of those without any cell."""
     limit = writer.length + MAX_TABLE_CHARS
     number = 0

@@ -88,9 +88,7 @@ def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
         return lancedb.connect("memory://").create_table(name, schema=schema_of(name, dim))
 
 
-def rows_of(
-    table: Any, columns: Sequence[str], condition: str | None = None, most: int | None = None
-) -> Iterator[Any]:
+def rows_of(table: Any, columns: Sequence[str], condition: str | None = None, most: int | None = None) -> Iterator[Any]:
     """Yield the record batches of some columns, of the rows (at most `most`) that meet a condition."""
     query = table.search()
     if condition is not None:

@@ -19,14 +19,14 @@ from doyen.index.store import Index
 from doyen.models.engine import Engine
 from doyen.records import Answer, Hit
 from doyen.tables.asked import Asked, read_question
-from doyen.tables.catalogue import list_tables
+from doyen.tables.catalogue import allowed_ids, among, list_tables
 from doyen.tables.evidence import MOST_KEYS, cite_rows
 from doyen.tables.executing import Reply
 from doyen.tables.limits import QueryLimits
 from doyen.tables.loading import LoadedTable, load
 from doyen.tables.named_values import named_answer
 from doyen.tables.plans import Plan
-from doyen.tables.routing import candidates, route
+from doyen.tables.routing import ONLY_TABLES, candidates, route
 from doyen.tables.running import arrow_of
 from doyen.tables.sandbox import Sandbox
 from doyen.tables.sentences import decimals_asked, sentence, values_of
@@ -36,7 +36,10 @@ from doyen.tables.writing import Written, is_able, model_plan
 _log = logging.getLogger(__name__)
 _POPULATION = re.compile(r"population (?:standard )?(?:deviation|variance)|ddof ?= ?0", re.IGNORECASE)
 _Z_SCORE = re.compile(r"z-?\s?scores?", re.IGNORECASE)
-_THRESHOLD = re.compile(r"threshold (?:of|is|=|at|set to)?\s*(\d(?:\.\d+)?)|(?:greater than|above|exceeds?|>)\s*(\d(?:\.\d+)?)", re.IGNORECASE)
+_THRESHOLD = re.compile(
+    r"threshold (?:of|is|=|at|set to)?\s*(\d(?:\.\d+)?)|(?:greater than|above|exceeds?|>)\s*(\d(?:\.\d+)?)",
+    re.IGNORECASE,
+)
 _USUAL_THRESHOLD = 3.0
 
 
@@ -69,6 +72,8 @@ class Tables:
         able = self.engine is not None and is_able(self.engine)
         routed = route(asked, tables, able=able)
         try:
+            if routed is None and not able and self._only_tables():
+                routed = route(asked, tables, threshold=ONLY_TABLES)
             if routed is not None:
                 return self._calculated(asked, routed.plan, started)
             if self.engine is not None and able:
@@ -76,6 +81,14 @@ class Tables:
         except TableError as error:  # the passages may answer it all the same
             _log.info("a question over tables was left to the passages: %s", error)
         return None
+
+    def _only_tables(self) -> bool:
+        """Whether there is nothing but tables to answer from: by a filter, or by what was ingested."""
+        tables = {d.id for d in self.index.with_tables(among=among(self.where))}
+        ids = allowed_ids(self.where)
+        if ids is not None:
+            return ids <= tables
+        return all(d.id in tables for d in self.index.iter_documents(among=among(self.where)))
 
     def _calculated(self, asked: Asked, plan: Plan, started: float) -> Answer:
         whole = f"{asked.text} {asked.instructions}"

@@ -24,7 +24,9 @@ _PHONE = re.compile(r"\d[\d ]* \d")
 _CURRENCY = re.compile(r"[$€£¥]")
 _NUMBER = r"[-+]?[\d][\d,.']*"
 _BEFORE = re.compile(rf"([A-Za-z]{{1,4}}\.?) ({_NUMBER})")
-_AFTER = re.compile(rf"({_NUMBER})(?: ?(%|°[CF]|[kMGT]i?B|[kcm]?m[²2³3]?|[km]?g|[mh]?l|k?Wh?|km/h|ms|min|s|h)| ([A-Za-z]{{1,12}}\.?))")
+_AFTER = re.compile(
+    rf"({_NUMBER})(?: ?(%|°[CF]|[kMGT]i?B|[kcm]?m[²2³3]?|[km]?g|[mh]?l|k?Wh?|km/h|ms|min|s|h)| ([A-Za-z]{{1,12}}\.?))"
+)
 """A number with its unit: `EUR 5,359`, `12 kg`, `45kW`; a code such as `F1` has no space in it."""
 _DATE_FORMATS = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m/%d/%y", "%d/%m/%y"),

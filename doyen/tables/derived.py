@@ -14,12 +14,18 @@ from doyen.tables.executing import quoted
 from doyen.tables.loading import Column
 from doyen.tables.mentions import LOOSE, ColumnMention, column_mentions
 
-_MAKES = re.compile(r"\b(?:new|create|creating|generate|generating|add) (?:an? )?(?:new )?(?:\w+ )?(?:feature|column|variable|field)", re.IGNORECASE)
+_MAKES = re.compile(
+    r"\b(?:new|create|creating|generate|generating|add) (?:an? )?(?:new )?(?:\w+ )?(?:feature|column|variable|field)",
+    re.IGNORECASE,
+)
 _NAMED = re.compile(
     r"(?:feature|column|variable|field)?\s*(?:called|named)\s+(?P<q>[\"'“])(.+?)[\"'”]|(?:feature|column|variable|field)\s+[\"'“](.+?)[\"'”]",
     re.IGNORECASE,
 )
-_REFERRED = re.compile(r"\b(?:this|the|that) (?:new|newly created|created|added|resulting) (?:feature|column|variable|field)", re.IGNORECASE)
+_REFERRED = re.compile(
+    r"\b(?:this|the|that) (?:new|newly created|created|added|resulting) (?:feature|column|variable|field)",
+    re.IGNORECASE,
+)
 _SIGNS = (
     ("-", re.compile(r"difference|subtract\w*|minus", re.IGNORECASE)),
     ("/", re.compile(r"ratio|divid\w+", re.IGNORECASE)),
@@ -51,7 +57,8 @@ def derived_column(asked: Asked, columns: Sequence[Column]) -> Derived | None:
     parts = [
         m
         for m in column_mentions(asked, [c for c in columns if c.is_number])
-        if m.score >= LOOSE and makes.start() <= asked.words[m.first].start < end
+        if m.score >= LOOSE
+        and makes.start() <= asked.words[m.first].start < end
         and not (named and named.start() <= asked.words[m.first].start < named.end())
     ]
     after = [m for m in parts if asked.words[m.first].start > at]

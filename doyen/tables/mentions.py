@@ -19,7 +19,9 @@ _CORE_BONUS, _INITIALLED = 0.4, 0.75
 _LINKING = frozenset("no num nr number of the in at and".split())
 """What a name may lack and still be meant: `No. of cases` ~ cases; without `total` or `rate` it may be another."""
 _IDENTIFYING = frozenset("id ids key code uuid guid index serial".split())
-_EMPTY = frozenset("no num nr number of the in at total value values date name id code rate count amount per and".split())
+_EMPTY = frozenset(
+    "no num nr number of the in at total value values date name id code rate count amount per and".split()
+)
 _CALCULATING = frozenset(
     stem(w)
     for w in (

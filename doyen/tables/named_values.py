@@ -74,7 +74,9 @@ def _fit(name: str, value: Value) -> float:
     if value.kind == "arg" and parts & columns:
         return 6.0
     score = 2.0 * len(parts & kinds) + 1.0 * len(parts & columns) + 1.5 * len(parts & groups)
-    return score - 1.0 * len((parts & others) - columns) - (0.1 if value.group is not None and not parts & groups else 0)
+    return (
+        score - 1.0 * len((parts & others) - columns) - (0.1 if value.group is not None and not parts & groups else 0)
+    )
 
 
 def _text(asked: Asked, value: Value, decimals: int | None) -> str:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeAlias
 
 from doyen.tables.asked import Asked
 
-Kind = Literal[
-    *("mean", "median", "std", "var", "min", "max", "sum", "count", "distinct", "corr", "missing", "missing_share"),
-    *("share", "skew", "kurtosis", "range", "mode", "outliers", "normal", "quantile", "strongest"),
-]
+Kind: TypeAlias = str
+"""What is calculated: a name of _PATTERNS, or of those below."""
 STRONG = frozenset(
     "mean median std var corr missing missing_share skew kurtosis range mode outliers normal quantile strongest".split()
 )
@@ -23,7 +21,10 @@ _MISSING = r"(?:missing|null|nan|empty|blank)\s+(?:values?|entries|data|cells?)|
 _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("strongest", r"(?:strongest|highest|largest) (?:\w+ )?correlat\w+ with|correlates? (?:most|best) with"),
     ("corr", r"(?:pearson'?s? )?correlation(?: coefficient)?s?|correlat(?:e|es|ed)"),
-    ("missing_share", rf"(?:percentages?|percent|proportion|share|rate|ratio|fraction) of (?:the )?(?:{_MISSING}|missing)"),
+    (
+        "missing_share",
+        rf"(?:percentages?|percent|proportion|share|rate|ratio|fraction) of (?:the )?(?:{_MISSING}|missing)",
+    ),
     ("missing", _MISSING),
     ("std", r"standard[- ]deviations?|std\.? ?dev(?:iation)?s?|stdev|std"),
     ("var", r"variance"),
@@ -37,7 +38,10 @@ _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("range", r"ranges? of|value range|range"),
     ("mode", r"most (?:common|frequent|frequently (?:occurring|appearing))|mode|modal"),
     ("distinct", r"(?:how many|number of|count of)?(?: \w+)? ?(?:unique|different|distinct)"),
-    ("share", r"what (?:percentage|percent|proportion|share|fraction)|(?:percentage|percent|proportion|share|fraction) of"),
+    (
+        "share",
+        r"what (?:percentage|percent|proportion|share|fraction)|(?:percentage|percent|proportion|share|fraction) of",
+    ),
     ("max", r"maxim(?:um|al)s?|max|highest|largest|greatest|biggest|most|longest|oldest|latest|best|top|peak|heaviest"),
     ("min", r"minim(?:um|al)s?|min|lowest|smallest|least|shortest|youngest|earliest|fewest|worst|cheapest|bottom"),
     ("sum", r"total number of|totals?(?! number)|sum(?:med)?|altogether|combined"),

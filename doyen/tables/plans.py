@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from doyen.tables.asked import Asked, name_parts, stem
-from doyen.tables.conditions import Condition, conditions
+from doyen.tables.bounds import Condition
+from doyen.tables.conditions import conditions
 from doyen.tables.derived import derived_column
 from doyen.tables.loading import Column, LoadedTable
 from doyen.tables.mentions import (
@@ -40,14 +41,21 @@ _GROUP = re.compile(
     r"(?:the |unique |different |type of |value of )?$",
     re.IGNORECASE,
 )
-_PER_PERIOD = re.compile(r"(?:for each|for every|per|by|in each|each|every)\s+(year|month|quarter|day|week)\b", re.IGNORECASE)
+_PER_PERIOD = re.compile(
+    r"(?:for each|for every|per|by|in each|each|every)\s+(year|month|quarter|day|week)\b", re.IGNORECASE
+)
 _ARG = re.compile(
     r"(?:^|[.,?!]\s*|\band\s+|\bif so,? )(?:which|who|what|whose|find|identify|name|list|give)\b(?: (?:is|are|the|of|has|have))*",
     re.IGNORECASE,
 )
-_TOP = re.compile(r"(?:top|bottom|first|highest|lowest|largest|smallest)\s+(\d{1,3}|two|three|four|five|six|seven|eight|nine|ten)\b", re.IGNORECASE)
+_TOP = re.compile(
+    r"(?:top|bottom|first|highest|lowest|largest|smallest)\s+(\d{1,3}|two|three|four|five|six|seven|eight|nine|ten)\b",
+    re.IGNORECASE,
+)
 _LIST = re.compile(r"^\s*(?:please )?(?:list|show|which|what are|who are|give me)\b", re.IGNORECASE)
-_SETTING = re.compile(r"(?:across|over|throughout)\s+(?:all |the |different |various )*(?:\w+ (?:and|,) )?$", re.IGNORECASE)
+_SETTING = re.compile(
+    r"(?:across|over|throughout)\s+(?:all |the |different |various )*(?:\w+ (?:and|,) )?$", re.IGNORECASE
+)
 _IN_A = re.compile(r"\bin (?:a|any|one|the)(?: single)?\s+$", re.IGNORECASE)
 _COUNTABLE = frozenset(("count", "share", "sum"))
 
@@ -193,6 +201,8 @@ class _Planner:
         telling = [n for n, w in enumerate(self.asked.words) if not w.is_stop and w.stem not in _GENERIC]
         left = [n for n in telling if n not in explained]
         coverage = 1.0 - len(left) / len(telling) if telling else 1.0
+        if self._counts_others(found, left):
+            coverage /= 2
         used = [m for m in self.mentions if any(m.column in measure.columns for measure in found.measures)]
         sureness = min((m.score for m in used), default=0.6 if found.conditions else 0.0)
         if not found.measures:
@@ -218,7 +228,12 @@ class _Planner:
         words = {n for m in self.mentions for n in m.words}
         words |= {n for o in self.operations for n in o.words}
         words |= {n for c in self.conditions for n in c.words}
-        names = {stem(p) for p in name_parts(self.table.table.name)} | {stem(p) for p in name_parts(self.table.table.title)}
+        names = {stem(p) for p in name_parts(self.table.table.name)} | {
+            stem(p) for p in name_parts(self.table.table.title)
+        }
+        names |= {
+            stem(p) for c in self.columns if c.is_key for p in name_parts(c.name)
+        }  # order_no: its rows are orders
         words |= {n for n, w in enumerate(self.asked.words) if w.stem in names}
         words |= self.made.made if self.made else frozenset()
         if found.group and found.group.part:
@@ -226,6 +241,14 @@ class _Planner:
         if top := _TOP.search(self.asked.text):
             words |= self.asked.at(*top.span())
         return words
+
+    def _counts_others(self, found: Plan, left: Sequence[int]) -> bool:
+        """Whether rows are counted and the question asks for the number of something else: how many complaints?"""
+        counting = next((o for o in self.operations if o.kind in ("count", "sum")), None)
+        if counting is None or not any(m.kind == "count" for m in found.measures):
+            return False
+        after = [n for n in range(max(counting.words) + 1, len(self.asked.words)) if not self.asked.words[n].is_stop]
+        return bool(after) and after[0] in left
 
     def _names_table(self) -> bool:
         """Whether the question speaks of a table, a column, a data set, or names one by its quoted name."""
@@ -265,7 +288,11 @@ class _Planner:
             return None
         named = list(dict.fromkeys(m.column for m in self._targets("missing", wanted[0])))
         kind = "missing_share" if any(o.kind == "missing_share" for o in wanted) else "missing"
-        whole = not named or re.search(r"(which|what|each|every|any) (?:\w+ )?columns?\b|columns? (?:has|have|contain)", self.asked.text, re.IGNORECASE)
+        whole = not named or re.search(
+            r"(which|what|each|every|any) (?:\w+ )?columns?\b|columns? (?:has|have|contain)",
+            self.asked.text,
+            re.IGNORECASE,
+        )
         columns = self.columns if whole and not any(m.quoted for m in self.mentions) else tuple(named)
         best = self._asks("max", "min") if len(columns) > 1 else None
         sign = 0 if best is None else 1 if best.kind == "max" else -1
@@ -306,7 +333,9 @@ class _Planner:
             if not after:
                 continue
             gap = self.asked.text[match.end() : self.asked.words[after[0].first].start].split()
-            superlative = next((o for o in self.operations if o.kind in ("max", "min") and o.first < after[0].first), None)
+            superlative = next(
+                (o for o in self.operations if o.kind in ("max", "min") and o.first < after[0].first), None
+            )
             if len(gap) <= 3 and superlative is None and not after[0].column.kind == "number":
                 return after[0].column
         if re.search(r"\bwho\b", self.asked.text, re.IGNORECASE):
@@ -342,7 +371,10 @@ class _Planner:
             return []
         sure = [m for m in targets if m.score >= 0.8] or targets
         others = [o for o in self.operations if o.kind not in _COUNTABLE and o.first > operation.first]
-        until = min((o.first for o in others if any(m.first < o.first and m.first > operation.first for m in sure)), default=10**6)
+        until = min(
+            (o.first for o in others if any(m.first < o.first and m.first > operation.first for m in sure)),
+            default=10**6,
+        )
         own = [m for m in sure if operation.first < m.first < until]
         chosen = own or [m for m in sure if m.first < operation.first][-1:] or sure[:1]
         if len(chosen) > 1:
@@ -356,7 +388,9 @@ class _Planner:
         if operation is None:
             return None
         before_values = [m for m in self.mentions if m.column.name not in self.filtering]
-        numbers = [m for m in before_values if m.column.is_number and (self.group is None or m.column != self.group.column)]
+        numbers = [
+            m for m in before_values if m.column.is_number and (self.group is None or m.column != self.group.column)
+        ]
         if numbers and operation.kind == "sum":
             return self._plan([Measure("sum", (numbers[0].column,))])
         head = next((m for m in before_values if 0 < m.first - max(operation.words) <= 2), None)
@@ -370,7 +404,9 @@ class _Planner:
         """What is the Y of the row named X: columns asked for, rows told by values."""
         if not self.conditions:
             return None
-        shown = [m.column for m in self.mentions if m.column.name not in self.filtering]
+        named = [m for m in self.mentions if m.column.name not in self.filtering]
+        sure = [m for m in named if m.score >= CORE or m.quoted]
+        shown = [m.column for m in sure or named]
         if not shown and not _LIST.search(self.asked.text):
             return None
         return Plan(self.table, (), tuple(self.conditions), None, shown=tuple(dict.fromkeys(shown)))

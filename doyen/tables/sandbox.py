@@ -61,7 +61,7 @@ class Sandbox:
             raise TableError(f"the statement has {len(sql):,} characters; at most {limits.characters:,} are taken")
         process = self._process or self._start()
         own = list(parameters) if not isinstance(parameters, Mapping) else dict(parameters)
-        reply = self._exchange(process, Statement(sql, own, limits), limits.seconds + _GRACE_S)
+        reply: Reply | None = self._exchange(process, Statement(sql, own, limits), limits.seconds + _GRACE_S)
         if reply is None:
             self.close()
             seconds, memory = limits.seconds, limits.memory_mib

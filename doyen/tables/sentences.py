@@ -145,7 +145,10 @@ def sentence(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]], 
     if plan.group is not None:
         return _groups(plan, values, decimals)
     if _is_of_columns(plan):
-        return "; ".join(f"{v.columns[0].name}: {_said(v, decimals)}" for v in values[1:][:50]) or "No column has missing values."
+        return (
+            "; ".join(f"{v.columns[0].name}: {_said(v, decimals)}" for v in values[1:][:50])
+            or "No column has missing values."
+        )
     parts = [_said(value, decimals) for value in values]
     bounds = _bounds(plan)
     if len(parts) == 1:
@@ -190,9 +193,14 @@ def _looked_up(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     units = {c.name: c.unit for c in plan.table.columns}
     if len(columns) == 1:
         found = list(dict.fromkeys(shown(row[0], decimals, units.get(columns[0], "")) for row in rows))
-        return ", ".join(found[:_SHOWN_ROWS]) + (f" and {len(found) - _SHOWN_ROWS} more" if len(found) > _SHOWN_ROWS else "")
+        return ", ".join(found[:_SHOWN_ROWS]) + (
+            f" and {len(found) - _SHOWN_ROWS} more" if len(found) > _SHOWN_ROWS else ""
+        )
     lines = [
-        ", ".join(f"{c}: {shown(v, decimals, units.get(c, ''))}" for c, v in list(zip(columns, row, strict=True))[:_SHOWN_CELLS])
+        ", ".join(
+            f"{c}: {shown(v, decimals, units.get(c, ''))}"
+            for c, v in list(zip(columns, row, strict=True))[:_SHOWN_CELLS]
+        )
         for row in rows[:_SHOWN_ROWS]
     ]
     return "; ".join(lines) if len(lines) == 1 else "\n".join(lines)

@@ -95,7 +95,12 @@ def _name(column: Column) -> str:
 
 def _label(measure: Measure) -> str:
     names = " and ".join(c.name for c in measure.columns)
-    said = {"std": "standard deviation", "missing_share": "percentage missing", "corr": "correlation", "skew": "skewness"}
+    said = {
+        "std": "standard deviation",
+        "missing_share": "percentage missing",
+        "corr": "correlation",
+        "skew": "skewness",
+    }
     return f"{said.get(measure.kind, measure.kind)} of {names}" if names else measure.kind
 
 
@@ -142,7 +147,7 @@ def _jarque_bera(name: str) -> str:
 
 def _share(plan: Plan, table: str) -> Statements:
     bounds = merged(plan.conditions)
-    sql = f"SELECT 100.0 * count(*) FILTER (WHERE {' AND '.join(bounds)}) / count(*) AS \"percentage\" FROM {table}"
+    sql = f'SELECT 100.0 * count(*) FILTER (WHERE {" AND ".join(bounds)}) / count(*) AS "percentage" FROM {table}'
     return Statements(sql, f"SELECT rowid FROM {table}", ("percentage",))
 
 

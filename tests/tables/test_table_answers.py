@@ -77,7 +77,9 @@ def test_other_questions_go_to_the_passages(opened):
 
 def test_questions_of_both_kinds_in_one_batch_keep_their_order(opened):
     expert = opened("nine days [1]")
-    texts = [a.text for a in expert.ask_many(["Within how many days is a refund sent?", "How many claims were refused?"])]
+    texts = [
+        a.text for a in expert.ask_many(["Within how many days is a refund sent?", "How many claims were refused?"])
+    ]
     assert texts[0].startswith("nine days")
     assert texts[1].startswith("10 ")
 
@@ -98,7 +100,7 @@ def test_who_may_not_see_the_document_gets_no_number_of_it(opened):
 
 def test_an_able_model_writes_what_templates_do_not_know_and_repairs_it_once(opened):
     question = 'For the "paid" column, what is the mean of the five largest rows of the table claims by region North?'
-    good = 'SELECT avg(paid) FROM (SELECT paid FROM claims WHERE region = \'North\' ORDER BY paid DESC LIMIT 5)'
+    good = "SELECT avg(paid) FROM (SELECT paid FROM claims WHERE region = 'North' ORDER BY paid DESC LIMIT 5)"
     expert = opened("SELECT avg(pid) FROM claims", f"```sql\n{good};\n```")
     answer = expert.ask(question)
     if not expert.engine.asked:
@@ -109,7 +111,9 @@ def test_an_able_model_writes_what_templates_do_not_know_and_repairs_it_once(ope
 
 
 def test_a_model_that_attacks_is_refused_and_the_passages_answer(opened):
-    question = 'What is the geometric mean of the "paid" column of the table claims, leaving out refused rows twice over?'
+    question = (
+        'What is the geometric mean of the "paid" column of the table claims, leaving out refused rows twice over?'
+    )
     expert = opened("COPY claims TO '/tmp/x'", "DROP TABLE claims", "unknown")
     answer = expert.ask(question)
     assert not any(c.sql and ("COPY" in c.sql or "DROP" in c.sql) for c in answer.citations)
@@ -130,6 +134,8 @@ def test_the_grammar_of_a_table_is_one_that_answers_can_be_held_to(opened):
 
     pattern = sql_pattern(load(opened.index, list_tables(opened.index)[0]))
     require_possible(Regex(pattern))
-    assert re.fullmatch(pattern, 'SELECT "region", avg("paid") FROM "claims" WHERE "status" = \'paid\' GROUP BY "region"')
+    assert re.fullmatch(
+        pattern, 'SELECT "region", avg("paid") FROM "claims" WHERE "status" = \'paid\' GROUP BY "region"'
+    )
     assert not re.fullmatch(pattern, 'SELECT "salary" FROM "claims"')
     assert not re.fullmatch(pattern, 'SELECT "paid" FROM "other"')

@@ -129,7 +129,10 @@ def test_questions_over_orders(asking, question, rows):
         ("Which station had the highest max flow in 2019?", [("Cedar", 60)]),
         ("What is the mean water level per station?", [("Alder", 3.0), ("Birch", 1.75), ("Cedar", 4.25)]),
         ("What is the mean temperature since 2020?", [(10.75,)]),
-        ('Create a new feature "spread", the difference between max_flow and MeanFlow. What is its mean? What is the mean of this new feature?', [(pytest.approx(27.6667, abs=1e-3),)]),
+        (
+            'Create a new feature "spread", the difference between max_flow and MeanFlow. What is its mean? What is the mean of this new feature?',
+            [(pytest.approx(27.6667, abs=1e-3),)],
+        ),
     ],
 )
 def test_questions_over_rivers(asking, question, rows):
