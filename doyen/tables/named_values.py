@@ -35,6 +35,7 @@ _KINDS = {
     "arg": "name with",
 }
 _NO = re.compile(r"\b(?:no|not|non|false|isn't|doesn't)\b|^n$|abnormal|skewed", re.IGNORECASE)
+_COUNTED = frozenset("count number percentage percent amount average mean".split())
 _PLACEHOLDER = re.compile(r"value|result|answer|response|status|decision|conclusion|string", re.IGNORECASE)
 _OPTION = re.compile(r"[\"'“]([\w -]{1,40})[\"'”]")
 
@@ -48,6 +49,8 @@ def named_answer(asked: Asked, values: Sequence[Value], decimals: int | None) ->
     """Return `@name[value] …` for the names that a value fits; "" where none does."""
     names = slots(asked)
     left = list(values)
+    if len(names) == 1 and left and left[0].kind == "arg" and not _COUNTED.intersection(name_parts(names[0])):
+        return f"@{names[0]}[{_text(asked, left[0], decimals)}]"  # which X has the highest Y: the X
     found: dict[str, str] = {}
     scored = sorted(
         ((_fit(name, value), -n, -m) for n, name in enumerate(names) for m, value in enumerate(left)), reverse=True

@@ -160,8 +160,11 @@ class _Planner:
         return None
 
     def _is_per_name(self, mention: ColumnMention) -> bool:
-        """Whether `per` belongs to a name (GDP per capita), or a bare `by` comes before a number column."""
-        return mention.column.kind == "number" or (mention.column.is_number and mention.column.distinct > 50)
+        """Whether `per` belongs to a name (GDP per capita), or says what a row is."""
+        column = mention.column
+        if mention.score < CORE and column.distinct > column.filled / 2:
+            return True  # per hotel: rows are hotels, and hotel_name is no group
+        return column.kind == "number" or (column.is_number and column.distinct > 50)
 
     def _targets(self, kind: Kind, operation: Operation) -> list[ColumnMention]:
         """Return the columns that a calculation may be of: not those that group, nor those that only set a bound."""
@@ -207,6 +210,8 @@ class _Planner:
         sureness = min((m.score for m in used), default=0.6 if found.conditions else 0.0)
         if not found.measures:
             sureness = min((m.score for m in self.mentions if m.column in found.shown), default=0.0)
+        if len(found.measures) > 1 and len(found.measures) == len(self.columns):
+            sureness = 1.0  # all columns are asked about
         named = self._names_table()
         return Plan(
             self.table,
