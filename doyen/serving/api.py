@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +24,7 @@ from doyen.serving import (
     runs_routes,
     system_routes,
 )
-from doyen.serving.faults import describe, error_form
+from doyen.serving.faults import describe, error_form, told
 from doyen.serving.guard import Guard, log
 from doyen.serving.service import Service
 
@@ -69,12 +68,11 @@ def make_app(service: Service, *, load: bool = True, failed: Callable[[BaseExcep
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={400: _error("Wrong request"), 401: _error("No key, or a wrong one"), 429: _error("Ask again later")},
     )
     app.state.service = service
     service.metrics.watch(service.asks, service.quick)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=None if router is system_routes.router else told(404, 422))
     app.add_exception_handler(DoyenError, _fault)
     app.add_exception_handler(CancelledError, _fault)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -99,11 +97,6 @@ def _version() -> str:
         return importlib.metadata.version(doyen.__name__)
     except importlib.metadata.PackageNotFoundError:
         return "0"
-
-
-def _error(what: str) -> dict[str, Any]:
-    example = error_form("what went wrong (what mends it)", "invalid_request_error", "invalid_request")
-    return {"description": what, "content": {"application/json": {"example": example}}}
 
 
 async def _fault(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from doyen.errors import AccessError, ExpertError, StoreError, UsageError
 from doyen.labelling import MOST_LABELS, read_labels
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, audit, not_found, run, service_of
-from doyen.serving.faults import HTTPFault
+from doyen.serving.faults import HTTPFault, content, told
 from doyen.serving.keys import Principal
 from doyen.serving.seen import seen_job
 from doyen.serving.service import Service
@@ -95,7 +95,7 @@ async def document(
     return await run(request, service_of(request).quick, work)
 
 
-@router.delete("/document", summary="Erase a document, its versions and original")
+@router.delete("/document", summary="Erase a document, its versions and original", responses=told(409))
 async def delete(request: Request, document: Id, principal: Editor) -> dict[str, Any]:
     """Erase it everywhere: the index and its files, cached answers, conversations, and its upload."""
     service = service_of(request)
@@ -121,7 +121,12 @@ async def delete(request: Request, document: Id, principal: Editor) -> dict[str,
     return await run(request, service.quick, work)
 
 
-@router.get("/page-image", summary="A page as PNG, with quotes highlighted", response_class=Response)
+@router.get(
+    "/page-image",
+    summary="A page as PNG, with quotes highlighted",
+    response_class=Response,
+    responses=content("image/png", "The picture"),
+)
 async def page_image(
     request: Request,
     principal: Reader,
@@ -151,7 +156,7 @@ async def page_image(
 # ---- uploads and jobs
 
 
-@router.post("/upload", status_code=202, summary="Upload files; a job ingests them")
+@router.post("/upload", status_code=202, summary="Upload files; a job ingests them", responses=told(409))
 async def upload(
     request: Request,
     principal: Editor,

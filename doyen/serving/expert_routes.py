@@ -18,7 +18,7 @@ from doyen.serving.body import Body
 from doyen.serving.desk import Answered, Asked
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, hit_rows, noted
-from doyen.serving.faults import HTTPFault
+from doyen.serving.faults import STREAM, HTTPFault, content, told
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 from doyen.serving.sessions import Turn
@@ -55,7 +55,7 @@ class AskRequest(Body):
         return given[0] if given else None
 
 
-@router.post("/ask", summary="Answer a question, with citations")
+@router.post("/ask", summary="Answer a question, with citations", responses=STREAM)
 async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
     """Answer it; with `session`, as the next of a conversation."""
     service = service_of(request)
@@ -139,7 +139,7 @@ def delete_session(session: str, request: Request, principal: Reader) -> Respons
 # ---- searching
 
 
-@router.get("/search", summary="Find passages, or documents")
+@router.get("/search", summary="Find passages, or documents", responses=told(502))
 async def search(
     request: Request,
     principal: Reader,
@@ -201,7 +201,12 @@ def comparison(name: str, request: Request, principal: Reader) -> Any:
     return json.loads((_comparison(request, name, principal) / "report.json").read_text(encoding="utf-8"))
 
 
-@router.get("/comparisons/{name}/report.html", summary="A comparison's report as a page")
+@router.get(
+    "/comparisons/{name}/report.html",
+    summary="A comparison's report as a page",
+    response_class=Response,
+    responses=content("text/html", "The page"),
+)
 def comparison_page(name: str, request: Request, principal: Reader) -> Response:
     """Show it; its scripts may draw, and reach nothing."""
     page = _comparison(request, name, principal) / "report.html"

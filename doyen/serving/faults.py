@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 from typing import Any
 
+from pydantic import BaseModel
+
 from doyen.errors import (
     AccessError,
     BusyError,
@@ -36,6 +38,53 @@ _STATUS: tuple[tuple[type[BaseException], int, str, str], ...] = (
     (ExpertError, 500, "server_error", "expert"),
 )
 """The first that fits counts."""
+
+
+class ErrorParts(BaseModel):
+    """What an error says."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorForm(BaseModel):
+    """An error, as OpenAI's clients read it."""
+
+    error: ErrorParts
+
+
+_MEANINGS = {
+    400: "The request says something wrong",
+    401: "No key, or a wrong one",
+    403: "The key may not do this, or a page of another site asks",
+    404: "There is none, or none for this key",
+    409: "It cannot be done at the moment, or the name is taken",
+    413: "The request is too large",
+    422: "The document cannot be read",
+    429: "Too many requests: `Retry-After` says when to ask again",
+    500: "The expert's folder or settings are broken",
+    502: "A server behind this one failed",
+    503: "The store or the models cannot be used at the moment, or the server is being stopped",
+    504: "It took longer than may be",
+}
+_EACH = (400, 401, 403, 413, 429, 500, 503, 504)
+
+
+def told(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return how an endpoint's errors are described in the OpenAPI document: those of every endpoint, and `more`."""
+    return {s: {"model": ErrorForm, "description": _MEANINGS[s]} for s in sorted({*_EACH, *more})}
+
+
+def content(kind: str, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
+    """Return how an endpoint whose answers are no JSON, or not always, is described there; with `more` as `told`."""
+    return {200: {"description": description, "content": {kind: {"schema": {"type": "string"}}}}} | {
+        status: row for status, row in told(*more).items() if status in more
+    }
+
+
+STREAM = content("text/event-stream", "The answer; with `stream` as server-sent events", 502)
 
 
 class HTTPFault(DoyenError):

@@ -17,6 +17,7 @@ from doyen.serving.access import Reader, run, service_of
 from doyen.serving.desk import PREFIX, Answered, Asked, ModelName
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, noted
+from doyen.serving.faults import STREAM, told
 from doyen.serving.openai_forms import ChatRequest, EmbeddingsRequest
 from doyen.serving.service import Service
 
@@ -45,7 +46,7 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": PREFIX}
 
 
-@router.post("/chat/completions", summary="Answer the last question of a conversation")
+@router.post("/chat/completions", summary="Answer the last question of a conversation", responses=STREAM)
 async def chat(body: ChatRequest, request: Request, principal: Reader) -> Any:
     """Answer it, streamed or whole. Earlier turns count for what a follow-up refers to."""
     service = service_of(request)
@@ -138,7 +139,7 @@ class _Form:
         return evidence(found) | {"warnings": self.body.warnings()}
 
 
-@router.post("/embeddings", summary="Vectors of texts, by the expert's embedder")
+@router.post("/embeddings", summary="Vectors of texts, by the expert's embedder", responses=told(502))
 async def embeddings(body: EmbeddingsRequest, request: Request, principal: Reader) -> Any:
     """Embed them; a text's end beyond the embedder's longest input is not read."""
     service = service_of(request)
