@@ -21,9 +21,11 @@ from doyen.errors import (
     TimeLimitError,
     UsageError,
 )
+from doyen.feedback import FullError
 from doyen.serving.desk import UnknownModelError
 
 _STATUS: tuple[tuple[type[BaseException], int, str, str], ...] = (
+    (FullError, 409, "invalid_request_error", "full"),
     (UnknownModelError, 404, "invalid_request_error", "model_not_found"),
     (BusyError, 429, "rate_limit_error", "busy"),
     (TimeLimitError, 504, "timeout_error", "time_limit"),

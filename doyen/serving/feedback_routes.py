@@ -12,7 +12,7 @@ from doyen.feedback import LONGEST, MOST_PASSAGES, Feedback, FeedbackBook, resol
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, audit, run, service_of
 from doyen.serving.body import Body
-from doyen.serving.faults import HTTPFault
+from doyen.serving.faults import HTTPFault, told
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 
@@ -53,7 +53,7 @@ class ReviewRequest(Body):
     evidence: list[Place] = Field(default=[], max_length=MOST_PASSAGES)
 
 
-@router.post("/feedback", status_code=201, summary="Say what you think of an answer")
+@router.post("/feedback", status_code=201, summary="Say what you think of an answer", responses=told(409))
 async def give(body: FeedbackRequest, request: Request, principal: Reader) -> dict[str, str]:
     """Keep it; it is on disk when this answers."""
     service = service_of(request)
