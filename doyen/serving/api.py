@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import doyen
 from doyen.errors import DoyenError
@@ -116,4 +117,13 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "invalid_request")
-    return JSONResponse(error_form(str(error.detail), kind, code), error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the router names the ways of one of the endpoints at this path only
+        headers["allow"] = ", ".join(sorted(_ways(request.url.path)))
+    return JSONResponse(error_form(str(error.detail), kind, code), error.status_code, headers)
+
+
+def _ways(path: str) -> set[str]:
+    """Return the methods that a path takes."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
+    return {way for route in routes if route.path_regex.match(path) for way in route.methods or ()}

@@ -25,6 +25,8 @@ from doyen.serving.sessions import Turn
 
 router = APIRouter(prefix="/api", tags=["Expert"])
 _MOST_HITS = 100
+_LONGEST = 4096
+_Filter = Annotated[str, Field(max_length=500)]
 
 
 class AskRequest(Body):
@@ -33,7 +35,7 @@ class AskRequest(Body):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"question": "How long is the notice period?", "arm": "rag"}]}
     )
-    question: str
+    question: str = Field(min_length=1)
     arm: str | None = Field(default=None, description="base, rag, finetuned or rag+finetuned; none: as `doyen ask`.")
     adapter: str | None = None
     session: str | None = Field(default=None, description="A conversation of /api/sessions, which it goes on with.")
@@ -143,11 +145,11 @@ def delete_session(session: str, request: Request, principal: Reader) -> Respons
 async def search(
     request: Request,
     principal: Reader,
-    q: Annotated[str, Query(description="What is sought.", max_length=32_768)] = "",
+    q: Annotated[str, Query(description="What is sought.", max_length=_LONGEST)] = "",
     k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 10,
     like: Annotated[str, Query(description="Instead of `q`: documents similar to this one.", max_length=4096)] = "",
     documents: Annotated[bool, Query(description="Documents with their summaries, for a broad question.")] = False,
-    filter: Annotated[list[str], Query(description="As `doyen search --filter`.", max_length=20)] = [],  # noqa: B006
+    filter: Annotated[list[_Filter], Query(description="As `doyen search --filter`.", max_length=20)] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Search; hits are best first."""
     desk = service_of(request).desk

@@ -76,17 +76,25 @@ _EACH = (400, 401, 403, 413, 429, 500, 503, 504)
 
 def told(*more: int) -> dict[int | str, dict[str, Any]]:
     """Return how an endpoint's errors are described in the OpenAPI document: those of every endpoint, and `more`."""
-    return {s: {"model": ErrorForm, "description": _MEANINGS[s]} for s in sorted({*_EACH, *more})}
+    found: dict[int | str, dict[str, Any]] = {
+        s: {"model": ErrorForm, "description": _MEANINGS[s]} for s in sorted({*_EACH, *more})
+    }
+    # Of what is no HTTP, or has an address of more than 256 KiB, the web server says so itself.
+    found[400]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    return found
 
 
-def content(kind: str, description: str, *more: int) -> dict[int | str, dict[str, Any]]:
+def content(
+    kind: str, description: str, *more: int, schema: dict[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
     """Return how an endpoint whose answers are no JSON, or not always, is described there; with `more` as `told`."""
-    return {200: {"description": description, "content": {kind: {"schema": {"type": "string"}}}}} | {
+    return {200: {"description": description, "content": {kind: {"schema": schema or {"type": "string"}}}}} | {
         status: row for status, row in told(*more).items() if status in more
     }
 
 
-STREAM = content("text/event-stream", "The answer; with `stream` as server-sent events", 502)
+_EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+STREAM = content("text/event-stream", "The answer; with `stream` as server-sent events", 502, schema=_EVENT)
 
 
 class HTTPFault(DoyenError):

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api", tags=["Feedback"])
 class Place(Body):
     """A passage: as `/api/ask` returns citations and passages; other fields are not looked at."""
 
-    document: str = Field(max_length=4096)
+    document: str = Field(min_length=1, max_length=4096)
     start: int = Field(ge=0)
     end: int = Field(ge=1)
     version: int | None = Field(default=None, ge=1)

@@ -121,11 +121,7 @@ class _Form:
 
     def finish(self, found: Answered) -> str:
         """Return why the answer ended."""
-        limit = (
-            self.body.max_completion_tokens
-            or self.body.max_tokens
-            or self.service.desk.settings.model.max_answer_tokens
-        )
+        limit = self.service.desk.most_tokens(self.body.max_completion_tokens or self.body.max_tokens or 0)
         full = found.answer.completion_tokens >= limit or found.answer.shortened
         return "length" if full and found.text == found.answer.text else "stop"
 

@@ -243,6 +243,7 @@ def test_from_a_thumb_over_the_review_queue_to_an_example(serve_scripted, open_p
     page.click(".correction button[type=submit]")
     page.wait_for_selector(".opinion .note >> text=Thank you")
     assert page.get_attribute(".thumb.down", "aria-pressed") == "true" and page.is_disabled(".thumb.up")
+    page.click("#new-talk")
     ask(page, "How many days of leave does the deck crew have?")
     page.locator(".thumb.up").last.click()
     page.wait_for_selector(".turn:last-child .opinion .note >> text=Thank you")

@@ -82,7 +82,7 @@ class Item {
       const button = event.target;
       button.disabled = true;
       try {
-        const { hits } = await get(path("/api/search", { q: `${this.question.value} ${this.answer.value}`, k: FOUND }));
+        const { hits } = await get(path("/api/search", { q: `${this.question.value} ${this.answer.value}`.slice(0, 4000), k: FOUND }));
         const known = new Set([...this.boxes()].map((b) => `${b.place.document} ${b.place.start}`));
         const fresh = hits.filter((h) => !known.has(`${h.document} ${h.start}`));
         if (fresh.length) this.list(fresh, false);
