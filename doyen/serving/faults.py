@@ -88,9 +88,9 @@ def content(
     kind: str, description: str, *more: int, schema: dict[str, Any] | None = None
 ) -> dict[int | str, dict[str, Any]]:
     """Return how an endpoint whose answers are no JSON, or not always, is described there; with `more` as `told`."""
-    return {200: {"description": description, "content": {kind: {"schema": schema or {"type": "string"}}}}} | {
-        status: row for status, row in told(*more).items() if status in more
-    }
+    found: dict[int | str, dict[str, Any]] = {s: row for s, row in told(*more).items() if s in more}
+    found[200] = {"description": description, "content": {kind: {"schema": schema or {"type": "string"}}}}
+    return found
 
 
 _EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
