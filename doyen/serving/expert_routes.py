@@ -35,7 +35,7 @@ class AskRequest(Body):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"question": "How long is the notice period?", "arm": "rag"}]}
     )
-    question: str = Field(min_length=1)
+    question: str = Field(json_schema_extra={"minLength": 1})
     arm: str | None = Field(default=None, description="base, rag, finetuned or rag+finetuned; none: as `doyen ask`.")
     adapter: str | None = None
     session: str | None = Field(default=None, description="A conversation of /api/sessions, which it goes on with.")

@@ -117,7 +117,9 @@ def test_two_arms_keys_and_sessions(serve_scripted, open_page):
     page.wait_for_selector("#said >> text=27 days")
     page.reload()
     page.click("text=Earlier conversations")
-    page.locator("#earlier-list button.link:not(.danger)").last.click()
+    sessions = served.client.get("/api/sessions").json()["sessions"]  # the last used first: either arm may have been
+    arms = [served.client.get(f"/api/sessions/{s['id']}").json()["turns"][0]["answer"]["arm"] for s in sessions]
+    page.locator("#earlier-list button.link:not(.danger)").nth(arms.index("rag")).click()
     page.wait_for_selector(".turn .citation")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.keyboard.press("Tab")
