@@ -15,6 +15,7 @@ from doyen.errors import AccessError, ExpertError, StoreError, UsageError
 from doyen.labelling import MOST_LABELS, read_labels
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, audit, not_found, run, service_of
+from doyen.serving.body import MOST_VERSION
 from doyen.serving.faults import HTTPFault, content, told
 from doyen.serving.keys import Principal
 from doyen.serving.seen import seen_job
@@ -74,7 +75,7 @@ async def document(
     request: Request,
     principal: Reader,
     document: Id,
-    version: Annotated[int | None, Query(ge=1)] = None,
+    version: Annotated[int | None, Query(ge=1, le=MOST_VERSION)] = None,
     text: Annotated[bool, Query(description="Return the extracted text.")] = False,
 ) -> dict[str, Any]:
     """Show it."""
@@ -134,7 +135,7 @@ async def page_image(
     principal: Reader,
     document: Annotated[str, Query(max_length=4096)],
     page: Annotated[int, Query(ge=1)],
-    version: Annotated[int | None, Query(ge=1)] = None,
+    version: Annotated[int | None, Query(ge=1, le=MOST_VERSION)] = None,
     quote: Annotated[list[_Quote], Query(description="Texts to highlight.", max_length=10)] = [],  # noqa: B006
     scale: Annotated[float, Query(ge=0.2, le=4.0)] = 2.0,
 ) -> Response:

@@ -11,7 +11,7 @@ from doyen.errors import UsageError
 from doyen.feedback import LONGEST, MOST_PASSAGES, Feedback, FeedbackBook, resolve
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, audit, run, service_of
-from doyen.serving.body import Body
+from doyen.serving.body import MOST_VERSION, Body
 from doyen.serving.faults import HTTPFault, told
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
@@ -25,7 +25,7 @@ class Place(Body):
     document: str = Field(min_length=1, max_length=4096)
     start: int = Field(ge=0)
     end: int = Field(ge=1)
-    version: int | None = Field(default=None, ge=1)
+    version: int | None = Field(default=None, ge=1, le=MOST_VERSION)
 
 
 class FeedbackRequest(Body):
