@@ -40,7 +40,8 @@ class Opinion {
     el("label", { for: why }, "What is wrong"), el("textarea", { id: why, rows: 1 }),
     el("p", { class: "buttons" }, el("button", { type: "button", class: "quiet", onclick: () => this.close() }, "Cancel"),
       el("button", { type: "submit" }, "Send"))));
-    byId(right).focus();
+    byId(right).focus({ preventScroll: true });
+    this.form.firstChild.scrollIntoView({ block: "nearest" });
   }
 
   close() {

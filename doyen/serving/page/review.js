@@ -10,6 +10,9 @@ const STATES = { new: "Waiting", accepted: "Accepted", edited: "Edited", rejecte
 const USES = { train: "It becomes a training example.", compare: "It becomes a question of the next comparison." };
 const FOUND = 5;
 
+/** Return how many lines a text has, about, where a field does not grow by itself. */
+const lines = (text) => Math.min(6, Math.ceil(text.length / (innerWidth < 760 ? 34 : 100)) || 1);
+
 /** Show the view. */
 export async function show(place, me, state) {
   put(place, el("h1", {}, "Review"));
@@ -42,7 +45,7 @@ class Item {
   draw() {
     const { row } = this, id = row.id;
     const waits = row.state === "new";
-    this.question = el("textarea", { id: `question-${id}`, rows: 1, value: row.final_question || row.question, oninput: () => this.look() });
+    this.question = el("textarea", { id: `question-${id}`, rows: lines(row.final_question || row.question), value: row.final_question || row.question, oninput: () => this.look() });
     this.answer = el("textarea", { id: `answer-${id}`, rows: 2, value: row.final_answer || row.proposed, oninput: () => this.look() });
     this.evidence = el("ul", { class: "plain" });
     this.told = el("p", { class: "note", role: "status" });
