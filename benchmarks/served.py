@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-READY_S = 120.0
+READY_S = 300.0
 
 
 class Server:
@@ -34,6 +34,7 @@ class Server:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         while not self._is_ready():
             if self.process.poll() is not None or time.perf_counter() - began > READY_S:
+                self.kill()
                 raise SystemExit(f"the server of {expert.name} does not come up: see {log.name}")
             time.sleep(0.02)
         self.ready_s = time.perf_counter() - began
@@ -51,7 +52,8 @@ class Server:
 
     def kill(self) -> None:
         """End it at once, with what it started: as a machine that loses its power."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
