@@ -119,7 +119,7 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "invalid_request")
     headers = dict(error.headers or {})
     if error.status_code == 405:  # the router names the ways of one of the endpoints at this path only
-        headers["allow"] = ", ".join(sorted(_ways(request.url.path)))
+        headers["Allow"] = ", ".join(sorted(_ways(request.url.path)))
     return JSONResponse(error_form(str(error.detail), kind, code), error.status_code, headers)
 
 
