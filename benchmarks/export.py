@@ -199,13 +199,15 @@ def main() -> None:
         "bars": {"16 bits, mean KL": 1e-3, "points of F1": {str(bits): drop for bits, drop in LARGEST_DROP.items()}},
         "forms": {},
     }
-    tokenizer = OpenVINOEngine(base).tokenizer
-    some = [prompts[i] for i in spread(len(prompts), given.forced)]
-    reference = Reading(_Transformers(base, adapter), some, tokenizer, given.forced)
-    result["forms"]["adapter, transformers f32"] = compared(reference, None, None)
     sixteen = None
     with tempfile.TemporaryDirectory(dir=given.expert) as name:
         forms = forms_of(given.expert, base, adapter, Path(name))
+        if unknown := [form for form in given.forms or () if form not in forms]:
+            command.error(f"--forms: there is no {unknown[0]!r}; the forms are {', '.join(map(repr, forms))}")
+        tokenizer = OpenVINOEngine(base).tokenizer
+        some = [prompts[i] for i in spread(len(prompts), given.forced)]
+        reference = Reading(_Transformers(base, adapter), some, tokenizer, given.forced)
+        result["forms"]["adapter, transformers f32"] = compared(reference, None, None)
         for form in given.forms or forms:
             with forms[form]() as reader:
                 found = Reading(reader, prompts, tokenizer, given.forced)

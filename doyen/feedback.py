@@ -13,13 +13,14 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doyen.errors import StoreError, UsageError
+from doyen.sqlite_file import KEPT_CLEAN, opened
 from doyen.words import words
 
 FOLDER, FILE_NAME = "serving", "feedback.db"
@@ -28,7 +29,8 @@ STATES = ("new", "accepted", "edited", "rejected")
 COMPARE_SHARE = 0.3
 LONGEST = 32_768
 MOST_PASSAGES = 50
-_WAIT_S = 10.0
+MOST_WAITING = 2000
+"""Rows of one key that nobody has reviewed yet."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS feedback (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
@@ -37,9 +39,14 @@ CREATE TABLE IF NOT EXISTS feedback (
     final_question TEXT NOT NULL, final_answer TEXT NOT NULL, evidence TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS feedback_shown (
     feedback TEXT NOT NULL REFERENCES feedback(id) ON DELETE CASCADE, document TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS feedback_owner ON feedback(owner, state);
 CREATE INDEX IF NOT EXISTS feedback_document ON feedback_shown(document);
 CREATE INDEX IF NOT EXISTS feedback_row ON feedback_shown(feedback);
 """
+
+
+class FullError(UsageError):
+    """Nothing more is taken before something is done with what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +128,8 @@ class FeedbackBook:
         """Take the expert's folder; the file is made with the first row."""
         self._path = expert / FOLDER / FILE_NAME
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
-                connection.row_factory = sqlite3.Row
-                pragmas = "PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON; PRAGMA synchronous=EXTRA;"
-                connection.executescript(pragmas + _TABLES)
-                with connection:
-                    yield connection
-        except sqlite3.Error as error:
-            raise StoreError(f"feedback cannot be kept ({error})", hint="free disk space on the server") from error
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return opened(self._path, "feedback", f"{KEPT_CLEAN} PRAGMA synchronous=EXTRA; {_TABLES}")
 
     def add(
         self,
@@ -147,7 +144,12 @@ class FeedbackBook:
         adapter: str = "",
         passages: Sequence[Passage] = (),
     ) -> Feedback:
-        """Keep what a user says of an answer; it is on disk then. Raises UsageError for what is no feedback."""
+        """Keep what a user says of an answer; it is on disk then.
+
+        Raises:
+            UsageError: it is no feedback.
+            FullError: MOST_WAITING rows of this owner wait for review.
+        """
         if thumb not in THUMBS:
             raise UsageError(f"thumb is {thumb!r}", hint="up or down")
         if not question.strip() or max(map(len, (question, answer, correction, comment))) > LONGEST:
@@ -157,6 +159,14 @@ class FeedbackBook:
         name = secrets.token_urlsafe(9)
         row = (name, owner, time.time(), question, answer, thumb, correction.strip(), comment, arm, adapter)
         with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            waiting = connection.execute(
+                "SELECT COUNT(*) FROM feedback WHERE owner = ? AND state = 'new'", (owner,)
+            ).fetchone()[0]
+            if waiting >= MOST_WAITING:
+                raise FullError(
+                    f"{waiting:,} rows of feedback by this key wait for review", hint="doyen feedback review"
+                )
             more = (_json(passages), "new", "", None, "", "", "[]")
             connection.execute(f"INSERT INTO feedback VALUES ({', '.join('?' * 17)})", (*row, *more))
             _show(connection, name, passages)

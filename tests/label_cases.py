@@ -4,13 +4,15 @@ Each document has a secret word in its text; no answer may hold the secret, or t
 see. The model is a fake that repeats its whole prompt, so that whatever it is shown is in the answer.
 """
 
+import asyncio
 import json
 import random
 import shutil
+import weakref
 
+import httpx
 from small_server import AdapterManifest
 from small_stores import words_bert, write_files
-from starlette.testclient import TestClient
 
 from doyen.config import DocumentsSettings, EmbedderSettings, Settings, StoreSettings, settings_toml
 from doyen.ingesting import ingest
@@ -51,6 +53,20 @@ class EchoEngine:
         return "echo"
 
 
+class InProcess:
+    """Sends requests to an application in this thread, over one event loop: Starlette's client makes two threads a request."""
+
+    def __init__(self, app):
+        runner = asyncio.Runner()
+        transport = httpx.ASGITransport(app)
+        self._send = httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None).request
+        self._run = runner.run
+        weakref.finalize(self, runner.close)
+
+    def request(self, method, path, **more):
+        return self._run(self._send(method, path, **more))
+
+
 class Guild:
     """A served expert with labelled documents, a key for each set of labels, and adapters of some documents."""
 
@@ -85,7 +101,7 @@ class Guild:
             self.adapter(f"of-{folder}", [f"{folder}/{folder}0.md"])
         self.engine = EchoEngine()
         self.service = Service.of(self.expert, engine=self.engine)
-        self.client = TestClient(make_app(self.service, load=False), base_url="http://localhost")
+        self.client = InProcess(make_app(self.service, load=False))
         self.sessions = {}
 
     def adapter(self, name, documents):

@@ -13,6 +13,7 @@ import uvicorn
 from doyen.adapters import AdapterManifest
 from doyen.models.fitting import fingerprint_of_config
 from doyen.serving.api import make_app
+from doyen.serving.running import MOST_HEAD
 from doyen.serving.service import Service
 
 TEXTS = {
@@ -49,7 +50,13 @@ class Served:
         with contextlib.closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        config = uvicorn.Config(make_app(self.service), port=self.port, log_config=None, lifespan="on")
+        config = uvicorn.Config(
+            make_app(self.service),
+            port=self.port,
+            log_config=None,
+            lifespan="on",
+            h11_max_incomplete_event_size=MOST_HEAD,
+        )
         self.server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self.server.run, daemon=True)
         self._thread.start()

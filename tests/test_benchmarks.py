@@ -165,3 +165,11 @@ def test_questions_of_an_export_are_spread_and_different(monkeypatch):
     for export in loaded("export", monkeypatch):
         assert export.spread(6, 40) == [0, 1, 2, 3, 4, 5]
         assert export.spread(30, 10) == list(range(0, 30, 3))
+
+
+def test_what_the_clients_of_serve_say_of_times(monkeypatch):
+    for served in loaded("served", monkeypatch):
+        assert served.spread([0.3, 0.1, 0.2], 1e3) == {"p50": 200.0, "p95": 200.0, "most": 300.0}
+        assert served.searching("a b&c") == "/api/search?k=10&q=a%20b%26c"
+        with pytest.raises(ValueError, match="7"):
+            served.at_once(3, lambda number: int("7x") if number == 1 else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,6 +74,8 @@ def serve(
 def _serve_api(folder: Path, host: str, port: int, more: list[str] | None, endpoint: str) -> None:
     if more or endpoint:
         raise UsageError("options behind -- and --endpoint are for --engine vllm")
+    # Before numpy is loaded: its threads wait for more work in a busy loop, at the cost of other requests.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from doyen.serving.running import serve_api
 
     serve_api(folder, host=host, port=8000 if port < 0 else port, say=note)

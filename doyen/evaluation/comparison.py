@@ -107,6 +107,8 @@ def compare(
     target = out or folder / "comparisons" / identity
     taken = begin(target, {run.key: run_identity(shaped, run, adapters) for run in runs})
     _tell(say, engine, reference, settings, [q.question for q in asked], [run.arm for run in runs])
+    if say and (told := further.told_before(asked, len(runs))):
+        say(told)
     if plan and say:
         say(plan.told(len(asked), len(curve_arms(chosen))))
     hits = retriever.search_many([q.question for q in asked], max(HITS_DEPTH, hits_for(settings.answer.passages)))

@@ -13,6 +13,7 @@ from typing import Any
 
 from doyen.config import Settings
 from doyen.embedding import Embedder
+from doyen.embedding.cost import estimate_cost
 from doyen.evaluation.answer_similarity import nearest_cosines
 from doyen.evaluation.entailment import ENTAILED, Entailer, open_entailer
 from doyen.evaluation.faithfulness import quote_support, sentences
@@ -79,8 +80,20 @@ class FurtherScores:
             figures["judged"] = self.judge.verdict(question, answer)
         return replace(score_answer(question, answer), **figures)
 
+    def told_before(self, questions: Sequence[Question], runs: int) -> str:
+        """Return what is to be known before answers of so many runs are sent to an embedder's API; "" where none are."""
+        long = [q for q in questions if _is_long(q)]
+        known = [text for q in long for text in q.answers]
+        estimate = estimate_cost(self._embedder, known)
+        if estimate is None or not long:
+            return ""
+        # Answers are not written yet: taken to be as long as the known ones of each question are on average.
+        answers = runs * sum(_mean([self._embedder.counter.count(t) for t in q.answers]) for q in long)
+        whole = replace(estimate, tokens=estimate.tokens + round(answers))
+        return f"the arms' answers to {len(long)} long questions are compared with the known ones by their vectors: {whole}"
+
     def _similarities(self, pairs: Sequence[Pair]) -> None:
-        long = [(q, a) for q, a in pairs if q.kind == "long" and q.answerable and q.answers]
+        long = [(q, a) for q, a in pairs if _is_long(q)]
         given = [(q, a) for q, a in long if a.answered]
         cosines = nearest_cosines(self._embedder, [a.text for _, a in given], [q.answers for q, _ in given])
         for q, a in long:
@@ -124,8 +137,16 @@ class FurtherScores:
         return [c.indexed for c in overlapping] or [citation.quote]
 
 
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values)
+
+
 def _key(question: Question, answer: Answer) -> tuple[Any, ...]:
     return question.id, answer.arm, answer.text, answer.answered, answer.citations
+
+
+def _is_long(question: Question) -> bool:
+    return question.kind == "long" and question.answerable and bool(question.answers)
 
 
 def _reads(answer: Answer) -> bool:

@@ -98,6 +98,7 @@ class LanceIndex:
         self._vectors = StoredVectors(self.tables)
         self._search = ChunkSearch(self.tables)
         self._summaries = SummarySearch()
+        self._label_sets: tuple[tuple[int, int], set[tuple[str, ...]]] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> LanceIndex:
@@ -163,11 +164,14 @@ class LanceIndex:
 
     def label_sets(self) -> set[tuple[str, ...]]:
         """Return the different sets of labels that documents have, retired versions included, `()` for none."""
-        found: set[tuple[str, ...]] = set()
-        for table in (self.tables.documents, self.tables.versions):
-            for batch in rows_of(table, ("labels",)):
-                found.update(tuple(sorted(labels or ())) for labels in batch["labels"].to_pylist())
-        return found
+        state = (int(self.tables.documents.version), int(self.tables.versions.version))
+        if self._label_sets is None or self._label_sets[0] != state:  # every request of a server asks
+            found: set[tuple[str, ...]] = set()
+            for table in (self.tables.documents, self.tables.versions):
+                for batch in rows_of(table, ("labels",)):
+                    found.update(tuple(sorted(labels or ())) for labels in batch["labels"].to_pylist())
+            self._label_sets = state, found
+        return set(self._label_sets[1])
 
     def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """Return what the store holds of some items; those that it does not know are absent."""

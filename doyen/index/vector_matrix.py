@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.index.joint_scan import JointScan
 from doyen.index.scanning import (
     Floats,
     Places,
     best,
     codes_of,
     cosines_at,
-    dots,
     near_codes,
     nearest_of_many,
 )
@@ -35,7 +35,6 @@ RECALL_SOUGHT = 0.99
 _RECALL_LEAST_RESCORED = 1000
 _MOST_RESCORED = 64_000
 _QUERIES = 100
-_CONVERTED = 8192
 FORMAT = 1
 PARTS: dict[str, Any] = {"rows": "<u8", "documents": "<i4", "starts": "<i8", "vectors": "<f2", "codes": "<u8"}
 
@@ -65,7 +64,7 @@ class VectorMatrix:
     codes: NDArray[np.uint64] | None = None
     projected: Floats | None = None
     recall: Recall | None = None
-    _floats: Floats | None = field(default=None, repr=False)
+    _joint: JointScan | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def nearest(
@@ -74,11 +73,7 @@ class VectorMatrix:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
         query = np.ascontiguousarray(query, dtype=np.float32)
         if self.codes is None:
-            scores = dots(self._exact(), query)
-            if mask is not None:
-                scores = np.where(mask, scores, np.float32(-np.inf))
-            top = best(scores, min(limit, len(scores) if mask is None else int(mask.sum())))
-            return top, scores[top]
+            return self._scan().nearest(query, limit, mask)
         assert self.projected is not None
         wanted = rescored or max(self.recall.rescored if self.recall else _RECALL_LEAST_RESCORED, 20 * limit)
         near = near_codes(self.codes, codes_of(query[None], self.projected)[0], wanted, mask)
@@ -86,15 +81,11 @@ class VectorMatrix:
         top = best(scores, limit)
         return near[top], scores[top]
 
-    def _exact(self) -> Floats:
-        """Return the vectors in float32, which processors multiply many times faster: 1.5 KiB a chunk of 384 dimensions."""
+    def _scan(self) -> JointScan:
         with self._lock:
-            if self._floats is None:
-                floats = np.empty(self.vectors.shape, dtype=np.float32)
-                for start in range(0, len(floats), _CONVERTED):
-                    floats[start : start + _CONVERTED] = self.vectors[start : start + _CONVERTED]
-                self._floats = floats
-            return self._floats
+            if self._joint is None:
+                self._joint = JointScan(self.vectors)
+            return self._joint
 
     def places_of(self, rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], Places]:
         """Return which row addresses are here, and where (0 for the others)."""

@@ -6,12 +6,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import doyen
 from doyen.errors import DoyenError
@@ -25,7 +25,7 @@ from doyen.serving import (
     runs_routes,
     system_routes,
 )
-from doyen.serving.faults import describe, error_form
+from doyen.serving.faults import describe, error_form, told
 from doyen.serving.guard import Guard, log
 from doyen.serving.service import Service
 
@@ -69,12 +69,11 @@ def make_app(service: Service, *, load: bool = True, failed: Callable[[BaseExcep
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={400: _error("Wrong request"), 401: _error("No key, or a wrong one"), 429: _error("Ask again later")},
     )
     app.state.service = service
     service.metrics.watch(service.asks, service.quick)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=None if router is system_routes.router else told(404, 422))
     app.add_exception_handler(DoyenError, _fault)
     app.add_exception_handler(CancelledError, _fault)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -101,11 +100,6 @@ def _version() -> str:
         return "0"
 
 
-def _error(what: str) -> dict[str, Any]:
-    example = error_form("what went wrong (what mends it)", "invalid_request_error", "invalid_request")
-    return {"description": what, "content": {"application/json": {"example": example}}}
-
-
 async def _fault(request: Request, error: Exception) -> JSONResponse:
     status, form, headers = describe(error)
     return JSONResponse(form, status, headers)
@@ -123,4 +117,13 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "invalid_request")
-    return JSONResponse(error_form(str(error.detail), kind, code), error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the router names the ways of one of the endpoints at this path only
+        headers["Allow"] = ", ".join(sorted(_ways(request.url.path)))
+    return JSONResponse(error_form(str(error.detail), kind, code), error.status_code, headers)
+
+
+def _ways(path: str) -> set[str]:
+    """Return the methods that a path takes."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
+    return {way for route in routes if route.path_regex.match(path) for way in route.methods or ()}

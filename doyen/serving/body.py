@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, model_validator
 
+MOST_VERSION = 2**31 - 1
+"""The stores keep a version's number in 32 bits."""
+
 
 class Body(BaseModel):
     """A request's JSON; half of a surrogate pair, which no text can hold, is refused wherever it stands."""

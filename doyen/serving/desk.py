@@ -215,7 +215,7 @@ class Desk:
     def _expert(self, asked: Asked, tuning: Tuning | None, ticket: Ticket) -> Expert:
         settings, where = self.settings, None
         if asked.max_tokens:
-            model = dataclasses.replace(settings.model, max_answer_tokens=asked.max_tokens)
+            model = dataclasses.replace(settings.model, max_answer_tokens=self.most_tokens(asked.max_tokens))
             settings = dataclasses.replace(settings, model=model)
         retriever = self.retriever if "rag" in asked.model.arm else None
         if retriever is not None:
@@ -224,6 +224,13 @@ class Desk:
             raise UsageError(f"the arm '{asked.model.arm}' searches no documents to filter", hint="use the arm 'rag'")
         engine = self._engine(ticket, asked.principal)
         return Expert(engine, retriever=retriever, tuning=tuning, settings=settings, where=where)
+
+    def most_tokens(self, wanted: int) -> int:
+        """Return how many tokens an answer gets where so many were asked for; 0: as the settings say.
+
+        Clients ask for as many as their own models take: half of the model's context is for the question.
+        """
+        return min(wanted or self.settings.model.max_answer_tokens, max(self.engine.inner.context_tokens // 2, 1))
 
     def _engine(self, ticket: Ticket, principal: Principal, stream: Callable[[int, str], None] | None = None) -> Engine:
         one = TicketEngine(self.engine, ticket, stream)

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from pydantic import Field
 
 from doyen.erasing import remove_documents
 from doyen.errors import AccessError, ExpertError, StoreError, UsageError
 from doyen.labelling import MOST_LABELS, read_labels
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, audit, not_found, run, service_of
-from doyen.serving.faults import HTTPFault
+from doyen.serving.body import MOST_VERSION
+from doyen.serving.faults import HTTPFault, content, told
 from doyen.serving.keys import Principal
 from doyen.serving.seen import seen_job
 from doyen.serving.service import Service
@@ -24,6 +26,7 @@ from doyen.sources.item import Item
 router = APIRouter(prefix="/api", tags=["Documents"])
 _MOST_FILES = 100
 _PIECE = 1 << 20
+_Quote = Annotated[str, Field(max_length=1500)]
 _SHOWN = (
     "id",
     "title",
@@ -72,7 +75,7 @@ async def document(
     request: Request,
     principal: Reader,
     document: Id,
-    version: Annotated[int | None, Query(ge=1)] = None,
+    version: Annotated[int | None, Query(ge=1, le=MOST_VERSION)] = None,
     text: Annotated[bool, Query(description="Return the extracted text.")] = False,
 ) -> dict[str, Any]:
     """Show it."""
@@ -95,7 +98,7 @@ async def document(
     return await run(request, service_of(request).quick, work)
 
 
-@router.delete("/document", summary="Erase a document, its versions and original")
+@router.delete("/document", summary="Erase a document, its versions and original", responses=told(409))
 async def delete(request: Request, document: Id, principal: Editor) -> dict[str, Any]:
     """Erase it everywhere: the index and its files, cached answers, conversations, and its upload."""
     service = service_of(request)
@@ -121,20 +124,23 @@ async def delete(request: Request, document: Id, principal: Editor) -> dict[str,
     return await run(request, service.quick, work)
 
 
-@router.get("/page-image", summary="A page as PNG, with quotes highlighted", response_class=Response)
+@router.get(
+    "/page-image",
+    summary="A page as PNG, with quotes highlighted",
+    response_class=Response,
+    responses=content("image/png", "The picture"),
+)
 async def page_image(
     request: Request,
     principal: Reader,
     document: Annotated[str, Query(max_length=4096)],
     page: Annotated[int, Query(ge=1)],
-    version: Annotated[int | None, Query(ge=1)] = None,
-    quote: Annotated[list[str], Query(description="Texts to highlight.", max_length=10)] = [],  # noqa: B006
+    version: Annotated[int | None, Query(ge=1, le=MOST_VERSION)] = None,
+    quote: Annotated[list[_Quote], Query(description="Texts to highlight.", max_length=10)] = [],  # noqa: B006
     scale: Annotated[float, Query(ge=0.2, le=4.0)] = 2.0,
 ) -> Response:
     """Draw it; `X-Doyen-Boxes` says where each quote stands, in shares of the page from its top left."""
     service = service_of(request)
-    if any(len(q) > 4000 for q in quote):
-        raise UsageError("a quote has at most 4,000 characters")
 
     def work(ticket: Ticket) -> Any:
         with not_found("document_not_found"):
@@ -151,7 +157,7 @@ async def page_image(
 # ---- uploads and jobs
 
 
-@router.post("/upload", status_code=202, summary="Upload files; a job ingests them")
+@router.post("/upload", status_code=202, summary="Upload files; a job ingests them", responses=told(409))
 async def upload(
     request: Request,
     principal: Editor,

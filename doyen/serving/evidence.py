@@ -24,8 +24,8 @@ def citation_row(citation: Citation) -> dict[str, Any]:
 
 
 def hit_rows(hits: tuple[Hit, ...]) -> list[dict[str, Any]]:
-    """Return passages as the model was shown them."""
-    return [hit.as_dict() for hit in hits]
+    """Return passages as the model was shown them, each with the version of its document that it is of."""
+    return [hit.as_dict() | {"version": hit.chunk.version} for hit in hits]
 
 
 def evidence(found: Answered) -> dict[str, Any]:

@@ -18,13 +18,15 @@ from doyen.serving.body import Body
 from doyen.serving.desk import Answered, Asked
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, hit_rows, noted
-from doyen.serving.faults import HTTPFault
+from doyen.serving.faults import STREAM, HTTPFault, content, told
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 from doyen.serving.sessions import Turn
 
 router = APIRouter(prefix="/api", tags=["Expert"])
 _MOST_HITS = 100
+_LONGEST = 4096
+_Filter = Annotated[str, Field(max_length=500)]
 
 
 class AskRequest(Body):
@@ -33,7 +35,7 @@ class AskRequest(Body):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"question": "How long is the notice period?", "arm": "rag"}]}
     )
-    question: str
+    question: str = Field(json_schema_extra={"minLength": 1})
     arm: str | None = Field(default=None, description="base, rag, finetuned or rag+finetuned; none: as `doyen ask`.")
     adapter: str | None = None
     session: str | None = Field(default=None, description="A conversation of /api/sessions, which it goes on with.")
@@ -55,7 +57,7 @@ class AskRequest(Body):
         return given[0] if given else None
 
 
-@router.post("/ask", summary="Answer a question, with citations")
+@router.post("/ask", summary="Answer a question, with citations", responses=STREAM)
 async def ask(body: AskRequest, request: Request, principal: Reader) -> Any:
     """Answer it; with `session`, as the next of a conversation."""
     service = service_of(request)
@@ -139,15 +141,15 @@ def delete_session(session: str, request: Request, principal: Reader) -> Respons
 # ---- searching
 
 
-@router.get("/search", summary="Find passages, or documents")
+@router.get("/search", summary="Find passages, or documents", responses=told(502))
 async def search(
     request: Request,
     principal: Reader,
-    q: Annotated[str, Query(description="What is sought.", max_length=32_768)] = "",
+    q: Annotated[str, Query(description="What is sought.", max_length=_LONGEST)] = "",
     k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 10,
     like: Annotated[str, Query(description="Instead of `q`: documents similar to this one.", max_length=4096)] = "",
     documents: Annotated[bool, Query(description="Documents with their summaries, for a broad question.")] = False,
-    filter: Annotated[list[str], Query(description="As `doyen search --filter`.", max_length=20)] = [],  # noqa: B006
+    filter: Annotated[list[_Filter], Query(description="As `doyen search --filter`.", max_length=20)] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Search; hits are best first."""
     desk = service_of(request).desk
@@ -201,7 +203,12 @@ def comparison(name: str, request: Request, principal: Reader) -> Any:
     return json.loads((_comparison(request, name, principal) / "report.json").read_text(encoding="utf-8"))
 
 
-@router.get("/comparisons/{name}/report.html", summary="A comparison's report as a page")
+@router.get(
+    "/comparisons/{name}/report.html",
+    summary="A comparison's report as a page",
+    response_class=Response,
+    responses=content("text/html", "The page"),
+)
 def comparison_page(name: str, request: Request, principal: Reader) -> Response:
     """Show it; its scripts may draw, and reach nothing."""
     page = _comparison(request, name, principal) / "report.html"

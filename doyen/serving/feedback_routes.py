@@ -11,8 +11,8 @@ from doyen.errors import UsageError
 from doyen.feedback import LONGEST, MOST_PASSAGES, Feedback, FeedbackBook, resolve
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, audit, run, service_of
-from doyen.serving.body import Body
-from doyen.serving.faults import HTTPFault
+from doyen.serving.body import MOST_VERSION, Body
+from doyen.serving.faults import HTTPFault, told
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 
@@ -22,10 +22,10 @@ router = APIRouter(prefix="/api", tags=["Feedback"])
 class Place(Body):
     """A passage: as `/api/ask` returns citations and passages; other fields are not looked at."""
 
-    document: str = Field(max_length=4096)
+    document: str = Field(min_length=1, max_length=4096)
     start: int = Field(ge=0)
     end: int = Field(ge=1)
-    version: int | None = Field(default=None, ge=1)
+    version: int | None = Field(default=None, ge=1, le=MOST_VERSION)
 
 
 class FeedbackRequest(Body):
@@ -53,7 +53,7 @@ class ReviewRequest(Body):
     evidence: list[Place] = Field(default=[], max_length=MOST_PASSAGES)
 
 
-@router.post("/feedback", status_code=201, summary="Say what you think of an answer")
+@router.post("/feedback", status_code=201, summary="Say what you think of an answer", responses=told(409))
 async def give(body: FeedbackRequest, request: Request, principal: Reader) -> dict[str, str]:
     """Keep it; it is on disk when this answers."""
     service = service_of(request)

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from doyen.errors import DoyenError
+from doyen.errors import BusyError, DoyenError
 from doyen.models.endpoint import is_loopback
 from doyen.serving.faults import HTTPFault, describe
 from doyen.serving.keys import Principal
+from doyen.serving.pace import Strangers
 from doyen.serving.page_files import open_paths
 from doyen.serving.service import Service
 from doyen.tracing import following, note, span
@@ -47,7 +48,7 @@ class Guard:
     """Wraps the application of one service."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
+        self._app, self._service, self._strangers = app, service, Strangers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; all else (start and stop) is handed on."""
@@ -73,7 +74,7 @@ class Guard:
                 await self._app(scope, _counted(receive, most), answer)
                 note(status=entry.status)
         except DoyenError as error:
-            await answer.fault(error)
+            await answer.fault(self._paced(scope, entry, error))
         except Exception as error:  # the edge of a request: the log has all of it, the client a sentence
             log.exception("request %s failed", entry.id)
             await answer.fault(error)
@@ -108,6 +109,16 @@ class Guard:
         secret = secret.strip() if kind.casefold() == "bearer" else headers.get("x-api-key", "")
         entry.principal = self._service.keys.principal(secret)
         entry.fields["key"] = entry.principal.id
+
+    def _paced(self, scope: Scope, entry: _Entry, error: DoyenError) -> DoyenError:
+        """Return what a refused stranger is told; of a flood of them the audit log is spared."""
+        if entry.principal is not None or describe(error)[0] not in (401, 403):
+            return error
+        try:
+            self._strangers.take((scope.get("client") or ("",))[0])
+        except BusyError as busy:
+            return busy
+        return error
 
     def _count(self, scope: Scope, entry: _Entry) -> None:
         route = getattr(scope.get("route"), "path", "none")

@@ -15,16 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from doyen.errors import StoreError, UsageError
 from doyen.serving.keys import FOLDER
+from doyen.sqlite_file import opened
 
 FILE_NAME = "jobs.db"
-_WAIT_S = 10.0
 _KEPT = 500
 _LISTED = 200
 _END_S = 20.0
@@ -64,19 +64,8 @@ class Jobs:
         self._running = ""
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
-                connection.row_factory = sqlite3.Row
-                connection.executescript(_TABLE)
-                with connection:
-                    yield connection
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"the jobs in {self._path.name} cannot be kept ({error})", hint="free disk space on the server"
-            ) from error
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return opened(self._path, f"the jobs in {self._path.name}", _TABLE)
 
     # ---- from outside
 

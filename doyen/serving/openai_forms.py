@@ -154,7 +154,7 @@ class EmbeddingsRequest(Body):
     model: str = ""
     input: str | list[str] | list[int] | list[list[int]]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    dimensions: int | None = Field(default=None, ge=1)
     input_type: Literal["query", "passage"] = Field(
         default="passage", description="Whether the texts are searched, or asked (an extension)."
     )

@@ -17,6 +17,7 @@ from doyen.serving.access import Reader, run, service_of
 from doyen.serving.desk import PREFIX, Answered, Asked, ModelName
 from doyen.serving.events import EventStream, Growing, event, fault_event
 from doyen.serving.evidence import evidence, noted
+from doyen.serving.faults import STREAM, told
 from doyen.serving.openai_forms import ChatRequest, EmbeddingsRequest
 from doyen.serving.service import Service
 
@@ -45,7 +46,7 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": PREFIX}
 
 
-@router.post("/chat/completions", summary="Answer the last question of a conversation")
+@router.post("/chat/completions", summary="Answer the last question of a conversation", responses=STREAM)
 async def chat(body: ChatRequest, request: Request, principal: Reader) -> Any:
     """Answer it, streamed or whole. Earlier turns count for what a follow-up refers to."""
     service = service_of(request)
@@ -120,11 +121,7 @@ class _Form:
 
     def finish(self, found: Answered) -> str:
         """Return why the answer ended."""
-        limit = (
-            self.body.max_completion_tokens
-            or self.body.max_tokens
-            or self.service.desk.settings.model.max_answer_tokens
-        )
+        limit = self.service.desk.most_tokens(self.body.max_completion_tokens or self.body.max_tokens or 0)
         full = found.answer.completion_tokens >= limit or found.answer.shortened
         return "length" if full and found.text == found.answer.text else "stop"
 
@@ -138,7 +135,7 @@ class _Form:
         return evidence(found) | {"warnings": self.body.warnings()}
 
 
-@router.post("/embeddings", summary="Vectors of texts, by the expert's embedder")
+@router.post("/embeddings", summary="Vectors of texts, by the expert's embedder", responses=told(502))
 async def embeddings(body: EmbeddingsRequest, request: Request, principal: Reader) -> Any:
     """Embed them; a text's end beyond the embedder's longest input is not read."""
     service = service_of(request)

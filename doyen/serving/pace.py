@@ -1,4 +1,7 @@
-"""How many requests a key may send in a minute: a bucket for each that fills evenly and holds a tenth of a minute's, or ten."""
+"""How many requests a key, or an address, may send in a minute: a bucket for each that fills evenly.
+
+It holds a tenth of a minute's requests, or ten. Buckets that are full again are forgotten.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,17 @@ from collections.abc import Callable
 
 from doyen.errors import BusyError
 
+_MOST_BUCKETS = 4096
+
 
 class Pace:
     """Counts the requests of each key; `a_minute` 0: no limit."""
 
-    def __init__(self, a_minute: int, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, a_minute: int, *, now: Callable[[], float] = time.monotonic, what: str = "requests with this key"
+    ) -> None:
+        """Take the limit; `what` is named where there were too many."""
+        self._what = what
         self._rate, self._most, self._now = a_minute / 60, max(10.0, a_minute / 10), now
         self._left: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
@@ -26,6 +35,29 @@ class Pace:
             moment = self._now()
             left, before = self._left.get(key, (self._most, moment))
             left = min(self._most, left + (moment - before) * self._rate)
+            if len(self._left) >= _MOST_BUCKETS:
+                self._forget(moment)
             self._left[key] = (left - 1 if left >= 1 else left), moment
         if left < 1:
-            raise BusyError("too many requests with this key", retry_after_s=math.ceil((1 - left) / self._rate))
+            raise BusyError(f"too many {self._what}", retry_after_s=math.ceil((1 - left) / self._rate))
+
+    def _forget(self, moment: float) -> None:
+        """Drop the buckets that are full again; all but the newest where that is none of them."""
+        kept = {k: (n, t) for k, (n, t) in self._left.items() if n + (moment - t) * self._rate < self._most}
+        self._left = kept if len(kept) < _MOST_BUCKETS else dict(list(kept.items())[_MOST_BUCKETS // 2 :])
+
+
+class Strangers:
+    """The pace of requests that are refused because nobody knows who sends them: of each address, and of all together."""
+
+    def __init__(
+        self, an_address: int = 60, all_together: int = 600, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take how many a minute are answered by what is wrong with them; more are told to come later."""
+        what = "requests without a key of this expert"
+        self._each, self._all = Pace(an_address, now=now, what=what), Pace(all_together, now=now, what=what)
+
+    def take(self, address: str) -> None:
+        """Count a refused request. Raises BusyError where there were too many."""
+        self._each.take(address)
+        self._all.take("")

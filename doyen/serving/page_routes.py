@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from doyen.errors import UsageError
 from doyen.serving import documents_routes
 from doyen.serving.access import Reader, service_of
+from doyen.serving.body import MOST_VERSION
 
 router = APIRouter(prefix="/api", tags=["Expert"])
 _MOST_AROUND = 20_000
@@ -36,7 +37,7 @@ async def passage(
     document: Annotated[str, Query(max_length=4096)],
     start: Annotated[int, Query(ge=0, description="First character of the passage.")] = 0,
     end: Annotated[int | None, Query(ge=0, description="Character behind its last; none: nothing is marked.")] = None,
-    version: Annotated[int | None, Query(ge=1)] = None,
+    version: Annotated[int | None, Query(ge=1, le=MOST_VERSION)] = None,
     around: Annotated[
         int, Query(ge=0, le=_MOST_AROUND, description="Characters before and after, to whole lines.")
     ] = 1500,

@@ -17,6 +17,10 @@ from doyen.serving.keys import load_keys
 EXTRA = "pip install 'doyen[serve]'"
 
 
+MOST_HEAD = 256 << 10
+"""Bytes of a request's address and headers: what the endpoints take, written with percent signs, fits into it."""
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, event, and the fields of the record."""
 
@@ -68,7 +72,7 @@ def serve_api(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(STOPPING_S) + 5,
-        h11_max_incomplete_event_size=64 << 10,
+        h11_max_incomplete_event_size=MOST_HEAD,
     )
     server = uvicorn.Server(config)
     say(f"http://{host}:{port} (OpenAI-compatible: /v1); Ctrl-C stops it")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from doyen.finetuning.runs import TrainingRun, run_history, thinned, training_runs
 from doyen.finetuning.training_page import PAGE_FILE
 from doyen.serving.access import Reader, run, service_of
-from doyen.serving.faults import HTTPFault
+from doyen.serving.faults import HTTPFault, content
 from doyen.serving.keys import Principal
 from doyen.serving.service import Service
 
@@ -33,7 +33,12 @@ async def show_run(name: str, request: Request, principal: Reader) -> dict[str, 
     return found.as_dict() | {"history": history}
 
 
-@router.get("/runs/{name}/training.html", summary="A training run's page", response_class=Response)
+@router.get(
+    "/runs/{name}/training.html",
+    summary="A training run's page",
+    response_class=Response,
+    responses=content("text/html", "The page"),
+)
 async def run_page(name: str, request: Request, principal: Reader) -> Response:
     """Show it; it has no scripts."""
     page = (await _run(request, name, principal)).folder / PAGE_FILE

@@ -13,6 +13,8 @@ from doyen.serving.desk import ModelName
 from doyen.serving.viewing import Viewer
 
 _IDS = ("new", "changed", "moved", "relabelled")
+_TOLD = ("format", "models", "recall")
+"""Of a status, what speaks of no document."""
 _UNTOLD = ("removed", "unsupported")
 """Of which nothing says any more who might see them."""
 
@@ -52,7 +54,7 @@ def seen_status(row: dict[str, Any], viewer: Viewer, models: Collection[ModelNam
         return row
     documents = viewer.documents()
     own = {model.adapter for model in models if model.adapter}
-    return row | {
+    return {key: row[key] for key in _TOLD} | {
         "documents": len(documents),
         "pages": sum(d.pages for d in documents),
         "chunks": sum(d.chunks for d in documents),

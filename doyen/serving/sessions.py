@@ -9,19 +9,19 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doyen.errors import StoreError, UsageError
+from doyen.errors import UsageError
 from doyen.records import Answer
 from doyen.serving.keys import FOLDER
+from doyen.sqlite_file import KEPT_CLEAN, opened
 
 FILE_NAME = "sessions.db"
 MOST_TURNS = 200
-_WAIT_S = 10.0
 Hidden = Callable[[Collection[str]], set[str]]
 """Returns those of some documents that may not be seen."""
 _TABLES = """
@@ -53,19 +53,9 @@ class Sessions:
         """Take the expert's folder; the file is made with the first session."""
         self._path = expert / FOLDER / FILE_NAME
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
-                connection.executescript("PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;" + _TABLES)
-                with connection:
-                    yield connection
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"the conversations in {self._path.name} cannot be kept ({error})",
-                hint=f"free disk space, or delete serving/{FILE_NAME} in the expert's folder",
-            ) from error
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        hint = f"free disk space, or delete serving/{FILE_NAME} in the expert's folder"
+        return opened(self._path, f"the conversations in {self._path.name}", KEPT_CLEAN + _TABLES, hint=hint)
 
     def begin(self, owner: str) -> str:
         """Begin a session and return its id."""

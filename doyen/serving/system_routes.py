@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from doyen.folder import status
 from doyen.models.ticket import Ticket
 from doyen.serving.access import Editor, Reader, run, service_of
+from doyen.serving.faults import content, told
 from doyen.serving.seen import seen_status
 
 router = APIRouter(tags=["System"])
@@ -21,7 +22,11 @@ def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Whether the models are loaded and questions are taken")
+@router.get(
+    "/readyz",
+    summary="Whether the models are loaded and questions are taken",
+    responses={503: {"description": "Not yet, or not any more"}},
+)
 def ready(request: Request) -> JSONResponse:
     """Say so, by the status: 200 or 503."""
     service = service_of(request)
@@ -29,14 +34,24 @@ def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 
-@router.get("/metrics", summary="Counters in Prometheus' text format", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Counters in Prometheus' text format",
+    response_class=Response,
+    responses=told() | content("text/plain", "The counters"),
+)
 def metrics(request: Request, principal: Reader) -> Response:
     """Return them."""
     found = service_of(request).metrics
     return Response(found.text(), media_type=found.content_type)
 
 
-@router.get("/api/status", summary="What the expert holds, what is stale, what the server does", tags=["Expert"])
+@router.get(
+    "/api/status",
+    summary="What the expert holds, what is stale, what the server does",
+    tags=["Expert"],
+    responses=told(),
+)
 async def show_status(request: Request, principal: Editor) -> dict[str, Any]:
     """Show it."""
     service = service_of(request)

@@ -10,6 +10,7 @@ import pytest
 from pages_tried import PAYLOADS, SENTENCE, handbook
 
 from doyen.documents.pdf_view import HIGHLIGHT, find_boxes
+from doyen.examples.feedback import feedback_questions
 from doyen.serving.keys import add_key
 
 pytestmark = pytest.mark.slow
@@ -116,7 +117,9 @@ def test_two_arms_keys_and_sessions(serve_scripted, open_page):
     page.wait_for_selector("#said >> text=27 days")
     page.reload()
     page.click("text=Earlier conversations")
-    page.locator("#earlier-list button.link:not(.danger)").last.click()
+    sessions = served.client.get("/api/sessions").json()["sessions"]  # the last used first: either arm may have been
+    arms = [served.client.get(f"/api/sessions/{s['id']}").json()["turns"][0]["answer"]["arm"] for s in sessions]
+    page.locator("#earlier-list button.link:not(.danger)").nth(arms.index("rag")).click()
     page.wait_for_selector(".turn .citation")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.keyboard.press("Tab")
@@ -226,14 +229,87 @@ def test_no_payload_becomes_code(serve_scripted, open_page):
     assert not page.faults
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_from_a_thumb_over_the_review_queue_to_an_example(serve_scripted, open_page, width):
+    served = serve_scripted(LEAVE, lambda body: "The guild grants 72 days of annual leave. [1]")
+    page = open_page(served, width)
+    ask(page)
+    page.focus(".thumb.down")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.textContent") == "Wrong" and not page.locator(".correction").count()
+    page.keyboard.press("Enter")
+    page.keyboard.type("27 days")
+    page.keyboard.press("Tab")
+    page.keyboard.type("The digits are turned around.")
+    page.click(".correction button[type=submit]")
+    page.wait_for_selector(".opinion .note >> text=Thank you")
+    assert page.get_attribute(".thumb.down", "aria-pressed") == "true" and page.is_disabled(".thumb.up")
+    page.click("#new-talk")
+    ask(page, "How many days of leave does the deck crew have?")
+    page.locator(".thumb.up").last.click()
+    page.wait_for_selector(".turn:last-child .opinion .note >> text=Thank you")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.click("nav >> text=Review")
+    page.wait_for_selector(".item >> nth=1")
+    first = page.locator(".item").first
+    assert "72 days" in first.inner_text() and "digits are turned around" in first.inner_text()
+    assert first.locator("textarea").nth(1).input_value() == "27 days" and SENTENCE in first.inner_text()
+    first.locator("button >> text=Open").first.click()
+    page.wait_for_selector("#source-body mark")
+    page.keyboard.press("Escape")
+    box = first.locator("input[type=checkbox]").first
+    box.uncheck()
+    assert first.locator("button >> text=Accept").is_disabled() and "Evidence is missing" in first.inner_text()
+    box.check()
+    first.locator("button >> text=Accept").click()
+    page.wait_for_selector(".item.reviewed >> text=Accepted.")
+    second = page.locator(".item").last
+    assert page.evaluate("document.activeElement.id").startswith("q-")
+    assert "Not all words" in second.inner_text()  # 72 stands in no passage
+    second.locator("textarea").nth(1).fill("27 days of annual leave")
+    second.locator("button >> text=Accept as edited").click()
+    page.wait_for_selector(".item.reviewed >> text=Edited.")
+    page.select_option("#state", "edited")
+    page.wait_for_selector(".item h2 >> text=How many days of leave does the deck crew have?")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and not page.faults
+    rows = served.client.get("/api/feedback?state=all").json()["feedback"]
+    assert [(r["state"], r["final_answer"]) for r in rows] == [
+        ("accepted", "27 days"),
+        ("edited", "27 days of annual leave"),
+    ]
+    assert all(r["evidence"][0]["document"].endswith("leave.md") and r["evidence"][0]["quote"] for r in rows)
+    made = [q for use in ("train", "compare") for q in feedback_questions(served.expert, use)]
+    assert {text for question in made for text in question.answers} == {"27 days", "27 days of annual leave"}
+
+
+def test_a_reader_has_no_queue(serve_scripted, open_page):
+    served = serve_scripted(LEAVE, grants)
+    _, secret = add_key(served.expert, "Ada", role="reader")
+    served.wait(lambda: served.client.get("/api/me").status_code == 401)
+    page = open_page(served)
+    page.fill("#key-field", secret)
+    page.press("#key-field", "Enter")
+    ask(page)
+    assert not page.is_visible("nav >> text=Review")
+    page.click(".thumb.up")
+    page.wait_for_selector(".opinion .note >> text=Thank you")
+    page.goto(served.url + "/#review")
+    page.wait_for_selector(".empty >> text=editor")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_axe_finds_nothing_serious(serve_scripted, open_page, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.base", reason="pip install axe-playwright-python")
     served = serve_scripted(LEAVE, grants)
     page = open_page(served, width, scheme, bypass_csp=True)
     ask(page)
+    page.click(".thumb.up")
+    page.wait_for_selector(".opinion .note >> text=Thank you")
+    ask(page, "What does the guild grant?")
+    page.locator(".thumb.down").last.click()
     found = []
-    for view in ("", "#search/leave", "#library", "#comparisons", "#training", "#status", "source"):
+    for view in ("", "#search/leave", "#library", "#review", "#comparisons", "#training", "#status", "source"):
         if view == "source":
             page.goto(served.url + "/#search/leave")
             page.click(".hits .where >> nth=0")

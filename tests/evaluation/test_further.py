@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from small_stores import HashEmbedder
 
+from doyen.config import EmbedderSettings
+from doyen.embedding import load_embedder
 from doyen.evaluation.further import FurtherScores
 from doyen.evaluation.scoring import score_answer
 from doyen.evaluation.terminology import Term
@@ -50,6 +52,19 @@ def scored(given, *, question=None, **options):
     further = FurtherScores(Index(), HashEmbedder(), **options)
     further.prepare([(question, given)] * 2)
     return further(question, given)
+
+
+def test_that_answers_go_to_an_embedders_api_is_said_beforehand(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    long = Question("q", "Why?", ("The guild grants 27 days of leave and pays for lunch.",), kind="long")
+    short = Question("r", "How long?", ("27 days",))
+    api = load_embedder(EmbedderSettings(name="openai:text-embedding-3-small"))
+    told = FurtherScores(Index(), api).told_before([long, short], 4)
+    assert "1 long questions" in told and "api.openai.com" in told and "US$" in told
+    tokens = api.counter.count(long.answers[0])
+    assert f"about {5 * tokens} tokens" in told  # the known answer, and one of each arm
+    assert FurtherScores(Index(), api).told_before([short], 4) == ""
+    assert FurtherScores(Index(), HashEmbedder()).told_before([long], 4) == ""
 
 
 def test_the_whole_cited_passage_counts_with_its_headings():

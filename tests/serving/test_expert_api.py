@@ -273,3 +273,34 @@ def test_jobs_that_are_not_there_or_cancelled(one):
     assert one.client.delete(f"/api/jobs/{jobs[1]}").json()["state"] == "cancelled"
     assert one.job(jobs[0])["state"] == "done" and one.job(jobs[1])["state"] == "cancelled"
     assert [j["id"] for j in one.client.get("/api/jobs").json()["jobs"]] == jobs[::-1]
+
+
+def test_a_wrong_method_is_told_the_right_ones(served):
+    for path, allowed in (("/api/jobs", "GET, POST"), ("/api/sessions/none", "DELETE, GET"), ("/api/ask", "POST")):
+        answer = served.client.patch(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+def test_an_answer_leaves_room_for_the_question(served):
+    desk = served.service.desk
+    context = desk.engine.inner.context_tokens
+    assert desk.most_tokens(0) == desk.settings.model.max_answer_tokens
+    assert desk.most_tokens(8) == 8 and desk.most_tokens(10**6) == context // 2
+    assert served.ask(max_tokens=8192).status_code == 200
+
+
+def test_passages_name_the_version_of_their_document(served):
+    found = served.ask(arm="rag", passages=True).json()["passages"]
+    assert found and all(p["version"] == 1 for p in found)
+
+
+@pytest.mark.parametrize("version", [2**31, 10**20])
+def test_a_version_that_no_store_counts_to_is_refused(served, version):
+    for path, more in (("/api/document", {"id": "leave.md"}), ("/api/passage", {"document": "leave.md"})):
+        assert served.client.get(path, params=more | {"version": version}).status_code == 400
+    page = {"document": "leave.md", "page": 1, "version": version}
+    assert served.client.get("/api/page-image", params=page).status_code == 400
+    said = {"question": "x", "answer": "y", "thumb": "up", "passages": [{"document": "leave.md", "start": 0, "end": 1}]}
+    said["passages"][0]["version"] = version
+    assert served.client.post("/api/feedback", json=said).status_code == 400

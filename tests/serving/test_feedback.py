@@ -18,7 +18,7 @@ from doyen.errors import UsageError
 from doyen.examples.building import build_examples, held_out_questions, known_test_questions
 from doyen.examples.feedback import feedback_examples, feedback_questions
 from doyen.expert import open_retriever
-from doyen.feedback import COMPARE_SHARE, FeedbackBook, Passage, side_of
+from doyen.feedback import COMPARE_SHARE, FeedbackBook, FullError, Passage, side_of
 
 
 @pytest.fixture
@@ -63,6 +63,22 @@ def test_feedback_is_seen_by_who_may_see_what_it_showed(guild):
         answer = guild.send("POST", f"/api/feedback/{name}/review", labels, json={"verdict": "reject"})
         assert answer.status_code == 404 and "xyzzy" not in answer.text
     assert guild.send("GET", "/api/feedback", None).json()["total"] == 1
+
+
+def test_one_key_cannot_fill_the_disk(guild, monkeypatch):
+    monkeypatch.setattr("doyen.feedback.MOST_WAITING", 3)
+    book = FeedbackBook(guild.expert)
+    first = [book.add("ada", "how?", "so", "up", passages=[passage()]).id for _ in range(3)][0]
+    with pytest.raises(FullError, match="3 rows"):
+        book.add("ada", "how?", "so", "up")
+    book.add("bob", "how?", "so", "up")
+    book.review(first, "reject", "root")
+    book.add("ada", "how?", "so", "up")
+    assert len(book.rows()) == 5
+    for _ in range(3):
+        assert give(guild, (), "open/open0.md").status_code == 201
+    answer = give(guild, (), "open/open0.md")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "full")
 
 
 @pytest.mark.parametrize(

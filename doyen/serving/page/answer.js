@@ -1,6 +1,7 @@
 // One answer as it is written, then with its evidence: numbered citations, the passages that the model was shown.
 
 import { el, fill, put, say } from "./dom.js";
+import { opinion } from "./feedback.js";
 import { placeOf, quoted, showSource } from "./source.js";
 
 export class Answer {
@@ -37,7 +38,7 @@ export class Answer {
     this.element.setAttribute("aria-busy", "false");
     this.element.classList.toggle("refused", !row.answered);
     this.note.textContent = this.about(row, asked);
-    fill(this.more, this.citations(row), this.passages(row));
+    fill(this.more, this.citations(row), this.passages(row), opinion(row, asked));
     if (!quiet) say(`${this.by}: ${row.answer} ${row.citations.length} sources.`);
   }
 

@@ -6,11 +6,12 @@ import { byId, el, fault, fill } from "./dom.js";
 import { show as ask } from "./ask.js";
 import { show as comparisons } from "./comparisons.js";
 import { show as library } from "./library.js";
+import { show as review } from "./review.js";
 import { show as search } from "./search.js";
 import { show as status } from "./status.js";
 import { show as training } from "./training.js";
 
-const VIEWS = { ask, search, library, comparisons, training, status };
+const VIEWS = { ask, search, library, review, comparisons, training, status };
 const AGAIN_MS = 2000;
 let me = null;
 let learning = null;
@@ -54,6 +55,7 @@ async function learn() {
   try { me = await get("/api/me"); } finally { learning = null; }
   byId("expert-name").textContent = me.expert;
   byId("change-key").hidden = !me.keys;
+  byId("views").querySelector("[href='#review']").parentElement.hidden = me.role === "reader";
   return me;
 }
 

@@ -5,6 +5,8 @@ import { get, path, request } from "./api.js";
 import { byId, el, fault, fill } from "./dom.js";
 
 const AROUND = 1500, MOST_AROUND = 20000;
+/** The line before a table's rows that tells its columns: part of what a model is shown, and no row. */
+const ABOUT = /^Table .*: columns /;
 const QUOTES = 10, LONGEST_QUOTE = 1500;
 let now = null;
 
@@ -146,15 +148,16 @@ export function rows(found) {
   const lines = [];
   let at = 0;
   for (const line of whole.split("\n")) {
-    lines.push({ pairs: pairs(line), cited: at < last && at + line.length > first });
+    lines.push({ line, pairs: pairs(line), cited: at < last && at + line.length > first });
     at += line.length + 1;
   }
   const head = lines.find((l) => l.cited && l.pairs) ?? (last > first ? null : lines.find((l) => l.pairs));
-  if (!head || lines.some((l) => l.cited && !l.pairs)) return null;
+  const about = lines.find((l) => l.cited && ABOUT.test(l.line));
+  if (!head || lines.some((l) => l.cited && !l.pairs && l !== about)) return null;
   const names = head.pairs.map(([name]) => name);
   const same = lines.filter((l) => l.pairs && l.pairs.map(([name]) => name).join("\n") === names.join("\n"));
-  if (lines.some((l) => l.cited && !same.includes(l))) return null;
-  return el("div", { class: "scroll" }, el("table", {},
+  if (lines.some((l) => l.cited && l !== about && !same.includes(l))) return null;
+  return el("div", { class: "scroll" }, about && el("p", { class: "note" }, about.line), el("table", {},
     el("caption", {}, "The rows around the passage"),
     el("thead", {}, el("tr", {}, names.map((n) => el("th", { scope: "col" }, n)))),
     el("tbody", {}, same.map((l) => el("tr", { class: l.cited && "cited" },

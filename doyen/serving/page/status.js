@@ -20,7 +20,7 @@ export async function show(place, me) {
 function figures(found) {
   const shown = [["documents", found.documents], ["pages", found.pages], ["passages", found.chunks],
     ["summaries", found.summaries], ["adapters", found.adapters.length], ["questions at work", found.server.asking],
-    ["turned away", found.server.refused]];
+    ["turned away", found.server.refused]].filter(([, value]) => value !== null);
   return el("dl", { class: "figures" }, shown.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value.toLocaleString()))));
 }
 
