@@ -13,22 +13,22 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doyen.errors import StoreError, UsageError
+from doyen.expert_database import FOLDER, opened
 from doyen.words import words
 
-FOLDER, FILE_NAME = "serving", "feedback.db"
+FILE_NAME = "feedback.db"
 THUMBS = ("up", "down")
 STATES = ("new", "accepted", "edited", "rejected")
 COMPARE_SHARE = 0.3
 LONGEST = 32_768
 MOST_PASSAGES = 50
-_WAIT_S = 10.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS feedback (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
@@ -121,18 +121,8 @@ class FeedbackBook:
         """Take the expert's folder; the file is made with the first row."""
         self._path = expert / FOLDER / FILE_NAME
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as connection:
-                connection.row_factory = sqlite3.Row
-                pragmas = "PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON; PRAGMA synchronous=EXTRA;"
-                connection.executescript(pragmas + _TABLES)
-                with connection:
-                    yield connection
-        except sqlite3.Error as error:
-            raise StoreError(f"feedback cannot be kept ({error})", hint="free disk space on the server") from error
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return opened(self._path, _TABLES, "feedback")
 
     def add(
         self,

@@ -21,6 +21,7 @@ from doyen.cli import (
     planning,
     serving,
     training,
+    workflows,
 )
 from doyen.errors import DoyenError
 
@@ -46,6 +47,7 @@ for module in (
     exporting,
     serving,
     feedback,
+    workflows,
     models,
 ):
     module.register(app)
