@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import datetime
+import keyword
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +46,7 @@ class Expression:
 
     def evaluate(self, values: Mapping[str, Any], confidences: Mapping[str, float] | None = None) -> Any:
         """Return its value on a row. Raises RowFault where that cannot be computed."""
-        from simpleeval import SimpleEval
+        from simpleeval import EvalWithCompoundTypes
 
         known = confidences or {}
 
@@ -54,7 +56,7 @@ class Expression:
             kind, _, step = node.id.partition(":")
             return known.get(step) if kind == CONFIDENCE and step else resolve(node.id, values)
 
-        evaluator = SimpleEval(operators=OPERATORS, functions=_CALLABLE, names=value_of)
+        evaluator = EvalWithCompoundTypes(operators=OPERATORS, functions=dict(_CALLABLE), names=value_of)
         try:
             return evaluator.eval(self.text, previously_parsed=self.tree)
         except ZeroDivisionError:
@@ -77,6 +79,8 @@ def parse_expression(text: str) -> Expression:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
+        fields = [f for f in re.findall(r"\.([A-Za-z]+)", text) if keyword.iskeyword(f)]
+        reason = f"a field cannot be called '{fields[0]}' here" if fields else reason
         raise ExpressionFault(f"{text!r} is no expression ({reason})") from None
     _refuse_deep(tree)
     for node in ast.walk(tree):

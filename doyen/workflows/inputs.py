@@ -24,7 +24,8 @@ from doyen.sources.options import SourceOptions
 from doyen.workflows.definition import Column, Workflow
 from doyen.workflows.faults import near
 
-MAIL_COLUMNS = ("id", "from", "to", "cc", "date", "subject", "text", "attachments")
+MAIL_COLUMNS = ("id", "sender", "recipients", "cc", "date", "subject", "text", "attachments")
+_HEADERS = {"From": "sender", "To": "recipients", "Cc": "cc", "Date": "date", "Subject": "subject"}
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 _MAX_FIELD_CHARS = 10_000_000
 _PAGE_ROWS = 5_000
@@ -233,7 +234,7 @@ def mail_row(name: str, file: Path) -> Given:
         headers, bodies, parts = mail_contents(file.read_bytes(), file)
     except (DocumentError, OSError) as error:
         return {"id": name}, str(error)
-    row: dict[str, Any] = {"id": name} | {key.lower(): value for key, value in headers}
+    row: dict[str, Any] = {"id": name} | {_HEADERS[key]: value for key, value in headers}
     row["text"] = "\n\n".join(body.text for body in bodies)
     row["attachments"] = ", ".join(part.name for part in parts)
     return row, ""

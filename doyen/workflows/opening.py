@@ -87,7 +87,7 @@ def open_setup(
     arms = {s.name: arm or p.arm or whole for s in flow.steps if (p := prompt_of(s))}
     find = adapter_of or (lambda name: adapter_folder(expert, name))
     adapters = {
-        s.name: _adapter(s.name, adapter or p.adapter or flow.adapter, find, expert, faults)
+        s.name: _adapter(s.name, adapter or p.adapter or flow.adapter or settings.answer.adapter, find, expert, faults)
         if "finetuned" in arms[s.name]
         else None
         for s in flow.steps

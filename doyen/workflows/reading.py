@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -38,23 +39,7 @@ from doyen.workflows.validating import faults_of
 
 FILE_NAME = "workflow.toml"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_RESERVED = {
-    *CONSTANTS,
-    "None",
-    "True",
-    "False",
-    "and",
-    "or",
-    "not",
-    "in",
-    "if",
-    "else",
-    "is",
-    "for",
-    "lambda",
-    "confidence",
-    "expected",
-}
+_RESERVED = {*CONSTANTS, *keyword.kwlist, "confidence", "expected"}
 _MOST_STEPS = 64
 _MOST_BYTES = 1_000_000
 

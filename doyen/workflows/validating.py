@@ -23,7 +23,7 @@ from doyen.workflows.definition import (
 )
 from doyen.workflows.expressions import Expression
 from doyen.workflows.faults import near
-from doyen.workflows.kinds import BOOLEAN, Kind
+from doyen.workflows.kinds import ANY, BOOLEAN, Kind
 
 
 def faults_of(flow: Workflow) -> list[str]:
@@ -113,8 +113,7 @@ class _Checked:
     def faults(self) -> list[str]:
         step = self._step
         self._check_names()
-        if not self._found:
-            self._check_kinds()
+        self._check_kinds()
         if (prompt := prompt_of(step)) is not None:
             self._check_prompt(prompt)
         if isinstance(step, Extract):
@@ -141,7 +140,7 @@ class _Checked:
 
     def _check_kinds(self) -> None:
         for field, expression, wanted in _expressions(self._step):
-            kind, faults = kind_of(expression, self._known)
+            kind, faults = kind_of(expression, dict.fromkeys(self._later, ANY) | dict(self._known))
             for fault in faults:
                 self._say(field, fault)
             if not faults and wanted is not None and kind.name not in (wanted.name, "any"):
