@@ -163,7 +163,9 @@ async def review(name: str, row: str, body: VerdictRequest, request: Request, pr
         flow = load_workflow(_path(service, name))
         waiting = _visible(service, principal, [r for r in queue.rows(flow.name) if r.id == row])
         if not waiting:
-            raise HTTPFault(404, "not_found", f"there is no row '{row[:40]}' to review", hint=f"GET /api/workflows/{name}/reviews")
+            raise HTTPFault(
+                404, "not_found", f"there is no row '{row[:40]}' to review", hint=f"GET /api/workflows/{name}/reviews"
+            )
         try:
             done = queue.review(row, body.verdict, principal.id, values=body.values, comment=body.comment)
         except UsageError as error:

@@ -9,7 +9,12 @@ PASSAGES = (Hit(Chunk("a.md", 0, 30, "The deductible is 1,200 euros."), 1.0), Hi
 
 
 def check(value, shown=PASSAGES, **fields):
-    values = {"letter": value, "wording": PASSAGES, "text": "On 3 May hail broke 2 panes, 850.50 euros.", "amount": 850.5}
+    values = {
+        "letter": value,
+        "wording": PASSAGES,
+        "text": "On 3 May hail broke 2 panes, 850.50 euros.",
+        "amount": 850.5,
+    }
     return faults_of_value(Check(name="c", of="letter", **fields), values, shown)
 
 

@@ -20,7 +20,9 @@ def labelled(tmp_path):
     path = tmp_path / "labelled.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["claim", "text", "amount", "expected.peril", "expected.facts.amount", "expected.verdict", "split"])
+        writer.writerow(
+            ["claim", "text", "amount", "expected.peril", "expected.facts.amount", "expected.verdict", "split"]
+        )
         for n in range(160):
             verdict, hard = rng.choice(["pay", "refer"]), rng.random() < 0.3
             text = f"water {'hard ' if hard else ''}{WORDS[verdict]} {n + 1}"
@@ -57,7 +59,9 @@ def test_runs_take_the_kept_fit(flow_file, expert, labelled, claims, tmp_path):
     flow = flow_file()
     engine = Scripted(answer)
     evaluate_workflow(expert, flow, labelled, arms=["base"], out=tmp_path / "report", engine=engine)
-    report = run_workflow(expert, flow, claims(["C1,water calm 3,1", "C2,water hard calm 3,1"]), tmp_path / "out.csv", engine=engine)
+    report = run_workflow(
+        expert, flow, claims(["C1,water calm 3,1", "C2,water hard calm 3,1"]), tmp_path / "out.csv", engine=engine
+    )
     assert report.calibrated and 0.7 < report.threshold < 1
     assert (report.done, report.review) == (1, 1)
     with (tmp_path / "out.csv").open() as file:
@@ -74,7 +78,9 @@ def test_arms_are_compared_row_by_row(flow_file, expert, labelled, tmp_path):
             return super().generate(prompts, **options)
 
     flow = load_workflow(flow_file())
-    report = evaluate_workflow(expert, flow, labelled, arms=["rag", "base"], out=tmp_path / "r", engine=Worse(answer), keep_fit=False)
+    report = evaluate_workflow(
+        expert, flow, labelled, arms=["rag", "base"], out=tmp_path / "r", engine=Worse(answer), keep_fit=False
+    )
     assert [(d["arm"], d["minus"], d["value"]) for d in report["differences"]] == [("base", "rag", 0.0)]
     assert not (expert / "workflows").exists()
 
@@ -117,4 +123,6 @@ def test_wrong_labels(flow_file, expert, tmp_path, header, row, said):
 
 def test_an_arm_twice(flow_file, expert, labelled, tmp_path):
     with pytest.raises(UsageError, match="each arm once"):
-        evaluate_workflow(expert, flow_file(), labelled, arms=["rag", "rag"], out=tmp_path / "r", engine=Scripted(answer))
+        evaluate_workflow(
+            expert, flow_file(), labelled, arms=["rag", "rag"], out=tmp_path / "r", engine=Scripted(answer)
+        )

@@ -70,7 +70,9 @@ def test_examples_are_what_the_steps_are_asked(flow_file, expert, labelled, retr
         n = int(user.split()[-1]) if user.split()[-1].isdigit() else 0
         if "JSON" in system:
             return json.dumps({"amount": n if n != 5 else 5000})
-        return "water" if "Input:\nwater" in user or "Cause: water" in user else "storm" if "caused" in system else "pay"
+        return (
+            "water" if "Input:\nwater" in user or "Cause: water" in user else "storm" if "caused" in system else "pay"
+        )
 
     for arm in ("base", "rag"):
         asking = Scripted(answer)

@@ -8,7 +8,14 @@ from doyen.workflows.faults import RowFault
 from doyen.workflows.kinds import ANY, BOOLEAN, LIST, NUMBER, TEXT, Kind, kind_of_schema
 from doyen.workflows.templates import parse_template
 
-VALUES = {"a": 4, "t": "Hail at Orrel", "n": None, "f": {"amount": 12, "begin": "2026-03-01", "keys": 3}, "p": (), "c": "yes"}
+VALUES = {
+    "a": 4,
+    "t": "Hail at Orrel",
+    "n": None,
+    "f": {"amount": 12, "begin": "2026-03-01", "keys": 3},
+    "p": (),
+    "c": "yes",
+}
 KINDS = {
     "a": NUMBER, "t": TEXT, "n": ANY, "p": LIST, "c": Kind("text", ("yes", "no")),
     "f": Kind("object", fields={"amount": NUMBER, "begin": TEXT, "keys": NUMBER}),
@@ -82,7 +89,14 @@ def test_attributes_of_python_are_only_names_of_fields():
 
 @pytest.mark.parametrize(
     "text",
-    ["'%999999999d' % a", "'x' * 999999999", "round(a, 999999999)", "9999999 * " * 150 + "9999999", "t + " * 400 + "t", "max(t)"],
+    [
+        "'%999999999d' % a",
+        "'x' * 999999999",
+        "round(a, 999999999)",
+        "9999999 * " * 150 + "9999999",
+        "t + " * 400 + "t",
+        "max(t)",
+    ],
 )
 def test_cost_is_bounded(text):
     begun = time.perf_counter()
@@ -118,7 +132,13 @@ def test_faults_by_types(text, said):
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("a > 1 and n == 3", BOOLEAN), ("t + t", TEXT), ("a if true else 2", NUMBER), ("n", ANY), ("null if c == 'no' else a", NUMBER)],
+    [
+        ("a > 1 and n == 3", BOOLEAN),
+        ("t + t", TEXT),
+        ("a if true else 2", NUMBER),
+        ("n", ANY),
+        ("null if c == 'no' else a", NUMBER),
+    ],
 )
 def test_kinds(text, kind):
     found, faults = kind_of(parse_expression(text), KINDS)
@@ -127,7 +147,10 @@ def test_kinds(text, kind):
 
 def test_kinds_of_schemas():
     of = kind_of_schema(
-        {"type": "object", "properties": {"a": {"type": ["integer", "null"]}, "b": {"enum": ["x", "y", None]}, "c": {"anyOf": []}}}
+        {
+            "type": "object",
+            "properties": {"a": {"type": ["integer", "null"]}, "b": {"enum": ["x", "y", None]}, "c": {"anyOf": []}},
+        }
     )
     assert (of.fields["a"].name, of.fields["b"].choices, of.fields["c"].name) == ("number", ("x", "y"), "any")
 

@@ -90,7 +90,9 @@ def test_rows_are_looked_up(flow_file, expert, claims, engine, tmp_path):
     assert [r["policy.code"] for r in rows] == ["007", "010", ""]
 
 
-LOOKUP_AFTER_FILE = LOOKUP.replace('[tables]\npolicies = "policies.csv"\n', "") + '[tables]\npolicies = "policies.csv"\n'
+LOOKUP_AFTER_FILE = (
+    LOOKUP.replace('[tables]\npolicies = "policies.csv"\n', "") + '[tables]\npolicies = "policies.csv"\n'
+)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,11 @@ LOOKUP_AFTER_FILE = LOOKUP.replace('[tables]\npolicies = "policies.csv"\n', "") 
     [
         ("insured_sum, code", "insured_sun", "[steps.policy] sql: the SQL fails"),
         ("FROM policies", "FROM polices", "tables: policies"),
-        ("policy.insured_sum > 1000", "policy.insured > 1000", "'policy' has no field 'insured'; did you mean 'insured_sum'?"),
+        (
+            "policy.insured_sum > 1000",
+            "policy.insured > 1000",
+            "'policy' has no field 'insured'; did you mean 'insured_sum'?",
+        ),
         ("policy.insured_sum > 1000", "policy.code > 1000", "compares a text with a number"),
         ("$number", "$nummer", "[steps.policy] sql"),
     ],

@@ -62,7 +62,9 @@ def test_wrong_verdicts(queue, verdict, values, said):
 def test_a_later_run_does_not_undo_a_verdict(queue, flow_file, expert, claims, engine, tmp_path):
     name = queue.rows()[0].id
     queue.review(name, "accept", "anna")
-    run_workflow(expert, flow_file(more="\n[confidence]\nthreshold = 1.0\n"), claims(ROWS), tmp_path / "three.csv", engine=engine)
+    run_workflow(
+        expert, flow_file(more="\n[confidence]\nthreshold = 1.0\n"), claims(ROWS), tmp_path / "three.csv", engine=engine
+    )
     assert queue.find(name).state == "accepted" and len(queue.rows()) == 2
 
 
@@ -73,7 +75,10 @@ def test_the_command_line_reviews_and_exports_labelled_rows(queue, flow_file, ex
     assert first.id in run(app, ["review", "list", *of]).stdout
     assert "facts = " in run(app, ["review", "show", first.id, *of]).stdout
     assert run(app, ["review", "accept", first.id, *of]).exit_code == 0
-    assert run(app, ["review", "correct", second.id, "--set", "facts.amount=210", "--set", "verdict=pay", *of]).exit_code == 0
+    assert (
+        run(app, ["review", "correct", second.id, "--set", "facts.amount=210", "--set", "verdict=pay", *of]).exit_code
+        == 0
+    )
     out = tmp_path / "more.csv"
     found = run(app, ["review", "export", str(flow_file()), "-o", str(out), "--json", *of])
     assert json.loads(found.stdout)["rows"] == 2
@@ -84,7 +89,15 @@ def test_the_command_line_reviews_and_exports_labelled_rows(queue, flow_file, ex
 
 def test_rows_that_showed_a_document_go_with_it(queue, flow_file, expert):
     flow = load_workflow(flow_file())
-    record = {"status": "review", "id": "9", "input": {"a": 1}, "values": {}, "decision": "pay", "confidence": 0.5, "reason": ""}
+    record = {
+        "status": "review",
+        "id": "9",
+        "input": {"a": 1},
+        "values": {},
+        "decision": "pay",
+        "confidence": 0.5,
+        "reason": "",
+    }
     record["steps"] = [{"passages": [{"document": "secret.md"}]}]
     queue.add(flow, [record])
     assert queue.rows()[-1].documents == ("secret.md",)

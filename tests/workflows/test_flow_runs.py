@@ -12,7 +12,12 @@ from doyen.workflows.reading import load_workflow
 from doyen.workflows.rows import Row
 from doyen.workflows.running import run_workflow
 
-ROWS = ["C1,water in the cellar 300,300", "C2,storm took the roof 5000,5000", "C3,a vase fell 40,40", "C4,water and my lawyer 90,"]
+ROWS = [
+    "C1,water in the cellar 300,300",
+    "C2,storm took the roof 5000,5000",
+    "C3,a vase fell 40,40",
+    "C4,water and my lawyer 90,",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +49,13 @@ def test_rows_go_through_the_steps(flow_file, expert, claims, engine, tmp_path):
     assert header["with"]["arm"] == "base" and header["workflow"] == "triage"
     assert [r["id"] for r in records] == ["C1", "C2", "C3", "C4"]
     by_step = {step["step"]: step for step in records[1]["steps"]}
-    assert by_step["verdict"] == {"step": "verdict", "do": "decide", "rule": 1, "because": "a large claim", "value": "refer"}
+    assert by_step["verdict"] == {
+        "step": "verdict",
+        "do": "decide",
+        "rule": 1,
+        "because": "a large claim",
+        "value": "refer",
+    }
     assert len(by_step["peril"]["prompt_sha256"]) == 64 and by_step["peril"]["probabilities"]["storm"] == 0.9
 
 
@@ -54,13 +65,18 @@ def test_prompts_begin_alike_and_go_in_batches(flow_file, expert, claims, engine
     for batch in engine.batches:
         assert len({prompt[0]["content"] for prompt in batch}) == 1
     assert engine.batches[0][0] == [
-        {"role": "system", "content": "You handle claims.\nWhat caused the damage?\nAnswer with one of: water, storm, other"},
+        {
+            "role": "system",
+            "content": "You handle claims.\nWhat caused the damage?\nAnswer with one of: water, storm, other",
+        },
         {"role": "user", "content": "Input:\nwater in the cellar 300"},
     ]
 
 
 def test_equal_prompts_are_asked_once(flow_file, expert, claims, engine, tmp_path):
-    report = run_workflow(expert, flow_file(), claims([f"C{i},water 7,1" for i in range(9)]), tmp_path / "out.csv", engine=engine)
+    report = run_workflow(
+        expert, flow_file(), claims([f"C{i},water 7,1" for i in range(9)]), tmp_path / "out.csv", engine=engine
+    )
     assert report.done == 9 and [len(batch) for batch in engine.batches] == [1, 1, 1]
 
 
@@ -123,7 +139,9 @@ def test_an_instruction_that_fits_nowhere_fails_the_row(flow_file, expert, claim
 
 def test_another_language(flow_file, expert, claims, engine, tmp_path):
     out = tmp_path / "out.csv"
-    run_workflow(expert, flow_file(), claims(["Ж1,Вода в подвале 300 – ущерб,1", "中2,地下室进水 water,2"]), out, engine=engine)
+    run_workflow(
+        expert, flow_file(), claims(["Ж1,Вода в подвале 300 – ущерб,1", "中2,地下室进水 water,2"]), out, engine=engine
+    )
     assert [r["claim"] for r in read(out)] == ["Ж1", "中2"]
     assert engine.batches[0][0][1]["content"].endswith("Вода в подвале 300 – ущерб")
 
@@ -248,7 +266,12 @@ def test_a_folder_of_mails(flow_file, expert, engine, tmp_path):
     report = run_workflow(expert, path, box, tmp_path / "out.csv", engine=engine)
     assert (report.done, report.failed) == (1, 1)
     row = read(tmp_path / "out.csv")[0]
-    assert (row["id"], row["sender"], row["subject"], row["text"]) == ("a.eml", "a@b.example", "Pipe", "The water came 300")
+    assert (row["id"], row["sender"], row["subject"], row["text"]) == (
+        "a.eml",
+        "a@b.example",
+        "Pipe",
+        "The water came 300",
+    )
     assert row["verdict"] == "pay"
 
 
@@ -299,7 +322,9 @@ because = "unsure of the peril"
     assert (report.done, report.review) == (1, 2)
     found = read(out)
     assert found[1]["flow_reason"] == "[letter_right] numbers without evidence: 999"
-    assert found[2]["flow_reason"] == "unsure of the peril" and found[2]["person"] == "true" and found[0]["person"] == ""
+    assert (
+        found[2]["flow_reason"] == "unsure of the peril" and found[2]["person"] == "true" and found[0]["person"] == ""
+    )
 
 
 def test_a_threshold_by_hand_sends_unsure_rows_to_a_person(flow_file, expert, claims, engine, tmp_path):
@@ -331,7 +356,7 @@ def test_model_errors_of_doyen_are_the_rows_fault_too(flow_file, expert, claims,
 
 
 def test_rows_without_a_decision_go_to_a_person(flow_file, expert, engine):
-    flow = load_workflow(flow_file(('do = "decide"', "do = \"decide\"\nwhen = \"peril == 'storm'\"")))
+    flow = load_workflow(flow_file(('do = "decide"', 'do = "decide"\nwhen = "peril == \'storm\'"')))
     row = Row(1, "1", {"claim": "C1", "text": "water 3", "amount": None})
     run_rows(open_setup(expert, flow, engine=engine), [row])
     assert row.status == "review" and "nothing was decided" in row.reason
