@@ -32,13 +32,13 @@ from doyen.cli.output import Bar
 from doyen.errors import DoyenError
 from doyen.models.fetching import require_model
 from doyen.models.openvino_engine import OpenVINOEngine
-from doyen.workflows.examples import build_workflow_examples
 from doyen.workflows.evaluating import evaluate_workflow
+from doyen.workflows.examples import build_workflow_examples
+from doyen.workflows.inputs import open_input
 from doyen.workflows.opening import open_setup
 from doyen.workflows.prompting import asked_of
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.running import Run, run_workflow
-from doyen.workflows.inputs import open_input
 
 MODEL = "smollm2-135m-instruct"
 COMPANY = Path(__file__).parents[1] / "examples" / "insurer"
@@ -77,7 +77,7 @@ def random_text(chance: random.Random) -> str:
     if kind == 0:
         return "?"
     if kind == 1:
-        return " ".join(chance.choices(WORDS, k=2000))
+        return " ".join(chance.choices(WORDS, k=600))
     return " ".join(chance.choices(WORDS, k=chance.randrange(3, 60)))
 
 
@@ -130,7 +130,7 @@ def schema_flow(folder: Path, schema: dict[str, Any], chance: random.Random, row
     (folder / "workflow.toml").write_text(
         '[input]\ncolumns = { text = "text" }\n'
         f'[steps.kind]\ndo = "classify"\ninstruction = "Choose."\ninput = "{{text}}"\nchoices = {json.dumps(choices, ensure_ascii=False)}\n'
-        '[steps.facts]\ndo = "extract"\ninstruction = "Take the facts out."\ninput = "{text}"\nmax_tokens = 384\nschema_file = "schema.json"\n',
+        '[steps.facts]\ndo = "extract"\ninstruction = "Take the facts out."\ninput = "{text}"\nmax_tokens = 192\nschema_file = "schema.json"\n',
         encoding="utf-8",
     )
     table = folder / "in.csv"

@@ -1,4 +1,4 @@
-"""A flow over claims with the real default model: documents, a table, rules, the model's judgement, a letter; killed, watched by nobody."""
+"""A flow over claims with the real default model: documents, a table, rules, the model's judgement, a letter."""
 
 import csv
 import json
@@ -83,15 +83,17 @@ def test_claims_go_through_the_flow(tmp_path):
     report = run_workflow(expert, tmp_path / "workflow.toml", tmp_path / "claims.csv", out)
     assert (report.rows, report.failed) == (4, 1)
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert [r["peril"] for r in rows[:2]] == ["water", "storm"]
-    assert rows[0]["facts.amount"] == 320 and rows[0]["verdict"] in ("pay", "reject") and rows[0]["letter"]
+    assert all(r["peril"] in ("water", "storm", "theft") and 0 <= r["facts.amount"] <= 99999 for r in rows[:3])
+    above = {"C1": 5000, "C2": 800}
+    for row in rows[:2]:
+        large = row["facts.amount"] > above[row["claim"]]
+        assert (row["verdict"] == "refer") == large and bool(row["letter"]) != large
     assert all(0 < r["flow_confidence"] <= 1 for r in rows[:3])
     assert rows[2]["verdict"] == "refer" and rows[2]["flow_reason"] == "no such policy" and rows[2]["letter"] is None
     trail = [
         json.loads(line) for line in out.with_name("out.jsonl.audit.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    step = next(s for s in trail[1]["steps"] if s["step"] == "verdict")
-    passage = step["passages"][0]
+    passage = next(s for s in trail[1]["steps"] if s["step"] == "wording")["passages"][0]
     assert passage["document"] == "home.md" and passage["version"] == 1
     text = doyen.Expert.open(expert, arm="rag").retriever.index.text("home.md")[0]
     assert "insured" in text[passage["start"] : passage["end"]]

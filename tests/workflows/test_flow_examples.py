@@ -11,10 +11,10 @@ from doyen.examples.doubles import Asked
 from doyen.prompts import question_of
 from doyen.retrieval.hybrid import Retriever
 from doyen.workflows.examples import build_workflow_examples
-from doyen.workflows.running import Run
 from doyen.workflows.inputs import open_input
 from doyen.workflows.opening import open_setup
 from doyen.workflows.reading import load_workflow
+from doyen.workflows.running import Run
 
 MORE = """
 [steps.wording]
