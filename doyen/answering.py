@@ -103,7 +103,7 @@ def _read_answers(path: Path) -> dict[str, Answer]:
 
 def answer_of(row: Mapping[str, Any]) -> Answer:
     """Return the answer of one line of an answers file."""
-    citations = tuple(Citation(**c) for c in row.get("citations", ()))
+    citations = tuple(Citation(**c | {"rows": tuple(c.get("rows", ()))}) for c in row.get("citations", ()))
     return Answer(
         text=row["answer"],
         answered=row["answered"],

@@ -203,6 +203,7 @@ class AnswerSettings:
         low=0.0,
         high=1.0,
     )
+    tables: bool = setting(True, "Answer questions that are meant for an ingested table by calculating over its rows.")
     cache_mib: int = setting(
         64,
         "Most MiB of answers that `doyen ask` keeps, to give the same answer to the same prompt at once; 0: none.",

@@ -10,6 +10,7 @@ DoyenError
 │   └── EndpointError   a model behind an API does not answer, or not as it should
 ├── EngineError         the model cannot answer (prompt too long, adapter mismatch)
 │   └── TimeLimitError  an answer was not finished in its time
+├── TableError          a statement over tables is refused, fails, or passes its limits
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
 ├── WorkflowError       a workflow file, or the table that it runs over, is wrong: every fault in one message
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
@@ -73,6 +74,10 @@ class EngineError(DoyenError):
 
 class TimeLimitError(EngineError):
     """An answer was not finished in its time."""
+
+
+class TableError(DoyenError):
+    """A statement over ingested tables is refused, cannot be run, or passes its limits."""
 
 
 class ExamplesError(DoyenError):

@@ -150,6 +150,9 @@ class Expert:
     ) -> list[Answer]:
         """Answer questions in batches; `hits` gives passages found before (best first) instead of searching again.
 
+        A question that is meant for an ingested table ([answer] tables) is answered by calculating over its rows, without
+        a constraint and where no hits are given.
+
         With a `constraint` every answer keeps to it and is its text as it stands: the model is told of it, may not
         refuse, and names no passages (code finds the one that supports the answer). Where search finds no evidence,
         the answer is `answered=False` as without.
@@ -163,13 +166,17 @@ class Expert:
             prompts = [closed_book_messages(with_constraint(q, constraint)) for q in questions]
             return self._answers(questions, [()] * len(questions), prompts, constraint, progress)
         count = self.settings.answer.passages
+        calculated: dict[int, Answer] = {}
         if hits is None:
             with span("retrieval", questions=len(questions)):
                 hits = self.retriever.search_many(questions, hits_for(count), where=self.where)
+            if self.settings.answer.tables and constraint is None:
+                calculated = self._from_tables(self.retriever, questions, hits)
         decides = self.refusal_rule is not None and constraint is None  # a calibrated rule weighs nearness itself
         with span("passages", passages=count):
             passages = [tuple(self.retriever.passages(h, count)) for h in hits]
         shown = [p if decides or self._has_evidence(q, p) else () for q, p in zip(questions, passages, strict=True)]
+        shown = [() if n in calculated else own for n, own in enumerate(shown)]
         if self.settings.answer.document_summaries:
             summaries = self.retriever.index.summaries_of([h.chunk.document for own in shown for h in own])
             shown = [with_summaries(own, summaries) for own in shown]
@@ -177,8 +184,18 @@ class Expert:
         fitting = [self._fitting(q, h) for q, h in zip(asked, shown, strict=True)]
         prompts = [passages_messages(q, h, self.shots) if h else [] for q, h in zip(asked, fitting, strict=True)]
         answers = self._answers(questions, fitting, prompts, constraint, progress)
+        answers = [calculated.get(n, answer) for n, answer in enumerate(answers)]
         left_out = [len(all_) - len(kept) for all_, kept in zip(shown, fitting, strict=True)]
         return [dataclasses.replace(a, passages_left_out=n) if n else a for a, n in zip(answers, left_out, strict=True)]
+
+    def _from_tables(
+        self, retriever: Retriever, questions: Sequence[str], hits: Sequence[Sequence[Hit]]
+    ) -> dict[int, Answer]:
+        """Return the answers to those questions (by their number) that are meant for a table."""
+        from doyen.tables.answering import Tables
+
+        with span("tables", questions=len(questions)):
+            return Tables(retriever.index, self.where, self.engine, self.arm).answers(questions, hits)
 
     def _fitting(self, question: str, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         """Leave out passages from the end, as long as the prompt and its answer do not fit into the model's context."""

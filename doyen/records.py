@@ -226,7 +226,8 @@ class Nearness:
 class Citation:
     """Where an answer stands: `quote` is verbatim `document.text[start:end]`, at most 300 characters.
 
-    `attributed` is true where the model named no passage and code found the supporting one.
+    `attributed` is true where the model named no passage and code found the supporting one. Of an answer from a table,
+    `sql` is the statement that gives it, `rows` are the keys of the rows which that reads (the first 100 of `row_count`).
     """
 
     document: str
@@ -238,13 +239,18 @@ class Citation:
     sha256: str = ""
     version: int = 1
     attributed: bool = False
+    sql: str = ""
+    rows: tuple[str, ...] = ()
+    row_count: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the citation as written into an answers file."""
         row = asdict(self)
         if not self.attributed:
             del row["attributed"]
-        return row
+        for name in () if self.sql else ("sql", "rows", "row_count"):
+            del row[name]
+        return row | ({"rows": list(self.rows)} if self.sql else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from doyen.cli import (
     models,
     planning,
     serving,
+    tables,
     training,
     workflows,
 )
@@ -39,6 +40,7 @@ for module in (
     ingesting,
     documents,
     answers,
+    tables,
     examples,
     planning,
     training,

@@ -104,6 +104,9 @@ def _lines(answer: Answer) -> list[str]:
         page = f", page {c.page}" if c.page else ""
         found = " (found by doyen, not named by the model)" if c.attributed else ""
         lines.append(f"[{n}] {c.document}{page}{found}: “{' '.join(c.quote.split())}”")
+    if answer.citations and answer.citations[0].sql:
+        first = answer.citations[0]
+        lines.append(f"calculated over {first.row_count:,} rows: {first.sql}")
     if answer.answered and answer.hits and not answer.citations:
         lines.append("(no passage found that supports this)")
     if answer.passages_left_out:

@@ -58,6 +58,8 @@ class TextWriter:
         self.records: list[Record] = []
         self.pages: list[Page] = []
         self.length = 0
+        self.notes: list[tuple[str, str]] = []
+        """Metadata that what writes the text adds, such as where a table's rows stand."""
         self._parts: list[str] = []
         self._page_start = -1  # of the open page; -1 before its first block
         self._page_open = False
@@ -106,7 +108,7 @@ class TextWriter:
         if self._page_open and self._page_start < 0:
             self._page_start = offset
 
-    def extracted(self, title: str = "", **kept: Any) -> Extracted:
+    def extracted(self, title: str = "", *, metadata: tuple[tuple[str, str], ...] = (), **kept: Any) -> Extracted:
         """Return what was written; `kept` are further fields of Extracted."""
         self._close_page()
         self._page_open = False
@@ -116,6 +118,7 @@ class TextWriter:
             pages=tuple(self.pages),
             headings=tuple(self.headings),
             records=tuple(self.records),
+            metadata=(*metadata, *self.notes),
             **kept,
         )
 

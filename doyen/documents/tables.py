@@ -1,16 +1,21 @@
 """Rows of cells → a line that describes the table, then one line of `name: value` pairs a row, every row a Record.
 
 Shared by CSV, spreadsheets, Parquet and JSON. Knows no file format; the types that it names are guessed from the text.
+What `TABLE` metadata say (TableNote) is enough to read the rows back from the text: doyen/tables/rows.py does.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 from doyen.documents.extracted import TextWriter
 
+TABLE = "table"
+"""The name of the metadata that say where a table stands in a document's text."""
 MAX_ROWS = 500_000
 MAX_TABLE_CHARS = 200_000_000
 _MAX_SUMMARY_CHARS = 700
@@ -23,6 +28,37 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?|\d{1,2}[./]\d{1,2}[./]\d{
 _DATE_DIGITS = re.compile(r"\d{4}-\d\d-\d\d")
 
 Row = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TableNote:
+    """Where a table stands in a text: `rows` lines from character `start` on, of cells under `columns`.
+
+    The key of a row is `key_prefix` and its number, 1 for the first; `skipped` are numbers of rows without any cell.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    start: int
+    rows: int
+    key_prefix: str = ""
+    skipped: tuple[int, ...] = ()
+
+    def as_text(self) -> str:
+        """Return the note as the value of metadata."""
+        row = {name: value for name, value in asdict(self).items() if value not in ("", ())}
+        return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> TableNote | None:
+        """Return the note of a value of metadata; None where it is of another kind."""
+        try:
+            row = json.loads(text)
+            columns, start, rows = tuple(map(str, row["columns"])), int(row["start"]), int(row["rows"])
+            prefix, skipped = str(row.get("key_prefix", "")), tuple(map(int, row.get("skipped", ())))
+            return cls(str(row["name"]), columns, start, rows, prefix, skipped)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
 
 def split_header(rows: Sequence[Row]) -> tuple[Sequence[Row], Row, Sequence[Row]]:
@@ -78,16 +114,33 @@ def write_table(
     writer.block(f"Table {name}: columns {describe_columns(names, first)}; {total} rows")
     for row in preamble:
         writer.block(" ".join(filter(None, row)), tight=True)
+    known = len(writer.records)
+    number, skipped = _write_rows(writer, names, (row for part in (first, rest) for row in part), key_prefix)
+    written = writer.records[known:]
+    if written:
+        note = TableNote(name, tuple(names), written[0].start, len(written), key_prefix, tuple(skipped))
+        writer.notes.append((TABLE, note.as_text()))
+    if next(rest, None) is not None or number < len(first):
+        return [f"only the first {number} of {total} rows of table {name} were read"]
+    return []
+
+
+def _write_rows(
+    writer: TextWriter, names: Sequence[str], rows: Iterable[Row], key_prefix: str
+) -> tuple[int, list[int]]:
+    """Write rows up to the limits; return how many were taken, and the numbers of those without any cell."""
     limit = writer.length + MAX_TABLE_CHARS
     number = 0
-    for part in (first, rest):
-        for row in part:
-            if number == MAX_ROWS or writer.length > limit:
-                return [f"only the first {number} of {total} rows of table {name} were read"]
-            number += 1
-            line = "; ".join(f"{name}: {value}" for name, value in zip(names, row, strict=False) if value)
-            writer.record(f"{key_prefix}{number}", line)
-    return []
+    skipped: list[int] = []
+    for row in rows:
+        number += 1
+        line = "; ".join(f"{name}: {value}" for name, value in zip(names, row, strict=False) if value)
+        if not line.strip():
+            skipped.append(number)
+        writer.record(f"{key_prefix}{number}", line)
+        if number == MAX_ROWS or writer.length > limit:
+            break
+    return number, skipped
 
 
 def describe_columns(names: Sequence[str], rows: Sequence[Row]) -> str:

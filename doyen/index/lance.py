@@ -31,7 +31,9 @@ from doyen.index.filtering import (
 )
 from doyen.index.rows import (
     CHUNK_COLUMNS,
+    DATABASE_SCHEMES,
     DOCUMENT_COLUMNS,
+    TABLE_MARK,
     VERSION_COLUMNS,
     FoundRow,
     IndexedDocument,
@@ -42,6 +44,7 @@ from doyen.index.rows import (
     document_from,
     items_from,
     matrix,
+    may_hold_table,
     missing_document,
     one_of,
     pages_from,
@@ -127,6 +130,23 @@ class LanceIndex:
     def documents(self, *, among: Visible | None = None) -> list[IndexedDocument]:
         """Return all documents, or those that someone may see, sorted by id, without their texts."""
         return sorted(self.iter_documents(among=among), key=lambda d: d.id)
+
+    def with_tables(self, *, among: Visible | None = None) -> list[IndexedDocument]:
+        """Return the documents that have the rows of a table, or are a database's page on one, sorted by id."""
+        pages = " OR ".join(f"starts_with(source, {quote(scheme)})" for scheme in DATABASE_SCHEMES)
+        condition = f"(contains(metadata, {quote(TABLE_MARK)}) OR (media_type = 'text/markdown' AND ({pages})))"
+        condition += f" AND {among.condition}" if among else ""
+        batches = rows_of(self.tables.documents, DOCUMENT_COLUMNS, condition)
+        found = (document_from(row) for batch in batches for row in batch.to_pylist())
+        return sorted(filter(may_hold_table, found), key=lambda d: d.id)
+
+    def texts_below(
+        self, prefix: str, *, among: Visible | None = None, most: int | None = None
+    ) -> Iterator[tuple[IndexedDocument, str]]:
+        """Yield the documents whose ids begin with a text, with their texts, in no order; at most `most`."""
+        condition = f"starts_with(id, {quote(prefix)})" + (f" AND {among.condition}" if among else "")
+        for batch in rows_of(self.tables.documents, (*DOCUMENT_COLUMNS, "text"), condition, most):
+            yield from ((document_from(row), row["text"]) for row in batch.to_pylist())
 
     def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
         """Return document → the sets of labels that say who may see it: who may see all of them.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.documents.tables import TABLE
 from doyen.errors import StoreError
 from doyen.index.duplicates import SKETCH_BYTES, sketch
 from doyen.records import Chunk, Document, Page, Summary
@@ -29,6 +30,10 @@ DOCUMENT_COLUMNS = (
     *("id", "root", "source", "item", "item_sha256", "stamp", "sha256", "version", "title", "media_type"),
     *("language", "labels", "modified_at", "metadata", "page_starts", "chunks", "characters"),
 )
+DATABASE_SCHEMES = ("sqlite:", "postgresql:", "postgres:", "mysql:", "mariadb:")
+"""How the sources of a database's rows and of its pages on tables begin."""
+TABLE_MARK = f'["{TABLE}", '
+"""What stands in the metadata of a document with a table."""
 VERSION_COLUMNS = (
     *("id", "sha256", "version", "title", "source", "media_type", "item", "item_sha256", "page_starts"),
     *("page_ends", "characters", "labels"),
@@ -293,6 +298,12 @@ def matrix(column: Any, dim: int) -> NDArray[np.float32]:
     column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float32).reshape(-1, dim)
+
+
+def may_hold_table(document: IndexedDocument) -> bool:
+    """Whether a document has the rows of a table, or is a database's page on one."""
+    noted = any(name == TABLE for name, _ in document.metadata)
+    return noted or (document.media_type == "text/markdown" and document.source.startswith(DATABASE_SCHEMES))
 
 
 def quote(value: str) -> str:

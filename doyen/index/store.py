@@ -88,6 +88,14 @@ class Index(Protocol):
     def documents(self, *, among: Visible | None = None) -> list[IndexedDocument]:
         """Return all documents, or those that someone may see, sorted by id, without their texts."""
 
+    def with_tables(self, *, among: Visible | None = None) -> list[IndexedDocument]:
+        """Return the documents that have the rows of a table, or are a database's page on one, sorted by id."""
+
+    def texts_below(
+        self, prefix: str, *, among: Visible | None = None, most: int | None = None
+    ) -> Iterator[tuple[IndexedDocument, str]]:
+        """Yield the documents whose ids begin with a text, with their texts, in no order; at most `most`."""
+
     def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
         """Return document → the sets of labels that say who may see it: who may see all of them."""
 

@@ -50,7 +50,8 @@ def noted(service: Service, request: Request, found: Answered) -> None:
     service.metrics.tokens.labels("prompt").inc(answer.prompt_tokens)
     service.metrics.tokens.labels("answer").inc(answer.completion_tokens)
     request.state.entry.audit["question"] = found.question
-    shown = list(dict.fromkeys(hit.chunk.document for hit in answer.hits))
+    named = [hit.chunk.document for hit in answer.hits] + [citation.document for citation in answer.citations]
+    shown = list(dict.fromkeys(named))
     request.state.entry.fields |= {
         "arm": answer.arm,
         "adapter": found.adapter,

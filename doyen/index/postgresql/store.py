@@ -31,8 +31,10 @@ from doyen.index.postgresql.connecting import Database, storable
 from doyen.index.postgresql.tables import create, get_meta, vectors_from
 from doyen.index.rows import (
     CHUNK_COLUMNS,
+    DATABASE_SCHEMES,
     DOCUMENT_COLUMNS,
     SUMMARY_COLUMNS,
+    TABLE_MARK,
     VERSION_COLUMNS,
     FoundRow,
     IndexedDocument,
@@ -43,6 +45,7 @@ from doyen.index.rows import (
     chunk_hash,
     document_from,
     items_from,
+    may_hold_table,
     missing_document,
     pages_from,
     summary_from,
@@ -102,9 +105,28 @@ class PostgresIndex:
         """Return all documents, or those that someone may see, sorted by id, without their texts."""
         return sorted(self.iter_documents(among=among), key=lambda d: d.id)
 
-    def _documents(self, names: Sequence[str], among: Visible | None) -> Sequence[Mapping[str, Any]]:
+    def _documents(
+        self, names: Sequence[str], among: Visible | None, also: str = "true", limit: str = "", **more: Any
+    ) -> Sequence[Mapping[str, Any]]:
         condition, values = searching.condition_of(among, "c.id")
-        return self.database.rows(f"SELECT {_columns(names, 'c.')} FROM documents c WHERE {condition}", **values)
+        sql = f"SELECT {_columns(names, 'c.')} FROM documents c WHERE {condition} AND {also}{limit}"
+        return self.database.rows(sql, **values, **more)
+
+    def with_tables(self, *, among: Visible | None = None) -> list[IndexedDocument]:
+        """Return the documents that have the rows of a table, or are a database's page on one, sorted by id."""
+        own = """(position(:mark IN c.metadata) > 0 OR (c.media_type = 'text/markdown'
+ AND EXISTS (SELECT 1 FROM unnest(CAST(:schemes AS text[])) s WHERE starts_with(c.source, s))))"""
+        rows = self._documents(DOCUMENT_COLUMNS, among, own, mark=TABLE_MARK, schemes=list(DATABASE_SCHEMES))
+        return sorted(filter(may_hold_table, map(document_from, rows)), key=lambda d: d.id)
+
+    def texts_below(
+        self, prefix: str, *, among: Visible | None = None, most: int | None = None
+    ) -> Iterator[tuple[IndexedDocument, str]]:
+        """Yield the documents whose ids begin with a text, with their texts, in no order; at most `most`."""
+        limit = "" if most is None else f" LIMIT {int(most)}"
+        own = "starts_with(c.id, :prefix)"
+        for row in self._documents((*DOCUMENT_COLUMNS, "text"), among, own, limit, prefix=prefix):
+            yield document_from(row), row["text"]
 
     def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
         """Return document → the sets of labels that say who may see it: who may see all of them.
