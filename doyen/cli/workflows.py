@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from doyen.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from doyen.workflows.running import RunReport
+    from doyen.workflows.watching import Watched
 
 _Flow = Annotated[
     str, typer.Argument(metavar="WORKFLOW", help="A workflow file, or the name of one in the expert's workflows/.")
@@ -147,13 +149,16 @@ def _watch(folder: Path, path: Path, source: str, out: Path, arm: str, adapter: 
     setup = open_setup(folder, load_workflow(path), arm=arm, adapter=adapter)
     note(f"watching {source}; Ctrl-C stops")
     try:
-        for found in watch_folder(setup, Path(source), out):
-            if found.report is None:
-                note(f"{found.file.name}: {found.error}")
-            else:
-                note(f"{found.file.name}: {_run_lines(found.report)[0]}")
+        with closing(setup):
+            _follow(watch_folder(setup, Path(source), out))
     except KeyboardInterrupt:
         raise Interrupted("stopped", hint="the same command goes on") from None
+
+
+def _follow(files: Iterable[Watched]) -> None:
+    for found in files:
+        said = _run_lines(found.report)[0] if found.report else str(found.error)
+        note(f"{found.file.name}: {said}")
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,7 +86,8 @@ def _run(service: Service, name: str, body: RunRequest, principal: Principal, ti
     flow = load_workflow(_path(service, name))
     setup = _setup(service, flow, body, principal, ticket)
     rows = [Row(number, _id(flow, cells, number), cells) for number, cells in enumerate(body.rows, 1)]
-    run_rows(setup, rows)
+    with closing(setup):
+        run_rows(setup, rows)
     judge = Judge(setup)
     records = [judge.record(row) for row in rows]
     ReviewQueue(service.desk.expert).add(setup.flow, records)

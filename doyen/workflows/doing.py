@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from doyen.errors import DoyenError, UsageError
+from doyen.errors import DoyenError, TableError, UsageError
 from doyen.retrieval.neighbours import hits_for
 from doyen.workflows.asking import ask_model
 from doyen.workflows.checks import faults_of_value
@@ -171,7 +171,7 @@ def _retried(retries: int, work: Callable[[], Any]) -> Any:
     for attempt in range(retries + 1):
         try:
             return work()
-        except UsageError as error:  # again it would be the same
+        except (UsageError, TableError) as error:  # again it would be the same
             raise RowFault(str(error)) from None
         except (DoyenError, OSError) as error:
             why = str(error)

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def evaluate_workflow(
         setup = open_setup(expert, flow, arm=arm, adapter=adapter if "finetuned" in arm else "", engine=engine)
         table = _input_of(rows, flow)
         path = out / f"rows.{arm.replace('+', '_')}.jsonl"
-        report = Run(setup, table, path, progress=progress, judged=False).go()
+        with closing(setup):
+            report = Run(setup, table, path, progress=progress, judged=False).go()
         records = _records(path)
         figures = arm_figures(setup.flow, rows, records)
         exact[arm] = figures.pop("exact")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def build_workflow_examples(
     setup = open_setup(expert, flow, arm="rag", engine=engine, retriever=retriever)
     usable, near = _apart([r for r in rows if r.split != "test"], [r for r in rows if r.split == "test"], flow)
     left_out: Counter[str] = Counter({"nearly equal to a test row": near} if near else {})
-    made = examples_of(setup, usable, left_out)
+    with closing(setup):
+        made = examples_of(setup, usable, left_out)
     held = held_rows(usable, settings.finetune.validation_share)
     train = [e for number, e in made if number not in held]
     validation = [e for number, e in made if number in held]

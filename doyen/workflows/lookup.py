@@ -1,30 +1,38 @@
-"""SQL with bound parameters over tables, read-only: what lookup steps ask. Knows no step.
+"""SQL with bound parameters over an expert's tables and those of a workflow's files: what lookup steps ask. Knows no step.
 
-Tables of files are read into a DuckDB in memory, which then gives up files, extensions and its own settings.
+Statements are checked and run as those of `doyen tables query` (doyen/tables): reading only, within limits, in a process of their own.
 """
 
 from __future__ import annotations
 
 import datetime
 import decimal
-import threading
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from doyen.errors import UsageError
+from doyen.errors import DoyenError, TableError, UsageError
+from doyen.index.store import Index
+from doyen.workflows.faults import near
+from doyen.workflows.inputs import open_input
 from doyen.workflows.kinds import ANY, BOOLEAN, LIST, NUMBER, TEXT, Kind
 
-TIME_LIMIT_S = 10.0
-MEMORY = "512MB"
-_READERS = {
-    ".csv": "read_csv(?, all_varchar = true, header = true)",
-    ".tsv": "read_csv(?, all_varchar = true, header = true, delim = '\t')",
-    ".parquet": "read_parquet(?)",
-    ".jsonl": "read_json(?, format = 'newline_delimited')",
-}
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "U")
-Result = TypeVar("Result")
+_SHAPE_MIB = 64
+_NUMBERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "UTINYINT",
+    "USMALLINT",
+)
+_TEXTS = ("VARCHAR", "STRING", "DATE", "TIME", "TIMESTAMP")
 
 
 class Tables(Protocol):
@@ -34,113 +42,127 @@ class Tables(Protocol):
         """Return the tables' names."""
         ...
 
-    def columns(self, sql: str, parameters: Mapping[str, Any]) -> dict[str, Kind]:
-        """Return the columns of a statement's rows. Raises UsageError for what is not one SELECT over these tables."""
+    def columns(self, sql: str, parameters: Collection[str]) -> dict[str, Kind]:
+        """Return the columns of a statement's rows. Raises TableError for what is not one SELECT over these tables."""
         ...
 
     def rows(self, sql: str, parameters: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
-        """Return the first rows. Raises UsageError where the statement fails, or takes too long."""
+        """Return the first rows. Raises TableError where the statement fails, or passes its limits."""
+        ...
+
+    def close(self) -> None:
+        """End the process that runs statements."""
         ...
 
 
-class FileTables:
-    """Tables of files, by name."""
+class ArrowTables:
+    """Arrow tables by their names in SQL."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        """Read the files. Raises UsageError for one that is no table, or without DuckDB."""
-        try:
-            import duckdb
-        except ImportError as error:
-            raise UsageError("lookup steps need DuckDB, which is not here", hint="pip install duckdb") from error
-        self._names = sorted(files)
-        self._error = duckdb.Error
-        self._connection = duckdb.connect(":memory:", config={"threads": "1", "memory_limit": MEMORY})
-        self._connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
-        for name, path in files.items():
-            self._load(name, path)
-        self._connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        """Take the tables; the process is started with the first row that is looked up."""
+        from doyen.tables.sandbox import Sandbox
+
+        self._tables = {name.lower(): table for name, table in tables.items()}
+        self._sandbox = Sandbox(self._tables)
 
     def names(self) -> list[str]:
         """Return the tables' names."""
-        return self._names
+        return sorted(self._tables)
 
-    def _load(self, name: str, path: Path) -> None:
-        reader = _READERS.get(path.suffix.lower())
-        if reader is None:
-            raise UsageError(f"table '{name}': {path.name} is no {', '.join(_READERS)} file")
+    def columns(self, sql: str, parameters: Collection[str]) -> dict[str, Kind]:
+        """Return the columns of a statement's rows, by the tables' columns alone: no row is read."""
+        import duckdb
+
+        from doyen.tables.executing import Setup, open_tables
+        from doyen.tables.guard import require_reading
+
+        empty = {name: _without_rows(table) for name, table in self._tables.items()}
+        connection = open_tables(Setup(empty, _SHAPE_MIB, os.getpid()))
         try:
-            self._connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM {reader}', [str(path)])
-            if path.suffix.lower() in (".csv", ".tsv"):
-                self._type(name)
-        except self._error as error:
-            raise UsageError(f"table '{name}': {path.name} cannot be read: {_short(error)}") from None
-
-    def _type(self, name: str) -> None:
-        """Make numbers of the columns that hold numbers alone; what has leading zeros is a text."""
-        for column, *_ in self._connection.execute(f'DESCRIBE "{name}"').fetchall():
-            quoted = '"' + str(column).replace('"', '""') + '"'
-            for kind in ("BIGINT", "DOUBLE"):
-                wrong = f"TRY_CAST({quoted} AS {kind}) IS NULL OR regexp_matches({quoted}, '^\\s*[-+]?0[0-9]')"
-                query = f'SELECT count(*) FILTER ({wrong}), count(*) FROM "{name}" WHERE {quoted} IS NOT NULL'
-                found = self._connection.execute(query).fetchone()
-                if found and not found[0] and found[1]:
-                    self._connection.execute(f'ALTER TABLE "{name}" ALTER {quoted} TYPE {kind}')
-                    break
-
-    def columns(self, sql: str, parameters: Mapping[str, Any]) -> dict[str, Kind]:
-        """Return the columns of a statement's rows, asked with no rows."""
-        self._require_reading(sql)
-        described = self._within_limits(lambda: self._connection.execute(_first(sql, 0), dict(parameters)).description)
+            require_reading(sql, list(self._tables), connection)
+            described = connection.execute(_first(sql, 0), dict.fromkeys(parameters)).description
+        except duckdb.Error as error:
+            raise TableError(f"the SQL is wrong: {' '.join(str(error).split())[:300]}") from None
+        finally:
+            connection.close()
         return {str(column[0]): _kind(str(column[1])) for column in described}
 
     def rows(self, sql: str, parameters: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
         """Return the first rows; decimals are numbers, dates ISO texts."""
-        self._require_reading(sql)
+        reply = self._sandbox.run(_first(sql, most), parameters)
+        return [dict(zip(reply.columns, map(_plain, row), strict=True)) for row in reply.rows]
 
-        def ask() -> list[dict[str, Any]]:
-            cursor = self._connection.execute(_first(sql, most), dict(parameters))
-            names = [str(column[0]) for column in cursor.description]
-            return [dict(zip(names, map(_plain, row), strict=True)) for row in cursor.fetchall()]
+    def close(self) -> None:
+        """End the process."""
+        self._sandbox.close()
 
-        return self._within_limits(ask)
 
-    def _require_reading(self, sql: str) -> None:
-        import duckdb
+def tables_for(statements: Iterable[str], files: Mapping[str, Path], index: Index | None) -> ArrowTables:
+    """Return the tables that statements name: those of files, and the expert's ingested ones.
 
-        try:
-            statements = duckdb.extract_statements(sql)
-        except self._error as error:
-            raise UsageError(f"the SQL is wrong: {_short(error)}") from None
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise UsageError("a lookup is one SELECT")
+    Raises:
+        UsageError: a file is no table.
+    """
+    from doyen.tables.catalogue import list_tables
+    from doyen.tables.loading import load
 
-    def _within_limits(self, ask: Callable[[], Result]) -> Result:
-        timer = threading.Timer(TIME_LIMIT_S, self._connection.interrupt)
-        timer.start()
-        try:
-            return ask()
-        except self._error as error:
-            said = _short(error)
-            late = "INTERRUPT" in said.upper()
-            raise UsageError(
-                f"the lookup took longer than {TIME_LIMIT_S:g} s" if late else f"the SQL fails: {said}"
-            ) from None
-        finally:
-            timer.cancel()
+    words = {word for sql in statements for word in re.findall(r"\w+", sql.lower())}
+    found = {name: table_of_file(name, path) for name, path in files.items()}
+    own = {name.lower() for name in found}
+    for table in list_tables(index) if index is not None else ():
+        if table.sql_name in words and table.sql_name not in own:
+            assert index is not None
+            found[table.sql_name] = load(index, table).data
+    return ArrowTables(found)
+
+
+def table_of_file(name: str, path: Path) -> Any:
+    """Return a file's rows as an Arrow table with types. Raises UsageError for what is no table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from doyen.tables.column_types import typed
+
+    try:
+        given = open_input(str(path))
+        if given.schema is not None:
+            return pq.read_table(path)
+        rows = [cells for cells, _ in given.read()]
+        if path.suffix.lower() == ".jsonl":
+            return pa.Table.from_pylist(rows)
+        return pa.table({column: typed([cells.get(column) for cells in rows]).array for column in given.columns})
+    except (DoyenError, pa.ArrowException, OSError) as error:
+        raise UsageError(f"table '{name}': {path.name} cannot be read ({error})") from None
+
+
+def unknown_table(sql: str, names: Collection[str]) -> str:
+    """Say which tables there are, for a statement that fails."""
+    words = re.findall(r"(?i)\b(?:from|join)\s+(\w+)", sql)
+    missing = [word for word in words if word.lower() not in names]
+    return near(missing[0], names) if missing else ""
+
+
+def _without_rows(table: Any) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema):
+        pass
+    return bytes(sink.getvalue())
 
 
 def _first(sql: str, most: int) -> str:
-    return f"SELECT * FROM (\n{sql.strip().rstrip(';')}\n) LIMIT {most}"
+    return f"SELECT * FROM (\n{sql.strip().rstrip(';')}\n) AS found LIMIT {most}"
 
 
 def _kind(type_: str) -> Kind:
     if type_.endswith("[]") or type_ == "LIST":
         return LIST
-    if type_ == "BOOLEAN":
+    if type_.startswith("BOOL"):
         return BOOLEAN
-    if type_.startswith(_NUMBERS) and not type_.startswith("UUID") or type_ == "NUMBER":
+    if type_.startswith(_NUMBERS) or type_ == "NUMBER":
         return NUMBER
-    return TEXT if type_ in ("VARCHAR", "DATE", "TIMESTAMP", "TIME", "UUID", "STRING") or "TIMESTAMP" in type_ else ANY
+    return TEXT if type_.startswith(_TEXTS) else ANY
 
 
 def _plain(value: Any) -> Any:
@@ -151,7 +173,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     return value if value is None or isinstance(value, str | int | float | bool | list | dict) else str(value)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -13,15 +13,16 @@ from typing import Any
 
 from doyen.adapters import adapter_folder, list_adapters, read_adapter
 from doyen.config import Settings, load_settings
-from doyen.errors import DoyenError, UsageError, WorkflowError
+from doyen.errors import DoyenError, StoreError, TableError, UsageError, WorkflowError
 from doyen.expert import open_engine, open_retriever
 from doyen.index.filtering import Where
+from doyen.ingesting import open_index
 from doyen.models.engine import Engine
 from doyen.records import ARMS
 from doyen.retrieval.hybrid import Retriever
 from doyen.workflows.definition import Lookup, Retrieve, Step, Workflow, prompt_of
 from doyen.workflows.faults import near
-from doyen.workflows.lookup import FileTables, Tables
+from doyen.workflows.lookup import ArrowTables, Tables, tables_for, unknown_table
 from doyen.workflows.validating import faults_of
 
 
@@ -51,6 +52,11 @@ class Setup:
     def shows_passages(self, step: str) -> bool:
         """Whether a model step is shown its passages."""
         return "rag" in self.arms[step]
+
+    def close(self) -> None:
+        """End the process that looks up tables."""
+        if self.tables is not None:
+            self.tables.close()
 
     @property
     def adapter_names(self) -> list[str]:
@@ -93,7 +99,7 @@ def open_setup(
         for s in flow.steps
         if (p := prompt_of(s))
     }
-    tables = _tables(flow, faults)
+    tables = _tables(expert, flow, settings, retriever, faults)
     if tables is not None:
         flow = _with_columns(flow, tables, faults)
         faults += [f for f in faults_of(flow) if f not in faults]
@@ -121,26 +127,34 @@ def _adapter(step: str, name: str, find: Callable[[str], Path], expert: Path, fa
         return None
 
 
-def _tables(flow: Workflow, faults: list[str]) -> Tables | None:
-    if not any(isinstance(step, Lookup) for step in flow.steps):
+def _tables(
+    expert: Path, flow: Workflow, settings: Settings, retriever: Retriever | None, faults: list[str]
+) -> ArrowTables | None:
+    """Return the tables of the flow's lookups: those of its files, and the ingested ones that they name."""
+    statements = [step.sql for step in flow.steps if isinstance(step, Lookup)]
+    if not statements:
         return None
     try:
-        return FileTables(flow.tables)
+        index = retriever.index if retriever is not None else open_index(expert, settings)
+    except StoreError:  # nothing is ingested
+        index = None
+    try:
+        return tables_for(statements, flow.tables, index)
     except UsageError as error:
         faults.append(f"[tables]: {error}")
         return None
 
 
 def _with_columns(flow: Workflow, tables: Tables, faults: list[str]) -> Workflow:
-    """Return the flow with what its lookups give; each is prepared with nulls."""
+    """Return the flow with what its lookups give."""
     steps: list[Step] = []
     for step in flow.steps:
         if isinstance(step, Lookup):
             try:
-                columns = tables.columns(step.sql, dict.fromkeys(step.parameters))
-                step = dataclasses.replace(step, columns=columns)
-            except UsageError as error:
-                faults.append(f"[steps.{step.name}] sql: {error} (tables: {', '.join(tables.names()) or 'none'})")
+                step = dataclasses.replace(step, columns=tables.columns(step.sql, step.parameters))
+            except TableError as error:
+                said = unknown_table(step.sql, tables.names()) or f" (tables: {', '.join(tables.names()) or 'none'})"
+                faults.append(f"[steps.{step.name}] sql: {error}{said}")
         steps.append(step)
     return dataclasses.replace(flow, steps=tuple(steps))
 

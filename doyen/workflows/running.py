@@ -12,6 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,9 @@ def run_workflow(
     given = open_input(str(source), table=table, query=query, snapshot=out.with_name(f".{out.name}.input.jsonl"))
     require_columns(flow, given.columns, given.name)
     setup = open_setup(expert, flow, arm=arm, adapter=adapter, engine=engine)
-    run = Run(setup, given, out, limit=limit, wanted=wanted, window=window, progress=progress)
-    if dry_run:
-        return run.estimate()
-    return run.go(again=again, retry_failed=retry_failed)
+    with closing(setup):
+        run = Run(setup, given, out, limit=limit, wanted=wanted, window=window, progress=progress)
+        return run.estimate() if dry_run else run.go(again=again, retry_failed=retry_failed)
 
 
 def where_expression(flow: Workflow, text: str) -> Expression | None:

@@ -2,11 +2,15 @@ import csv
 
 import pytest
 from flow_engine import Scripted
+from small_stores import make_expert, words_bert, write_files
 
 pytest.importorskip("duckdb")
 
-from doyen.errors import UsageError, WorkflowError
-from doyen.workflows.lookup import FileTables
+from doyen.config import EmbedderSettings, Settings
+from doyen.errors import TableError, UsageError, WorkflowError
+from doyen.ingesting import ingest
+from doyen.tables.limits import QueryLimits
+from doyen.workflows.lookup import table_of_file, tables_for
 from doyen.workflows.opening import open_setup
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.running import run_workflow
@@ -29,11 +33,13 @@ otherwise = "small"
 @pytest.fixture
 def tables(tmp_path):
     (tmp_path / "policies.csv").write_text(POLICIES)
-    return FileTables({"policies": tmp_path / "policies.csv"})
+    found = tables_for([], {"policies": tmp_path / "policies.csv"}, None)
+    yield found
+    found.close()
 
 
 def test_types_of_columns(tables):
-    kinds = tables.columns("SELECT * FROM policies", {})
+    kinds = tables.columns("SELECT * FROM policies", ())
     assert {name: kind.name for name, kind in kinds.items()} == {
         "number": "text",
         "code": "text",
@@ -67,16 +73,40 @@ def test_values_are_bound_not_written_into_the_statement(tables):
     ],
 )
 def test_what_is_no_lookup(tables, sql):
-    with pytest.raises(UsageError):
+    with pytest.raises(TableError):
         tables.rows(sql, {}, 5)
+    with pytest.raises(TableError):
+        tables.columns(sql, ())
     assert len(tables.rows("SELECT * FROM policies", {}, 5)) == 2
 
 
-def test_a_lookup_that_never_ends_is_stopped(tables, monkeypatch):
-    monkeypatch.setattr("doyen.workflows.lookup.TIME_LIMIT_S", 0.2)
-    endless = "SELECT count(*) FROM range(100000000) a, range(100000000) b"
-    with pytest.raises(UsageError, match="took longer than"):
-        tables.rows(endless, {}, 1)
+def test_a_lookup_that_never_ends_is_stopped(tables):
+    tables._sandbox._limits = QueryLimits(seconds=0.3)
+    endless = " CROSS JOIN ".join(f"policies AS p{n}" for n in range(60))
+    with pytest.raises(TableError, match="took longer than"):
+        tables.rows(f"SELECT count(*) AS n FROM {endless}", {}, 1)
+
+
+def test_files_that_are_no_tables(tmp_path):
+    (tmp_path / "a.parquet").write_text("no")
+    (tmp_path / "a.csv").write_text("a,a\n1,2\n")
+    for name in ("a.parquet", "a.csv", "none.csv"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            table_of_file("a", tmp_path / name)
+
+
+def test_ingested_tables(flow_file, tmp_path, claims, engine):
+    settings = Settings(
+        embedder=EmbedderSettings(name=str(words_bert(tmp_path / "embedder", ["policies number code"])))
+    )
+    expert = make_expert(tmp_path / "with_tables", settings)
+    documents = write_files(tmp_path / "documents", {"policies.csv": POLICIES})
+    assert not ingest(expert, [documents]).failed
+    flow = load_workflow(flow_file(more=LOOKUP_AFTER_FILE.replace('[tables]\npolicies = "policies.csv"\n', "")))
+    out = tmp_path / "out.csv"
+    run_workflow(expert, flow, claims(["HP-1,water 3,1", "HP-2,water 3,1"]), out, engine=engine)
+    with out.open() as file:
+        assert [r["flow_decision"] for r in csv.DictReader(file)] == ["large", "small"]
 
 
 def test_rows_are_looked_up(flow_file, expert, claims, engine, tmp_path):
@@ -98,8 +128,8 @@ LOOKUP_AFTER_FILE = (
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("insured_sum, code", "insured_sun", "[steps.policy] sql: the SQL fails"),
-        ("FROM policies", "FROM polices", "tables: policies"),
+        ("insured_sum, code", "insured_sun", "[steps.policy] sql: "),
+        ("FROM policies", "FROM polices", "did you mean 'policies'?"),
         (
             "policy.insured_sum > 1000",
             "policy.insured > 1000",
