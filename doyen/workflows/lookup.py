@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +21,7 @@ from doyen.workflows.inputs import open_input
 from doyen.workflows.kinds import ANY, BOOLEAN, LIST, NUMBER, TEXT, Kind
 
 _SHAPE_MIB = 64
+_MOST_KEPT = 10_000
 _NUMBERS = (
     "TINYINT",
     "SMALLINT",
@@ -64,6 +66,7 @@ class ArrowTables:
 
         self._tables = {name.lower(): table for name, table in tables.items()}
         self._sandbox = Sandbox(self._tables)
+        self._kept: dict[str, list[dict[str, Any]]] = {}
 
     def names(self) -> list[str]:
         """Return the tables' names."""
@@ -88,9 +91,14 @@ class ArrowTables:
         return {str(column[0]): _kind(str(column[1])) for column in described}
 
     def rows(self, sql: str, parameters: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
-        """Return the first rows; decimals are numbers, dates ISO texts."""
-        reply = self._sandbox.run(_first(sql, most), parameters)
-        return [dict(zip(reply.columns, map(_plain, row), strict=True)) for row in reply.rows]
+        """Return the first rows; decimals are numbers, dates ISO texts. What was asked before is not asked again."""
+        key = json.dumps([sql, parameters, most], sort_keys=True, default=str)
+        if key not in self._kept:
+            reply = self._sandbox.run(_first(sql, most), parameters)
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = [dict(zip(reply.columns, map(_plain, row), strict=True)) for row in reply.rows]
+        return self._kept[key]
 
     def close(self) -> None:
         """End the process."""
