@@ -125,7 +125,7 @@ def judged(scenario: Scenario, report: dict[str, Any]) -> dict[str, Any]:
     """Ask for the advice that a report gives under the scenario's constraints, and compare it with the label."""
     constraints = dict(scenario.constraints)
     if constraints.get("seconds") == AS_FAST_AS_ALONE:
-        constraints["seconds"] = round(1.5 * max(_slowest(report, arm) for arm in ("base", "finetuned")), 4)
+        constraints["seconds"] = round(1.2 * max(_slowest(report, arm) for arm in ("base", "finetuned")), 4)
     advice = doyen.advise(report, constraints=Constraints(**constraints)) if constraints else doyen.advise(report)
     return {
         "scenario": scenario.name,

@@ -22,7 +22,7 @@ from planted.prose import with_prose
 from planted.slips import changing_slips
 
 DEVELOPMENT_SEEDS = (1, *range(101, 110))
-AS_FAST_AS_ALONE = "half as much again as the slower of the arms without documents"
+AS_FAST_AS_ALONE = "a fifth more than the slower of the arms without documents"
 """A bound on seconds that the run fills in: a machine's speed is no part of the plant, what reading costs is."""
 
 
