@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from doyen.planning import plan
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
     from doyen.serving.model_server import serve_model
+    from doyen.workflows.evaluating import evaluate_workflow
+    from doyen.workflows.examples import build_workflow_examples
+    from doyen.workflows.reading import load_workflow
+    from doyen.workflows.running import run_workflow
 
 _HOME = {
     "Answer": "doyen.records",
@@ -43,9 +47,11 @@ _HOME = {
     "Question": "doyen.records",
     "advise": "doyen.evaluation.advice",
     "build_examples": "doyen.examples.building",
+    "build_workflow_examples": "doyen.workflows.examples",
     "compare": "doyen.evaluation.comparison",
     "compare_runs": "doyen.evaluation.run_differences",
     "evaluate_retrieval": "doyen.evaluation.retrieval",
+    "evaluate_workflow": "doyen.workflows.evaluating",
     "export_adapter": "doyen.exporting.running",
     "finetune": "doyen.finetuning.running",
     "finetune_retriever": "doyen.finetuning.retriever.running",
@@ -53,12 +59,14 @@ _HOME = {
     "ingest": "doyen.ingesting",
     "init": "doyen.folder",
     "list_adapters": "doyen.adapters",
+    "load_workflow": "doyen.workflows.reading",
     "make_questions": "doyen.examples.held_out.making",
     "plan": "doyen.planning",
     "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
     "remove_documents": "doyen.erasing",
     "review_questions": "doyen.examples.held_out.making",
+    "run_workflow": "doyen.workflows.running",
     "serve_model": "doyen.serving.model_server",
     "status": "doyen.folder",
     "undo_retriever": "doyen.finetuning.retriever.running",
@@ -77,9 +85,11 @@ __all__ = [
     "Question",
     "advise",
     "build_examples",
+    "build_workflow_examples",
     "compare",
     "compare_runs",
     "evaluate_retrieval",
+    "evaluate_workflow",
     "export_adapter",
     "finetune",
     "finetune_retriever",
@@ -87,12 +97,14 @@ __all__ = [
     "ingest",
     "init",
     "list_adapters",
+    "load_workflow",
     "make_questions",
     "plan",
     "plan_questions",
     "recalibrate",
     "remove_documents",
     "review_questions",
+    "run_workflow",
     "serve_model",
     "status",
     "undo_retriever",

@@ -1,7 +1,7 @@
 """`doyen remove`: a document out of the index, its versions, its original and the files that held them.
 
 Enters: ids. Leaves: an index in whose files nothing of the documents stands, no cached answer, no turn of a conversation,
-no feedback.
+no feedback, no row of a workflow that waits for a person.
 Training examples and adapters made from them are listed by `doyen status`, not changed.
 """
 
@@ -18,6 +18,7 @@ from doyen.ingesting import index_place, writing_store
 from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
 from doyen.serving.sessions import Sessions
+from doyen.workflows.reviewing import ReviewQueue
 
 
 def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
@@ -51,4 +52,5 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         forget_answers(expert)
         Sessions(expert).forget(erased)
         FeedbackBook(expert).forget(erased)
+        ReviewQueue(expert).forget(erased)
     return erased

@@ -12,6 +12,7 @@ DoyenError
 │   └── TimeLimitError  an answer was not finished in its time
 ├── TableError          a statement over tables is refused, fails, or passes its limits
 ├── ExamplesError       questions or examples are malformed or overlap with the test set
+├── WorkflowError       a workflow file, or the table that it runs over, is wrong: every fault in one message
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
 ├── ThresholdError      a measured score is under the one asked for (--fail-under)
 ├── ProcessError        one of several processes that train together is gone
@@ -81,6 +82,10 @@ class TableError(DoyenError):
 
 class ExamplesError(DoyenError):
     """Questions or training examples are malformed."""
+
+
+class WorkflowError(DoyenError):
+    """A workflow file is wrong (the message lists all faults, each with its step and field), or its input does not fit it."""
 
 
 class GateError(DoyenError):

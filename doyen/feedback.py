@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from doyen.errors import StoreError, UsageError
-from doyen.sqlite_file import KEPT_CLEAN, opened
+from doyen.sqlite_file import FOLDER, KEPT_CLEAN, opened
 from doyen.words import words
 
-FOLDER, FILE_NAME = "serving", "feedback.db"
+FILE_NAME = "feedback.db"
 THUMBS = ("up", "down")
 STATES = ("new", "accepted", "edited", "rejected")
 COMPARE_SHARE = 0.3

@@ -1,7 +1,7 @@
 """Question and passages → chat messages, and the model's text → answer text and passage numbers.
 
-The one place where prompts are worded: training, serving and comparing render the same messages. Knows no tokenizer
-and no store.
+The one place where questions are worded: training, serving and comparing render the same messages (workflows word their
+steps in workflows/prompting.py). Knows no tokenizer and no store.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ SYSTEM_CLOSED_BOOK = f"You are an expert of this organisation. {_SHORT}"
 SYSTEM_PASSAGES = f"You answer from numbered passages and end with the number of the passage used, like [1]. {_SHORT}"
 
 _QUESTION = "Question: "
+ROW_INPUT = "Input:\n"
+"""What stands before the row's own text in a step of a workflow."""
 _ABOUT = "About this document: "
 _MOST_ABOUT = 40
 _SOME_WORDS, _FEW_DIFFERENT = 20, 1 / 3
@@ -103,8 +105,14 @@ def with_constraint(question: str, constraint: Form | None) -> str:
 
 
 def question_of(messages: Sequence[Mapping[str, str]]) -> str:
-    """Return what a conversation asks last: what stands behind the passages, or all that the user says."""
+    """Return what a conversation asks last: what stands behind the passages, or all that the user says.
+
+    Of a workflow's step it is the row's own text.
+    """
     asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    before, mark, text = asked.partition(ROW_INPUT)
+    if mark and (not before or before.endswith("\n\n")):
+        return text
     return asked.rsplit(_QUESTION, 1)[-1]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from doyen.errors import StoreError
 
+FOLDER = "serving"
+"""Where they are in the expert's folder."""
 _WAIT_S = 10.0
 KEPT_CLEAN = "PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"
 """Rows go with those that they belong to, and nothing of them stays in the file."""

@@ -22,6 +22,7 @@ from doyen.cli import (
     serving,
     tables,
     training,
+    workflows,
 )
 from doyen.errors import DoyenError
 
@@ -48,6 +49,7 @@ for module in (
     exporting,
     serving,
     feedback,
+    workflows,
     models,
 ):
     module.register(app)

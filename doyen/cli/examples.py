@@ -44,6 +44,20 @@ def import_(
 
 
 def build(
+    labelled: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="LABELLED", help="With --workflow: a table with columns expected.STEP.", show_default=False
+        ),
+    ] = None,
+    workflow: Annotated[
+        str,
+        typer.Option(
+            "--workflow",
+            help="Make the examples of a workflow's model steps, from a labelled table.",
+            show_default=False,
+        ),
+    ] = "",
     from_documents: Annotated[
         bool,
         typer.Option(
@@ -67,6 +81,14 @@ def build(
     from doyen.expert import open_engine, open_retriever
 
     folder = expert_folder(expert)
+    if bool(workflow) != (labelled is not None):
+        raise UsageError(
+            "a workflow's examples are made of a labelled table",
+            hint="doyen examples build --workflow FLOW.toml LABELLED.csv",
+        )
+    if labelled is not None:
+        _build_of_workflow(folder, workflow, labelled, json_)
+        return
     settings = load_settings(folder)
     needed = check or (generator or settings.examples.generator) == "model"
     try:
@@ -86,6 +108,16 @@ def build(
         raise Interrupted(
             "stopped: nothing was built, and the review file is as it was", hint="doyen examples build"
         ) from None
+    for warning in made.warnings:
+        note(f"warning: {warning}")
+    show(dataclasses.asdict(made), "\n".join(_built(made)), json_)
+
+
+def _build_of_workflow(folder: Path, workflow: str, labelled: Path, json_: bool) -> None:
+    from doyen.workflows.examples import build_workflow_examples
+    from doyen.workflows.places import find_workflow
+
+    made = build_workflow_examples(folder, find_workflow(folder, workflow), labelled)
     for warning in made.warnings:
         note(f"warning: {warning}")
     show(dataclasses.asdict(made), "\n".join(_built(made)), json_)

@@ -23,7 +23,7 @@ def read_table(data: bytes, path: Path) -> Extracted:
     its number, 1 for the first row under the header; empty rows do not count. Raises DocumentError for no rows.
     """
     text = clean_text(decode_text(data, path.name)).replace("\f", "")
-    rows = _parse(text, "\t" if path.suffix.lower() == ".tsv" else _delimiter(text), path.name)
+    rows = _parse(text, "\t" if path.suffix.lower() == ".tsv" else delimiter_of(text), path.name)
     preamble, header, body = split_header(rows)
     if not body:
         raise DocumentError(f"{path.name} has no rows below its header")
@@ -43,7 +43,7 @@ def _parse(text: str, delimiter: str, name: str) -> list[list[str]]:
     return [row for row in rows if any(row)]
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
     """Return the delimiter whose rows agree best on a width above one; a comma where none parts anything."""
     best, best_score = ",", 0.0
     sample = "\n".join(text[:100_000].split("\n")[:_SAMPLE_ROWS])

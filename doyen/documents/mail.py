@@ -33,6 +33,11 @@ _SUFFIX_OF = {"text/plain": ".txt", "text/html": ".html", "message/rfc822": ".em
 
 def read_eml(data: bytes, path: Path) -> Extracted:
     """Read a mail; the title is its subject. Raises DocumentError for what does not begin with a header."""
+    return write_mail(*mail_contents(data, path))
+
+
+def mail_contents(data: bytes, path: Path) -> tuple[list[tuple[str, str]], list[Extracted], list[Part]]:
+    """Return a mail's headers (From, To, Cc, Date, Subject), its texts and its attachments. Raises as `read_eml`."""
     refuse_binary(data, path.name)
     if not _IS_HEADER.match(data.removeprefix(b"\xef\xbb\xbf")):
         raise DocumentError(f"{path.name} is not a readable mail: it does not begin with a header")
@@ -52,10 +57,10 @@ class _Clipping(email.policy.EmailPolicy):
         return super().header_fetch_parse(name, value[:_MAX_HEADER_CHARS])
 
 
-def _read(data: bytes, policy: Any) -> Extracted:
+def _read(data: bytes, policy: Any) -> tuple[list[tuple[str, str]], list[Extracted], list[Part]]:
     message = email.message_from_bytes(data, policy=policy)
     bodies, parts = _contents(message)
-    return write_mail([(name, _header(message, name)) for name in _HEADERS], bodies, parts)
+    return [(name, _header(message, name)) for name in _HEADERS], bodies, parts
 
 
 def write_mail(headers: Sequence[tuple[str, str]], bodies: Sequence[Extracted], parts: Sequence[Part]) -> Extracted:

@@ -157,14 +157,14 @@ def build_examples(
             "no training example is left",
             hint='questions for training need "split": "train", answers and gold documents',
         )
-    _write(folder, train, validation, report, settings)
+    write_mix(folder, train, validation, report, settings)
     return report
 
 
-def _write(
+def write_mix(
     folder: Path, train: Sequence[Example], validation: Sequence[Example], report: ExamplesReport, settings: Settings
 ) -> None:
-    """Complete the report and write examples and manifest."""
+    """Complete the report, and write examples and manifest into an expert's examples folder."""
     write_rows(folder / "train.jsonl", (e.as_dict() for e in train))
     write_rows(folder / "validation.jsonl", (e.as_dict() for e in validation))
     report.train, report.validation = len(train), len(validation)

@@ -24,6 +24,7 @@ from doyen.serving import (
     page_routes,
     runs_routes,
     system_routes,
+    workflow_routes,
 )
 from doyen.serving.faults import describe, error_form, told
 from doyen.serving.guard import Guard, log
@@ -38,6 +39,7 @@ ROUTERS = (
     expert_routes.router,
     documents_routes.router,
     feedback_routes.router,
+    workflow_routes.router,
     runs_routes.router,
     page_routes.router,
     system_routes.router,

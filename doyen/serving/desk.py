@@ -151,7 +151,7 @@ class Desk:
         if self.has_index:
             self.retriever.embedder.embed(["Hello"], kind="query")
         self.engine.open()
-        if "finetuned" in self.default.arm and (tuning := self._tuning(self.default, LOCAL)):
+        if "finetuned" in self.default.arm and (tuning := self.tuning(self.default, LOCAL)):
             self.engine.open(tuning.folder)
 
     def close(self) -> None:
@@ -204,11 +204,11 @@ class Desk:
         if not asked.question.strip():
             raise UsageError("the question is empty")
         out = AnswerStream(show or (lambda _: None), raw=asked.constraint is not None, stops=asked.stops)
-        tuning = self._tuning(asked.model, asked.principal)
+        tuning = self.tuning(asked.model, asked.principal)
         question = self._rewritten(asked, ticket)
         expert = self._expert(asked, tuning, ticket)
         if show and expert.refusal_rule is None:
-            expert.engine = self._engine(ticket, asked.principal, lambda _, piece: out.feed(piece))
+            expert.engine = self.engine_for(ticket, asked.principal, lambda _, piece: out.feed(piece))
         answer = expert.ask(question, constraint=asked.constraint)
         return Answered(answer, question, tuning.folder.name if tuning else "", out.finish(answer.text))
 
@@ -222,7 +222,7 @@ class Desk:
             where = self.where(asked.principal, asked.filters)
         elif asked.filters:
             raise UsageError(f"the arm '{asked.model.arm}' searches no documents to filter", hint="use the arm 'rag'")
-        engine = self._engine(ticket, asked.principal)
+        engine = self.engine_for(ticket, asked.principal)
         return Expert(engine, retriever=retriever, tuning=tuning, settings=settings, where=where)
 
     def most_tokens(self, wanted: int) -> int:
@@ -232,14 +232,17 @@ class Desk:
         """
         return min(wanted or self.settings.model.max_answer_tokens, max(self.engine.inner.context_tokens // 2, 1))
 
-    def _engine(self, ticket: Ticket, principal: Principal, stream: Callable[[int, str], None] | None = None) -> Engine:
+    def engine_for(
+        self, ticket: Ticket, principal: Principal, stream: Callable[[int, str], None] | None = None
+    ) -> Engine:
+        """Return the engine as one request sees it: it ends with the ticket, and takes from the cache what someone may see."""
         one = TicketEngine(self.engine, ticket, stream)
         if self.settings.answer.cache_mib and isinstance(self.engine.inner, LocalEngine):
             scope = "" if principal.visible is None else json.dumps(sorted(principal.labels))
             return CachedEngine(one, AnswerCache(self.expert, self.settings.answer.cache_mib), scope)
         return one
 
-    def _tuning(self, model: ModelName, principal: Principal) -> Tuning | None:
+    def tuning(self, model: ModelName, principal: Principal) -> Tuning | None:
         """Return a fine-tuned arm's adapter, "" being the newest that they may use; trained anew, it is read anew.
 
         Raises UnknownModelError for one that they may not use.
@@ -258,7 +261,7 @@ class Desk:
             return asked.question
         if how == "model" or (how == "auto" and self._is_able()):
             return rewritten_by_model(
-                asked.question, history, self._engine(ticket, asked.principal), self.settings.serve.history_tokens
+                asked.question, history, self.engine_for(ticket, asked.principal), self.settings.serve.history_tokens
             )
         return rewritten_by_words(asked.question, history)
 

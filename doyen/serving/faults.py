@@ -20,6 +20,7 @@ from doyen.errors import (
     StoreError,
     TimeLimitError,
     UsageError,
+    WorkflowError,
 )
 from doyen.feedback import FullError
 from doyen.serving.desk import UnknownModelError
@@ -30,6 +31,7 @@ _STATUS: tuple[tuple[type[BaseException], int, str, str], ...] = (
     (BusyError, 429, "rate_limit_error", "busy"),
     (TimeLimitError, 504, "timeout_error", "time_limit"),
     (CancelledError, 503, "server_error", "shutting_down"),
+    (WorkflowError, 422, "invalid_request_error", "workflow"),
     (UsageError, 400, "invalid_request_error", "invalid_request"),
     (EngineError, 400, "invalid_request_error", "not_answerable"),
     (DocumentError, 422, "invalid_request_error", "unreadable_document"),

@@ -1,0 +1,184 @@
+"""What a flow's steps say of themselves → how probable it is that its decision is right; fitted on labelled rows.
+
+A logistic model with a ridge: the log-odds of each model step's own probability, whether each check held, and which decision it is. Numbers
+in, numbers out, but for the file in the expert in which a fit is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.config import write_atomic
+from doyen.errors import StoreError
+from doyen.workflows.definition import Check, Workflow, prompt_of
+from doyen.workflows.rows import Row
+
+FOLDER = "workflows/calibration"
+LEAST_ROWS = 30
+LEAST_THROUGH = 20
+"""So many rows at least stand behind a threshold: an error rate of a few is chance."""
+FOLDS = 10
+_RIDGE = 1.0
+_MOST_ODDS = 8.0
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """A fit: `weights` are one a feature and, last, the constant. `threshold` None: none keeps the errors low enough.
+
+    `made_for` is the flow's fingerprint, the arm and the adapters; another run has no use for it.
+    """
+
+    features: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+    threshold: float | None = None
+    max_errors: float = 0.05
+    rows: int = 0
+    made_for: str = ""
+
+    def of(self, signs: Mapping[str, float]) -> float:
+        """Return the probability that a row's decision is right."""
+        x = [(signs.get(f, 0.0) - m) / s for f, m, s in zip(self.features, self.means, self.scales, strict=True)]
+        odds = sum(w * v for w, v in zip(self.weights, [*x, 1.0], strict=True))
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))
+
+
+def signs_of(flow: Workflow, row: Row) -> dict[str, float]:
+    """Return what is known of a row when it is decided: what `Confidence.of` takes."""
+    signs: dict[str, float] = {}
+    for step in flow.steps:
+        if prompt_of(step) is not None and step.name in row.sure:
+            signs[f"odds:{step.name}"] = _odds(row.sure[step.name])
+            signs[f"asked:{step.name}"] = 1.0
+        elif isinstance(step, Check) and isinstance(row.values.get(step.name), dict):
+            signs[f"failed:{step.name}"] = 0.0 if row.values[step.name]["ok"] else 1.0
+    decision = row.values.get(flow.decision)
+    return signs | ({f"is:{decision}": 1.0} if isinstance(decision, str) else {})
+
+
+def plain_confidence(row: Row) -> float | None:
+    """Return the product of the steps' own probabilities, None where no model was asked: what there is without a fit."""
+    return math.prod(row.sure.values()) if row.sure else None
+
+
+def _odds(probability: float) -> float:
+    p = min(max(probability, 1e-9), 1 - 1e-9)
+    return max(-_MOST_ODDS, min(_MOST_ODDS, math.log(p / (1 - p))))
+
+
+def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> Confidence:
+    """Fit on labelled rows; features that no or all rows have alike are left out."""
+    names = sorted({name for row in signs for name in row})
+    x = np.array([[row.get(name, 0.0) for name in names] for row in signs], dtype=np.float64).reshape(len(signs), -1)
+    varies = x.std(axis=0) > 1e-9
+    names, x = [n for n, v in zip(names, varies, strict=True) if v], x[:, varies]
+    means, scales = x.mean(axis=0), x.std(axis=0)
+    design = np.column_stack([(x - means) / scales, np.ones(len(x))]) if names else np.ones((len(signs), 1))
+    weights = _newton(design, np.array(right, dtype=np.float64))
+    return Confidence(
+        tuple(names), tuple(map(float, means)), tuple(map(float, scales)), tuple(map(float, weights)), rows=len(signs)
+    )
+
+
+def _newton(design: Array, right: Array) -> Array:
+    """Return the weights of a logistic regression with a ridge on all but the constant."""
+    beta = np.zeros(design.shape[1])
+    ridge = np.full(len(beta), _RIDGE)
+    ridge[-1] = 1e-3
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        gradient = design.T @ (p - right) + ridge * beta
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient)
+        beta -= np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-8:
+            break
+    found: Array = beta
+    return found
+
+
+def cross_fitted(signs: Sequence[Mapping[str, float]], right: Sequence[bool], folds: Sequence[int]) -> list[float]:
+    """Return each row's confidence by a fit to the rows of the other folds."""
+    found = [0.0] * len(signs)
+    for fold in sorted(set(folds)):
+        others = [i for i, f in enumerate(folds) if f != fold]
+        if not others:
+            others = list(range(len(signs)))
+        fitted = fit([signs[i] for i in others], [right[i] for i in others])
+        for i, f in enumerate(folds):
+            if f == fold:
+                found[i] = fitted.of(signs[i])
+    return found
+
+
+def folds_of(ids: Sequence[str], folds: int = FOLDS) -> list[int]:
+    """Return a fold for each row, by a hash of its id, so that the same rows are parted alike in every arm."""
+    order = sorted(range(len(ids)), key=lambda i: hashlib.sha256(ids[i].encode()).hexdigest())
+    found = [0] * len(ids)
+    for place, i in enumerate(order):
+        found[i] = place % folds
+    return found
+
+
+def threshold_for(confidences: Sequence[float], right: Sequence[bool], max_errors: float) -> float | None:
+    """Return the lowest confidence at which no larger share of the rows with it or more is wrong; None where there is none.
+
+    At least LEAST_THROUGH rows (or all, of fewer) must have it.
+    """
+    order = sorted(range(len(right)), key=lambda i: -confidences[i])
+    wrong, best = 0, None
+    for place, i in enumerate(order, 1):
+        wrong += not right[i]
+        last = place == len(order) or confidences[order[place]] < confidences[i]
+        if last and place >= min(LEAST_THROUGH, len(order)) and wrong <= max_errors * place:
+            best = confidences[i]
+    return best
+
+
+# ---- kept in the expert
+
+
+def key_of(flow: Workflow, arm: str, adapters: Mapping[str, str]) -> str:
+    """Return a text that is equal only where a fit is of use: flow, arm and what the adapters are."""
+    return hashlib.sha256(json.dumps([flow.fingerprint, arm, dict(adapters)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def keep(expert: Path, flow: Workflow, arm: str, fitted: Confidence) -> Path:
+    """Write a fit into the expert."""
+    path = _path(expert, flow, arm)
+    write_atomic(path, json.dumps(asdict(fitted), indent=1, ensure_ascii=False))
+    return path
+
+
+def load(expert: Path, flow: Workflow, arm: str, made_for: str) -> Confidence | None:
+    """Return the fit for a flow and arm, None where there is none, or it was made for another flow or adapter.
+
+    Raises:
+        StoreError: the file is broken.
+    """
+    path = _path(expert, flow, arm)
+    if not path.exists():
+        return None
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+        found = Confidence(**values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is broken ({error})", hint="doyen evaluate-workflow makes it anew") from None
+    return found if found.made_for == made_for else None
+
+
+def _path(expert: Path, flow: Workflow, arm: str) -> Path:
+    return expert / FOLDER / f"{flow.name}.{arm.replace('+', '_')}.json"
