@@ -56,7 +56,9 @@ def clause_pages(events: list[EventType], documents: Path) -> dict[tuple[str, st
             clause = clause_name(event, plan)
             pages[document, clause] = page_of(texts[document], clause)
     rules = page_texts(documents / RULES)
-    headings = [block.text for block in read_document(HERE / "text" / "triage-rules.txt").blocks if block.kind == "clause"]
+    headings = [
+        block.text for block in read_document(HERE / "text" / "triage-rules.txt").blocks if block.kind == "clause"
+    ]
     return pages | {(RULES, heading): page_of(rules, heading) for heading in headings}
 
 

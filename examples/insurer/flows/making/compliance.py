@@ -78,7 +78,9 @@ def rule_book(rules: list[Rule]) -> Document:
     return Document("communications-rule-book", title, "What may leave the house, spring 2026", footer, blocks)
 
 
-def _document(kind: str, split: str, sentence: str, fillers: dict[tuple[str, str], list[str]], draw: random.Random) -> str:
+def _document(
+    kind: str, split: str, sentence: str, fillers: dict[tuple[str, str], list[str]], draw: random.Random
+) -> str:
     around = draw.sample(fillers[kind, split], draw.randint(1, 3))
     if kind in ("letter", "decision"):  # greetings first, the desk last
         around.sort(key=lambda text: (not text.startswith("Dear"), text.startswith("Yours")))

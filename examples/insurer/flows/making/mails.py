@@ -12,11 +12,20 @@ SEED = 20261129
 def reply_text(answer: str, booklet: str, desk: str) -> str:
     """Return the mail that the house style asks for."""
     named = {"Water": "Water and Orchard"}.get(desk, desk)
-    return f"Dear member,\n{answer} You find this in the booklet {booklet}.\nYours across the counter,\nthe {named} desk"
+    return (
+        f"Dear member,\n{answer} You find this in the booklet {booklet}.\nYours across the counter,\nthe {named} desk"
+    )
 
 
 def _row(split: str, text: str, desk: str, known: str) -> dict[str, Any]:
-    row = {"mail": "", "split": split, "text": text, "expected.desk": desk, "expected.known": known, "expected.reply": ""}
+    row = {
+        "mail": "",
+        "split": split,
+        "text": text,
+        "expected.desk": desk,
+        "expected.known": known,
+        "expected.reply": "",
+    }
     row |= {"expected.decision": "person", "key": "", "document": "", "page": "", "evidence": "", "booklet": ""}
     return row
 

@@ -74,7 +74,11 @@ def date_text(day: datetime.date, language: str, draw: random.Random) -> str:
     month = MONTHS[day.month - 1]
     suffix = {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10 if day.day not in (11, 12, 13) else 0, "th")
     forms = [f"{day.day} {month}", f"{month} {day.day}{suffix}", f"the {day.day}{suffix} of {month}", day.isoformat()]
-    forms += [f"{day.day:02d}.{day.month:02d}.{day.year}", f"{day.day}/{day.month}/{day.year}", f"{day.day} {month[:3]}"]
+    forms += [
+        f"{day.day:02d}.{day.month:02d}.{day.year}",
+        f"{day.day}/{day.month}/{day.year}",
+        f"{day.day} {month[:3]}",
+    ]
     return draw.choice([*forms, f"{day.day} {month} {day.year}"])
 
 
@@ -130,7 +134,11 @@ def _misspelt(text: str, draw: random.Random) -> str:
 
 def write_message(claim: Claim, pool: Pool) -> str:
     """Return a message that tells the claim, in a frame and with sentences of the pool's split."""
-    frame = pool.take("frame") if claim.language == "en" else pool.draw.choice(["{e}|{D}|{A}|{P}|{C}", "{P}|{e}|{A}|{D}|{C}"])
+    frame = (
+        pool.take("frame")
+        if claim.language == "en"
+        else pool.draw.choice(["{e}|{D}|{A}|{P}|{C}", "{P}|{e}|{A}|{D}|{C}"])
+    )
     slots = _slots(claim, pool)
     parts = [_fill(part, slots) for part in _expanded(frame, claim, pool)]
     text = pool.draw.choice(["\n", " ", " "]).join(part for part in parts if part)

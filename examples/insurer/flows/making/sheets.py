@@ -6,9 +6,10 @@ import csv
 import random
 from pathlib import Path
 
-from making.events import OUTCOMES, PRODUCTS, EventType
 from source.markup import Block, Document
 from source.render_pdf import render_pdf
+
+from making.events import OUTCOMES, PRODUCTS, EventType
 
 INTRODUCTION = (
     "For the handlers of the claims desks. The wording in the member's booklet says what the contract is; these sheets say, "

@@ -179,7 +179,9 @@ def _case(row: _Plan, number: str, trouble: str, pool: Pool) -> Case:
     elif trouble == "no date":
         told = replace(told, day=None)
     outcome = row.outcomes[event.plans.index(row.plan)]
-    return Case(row.split, event, row.basket, outcome, row.wordings, policy, trouble != "unknown policy", amount, day, told)
+    return Case(
+        row.split, event, row.basket, outcome, row.wordings, policy, trouble != "unknown policy", amount, day, told
+    )
 
 
 def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]]:
