@@ -13,7 +13,7 @@ PRODUCTS = {
     "travel": ("Fernstep Travel", "Fernstep", ("Twig", "Branch")),
     "pet": ("Whiskerstone Pet", "Whiskerstone", ("Pebble", "Cobble", "Boulder")),
 }
-BASKETS = ("Alder", "Briar", "Cedar", "Dogwood", "Elder", "Fern", "Gorse", "Hazel", "Ivy", "Juniper", "Thicket")
+BASKETS = ("Drip", "Latch", "Cinder", "Gale", "Pane", "Bump", "Paw", "Fever", "Sail", "Stray", "Fork")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from making.sheets import clause_name, document_name
 SEED = 20261133  # the first from 20261128 on with which each clause decides rows of both splits
 TRIAGE_LIMIT = 5000
 RULES = "desk/triage-rules.pdf"
-THICKETS = {"train": 22, "test": 12}
+FORKS = {"train": 22, "test": 12}
 TEST_ROWS = 228
 # How often a claim has one of these troubles, in percent; the others have none of them.
 TROUBLES = {"no policy": 7, "unknown policy": 3, "lapsed": 4, "overdue": 3, "early": 4, "no amount": 4, "no date": 4}
@@ -61,7 +61,7 @@ def decide(case: Case) -> tuple[str, str, int]:
         (not case.registered, "refer", "1.2 Number not in the register"),
         (policy.status == "lapsed", "reject", "2.1 Lapsed policy"),
         (policy.status == "overdue", "refer", "2.2 Premium overdue"),
-        (case.basket == "Thicket", "refer", "3.2 Thicket"),
+        (case.basket == "Fork", "refer", "3.2 Fork"),
         (told.day is not None and told.day < policy.begins, "reject", "3.3 Before the policy began"),
         (told.amount == 0, "ask", "3.4 No amount"),
         (case.outcome == "d", "refer", sheet),
@@ -78,7 +78,7 @@ def decide(case: Case) -> tuple[str, str, int]:
 def reaches_sheet(case: Case) -> bool:
     """Whether the rules before the sheet leave the case to it."""
     sound = bool(case.told.policy) and case.registered and case.policy.status == "active" and case.told.amount > 0
-    return sound and case.basket != "Thicket"
+    return sound and case.basket != "Fork"
 
 
 def _amount(event: EventType, limit: int, excess: int, draw: random.Random) -> int:
@@ -131,10 +131,10 @@ def _singles(events: list[EventType], split: str) -> list[_Plan]:
     return rows
 
 
-def _thickets(events: list[EventType], split: str, draw: random.Random) -> list[_Plan]:
+def _forks(events: list[EventType], split: str, draw: random.Random) -> list[_Plan]:
     """Rows with two events of different baskets under one product."""
     rows = []
-    for number in range(THICKETS[split]):
+    for number in range(FORKS[split]):
         event = events[(number * 5) % len(events)]
         others = [one for one in events if one.family == event.family and one.basket != event.basket]
         pair = []
@@ -142,7 +142,7 @@ def _thickets(events: list[EventType], split: str, draw: random.Random) -> list[
             told = [w for c in one.circumstances for w in c.wordings if w.split == split and w.language == "en"]
             pair.append(draw.choice(told))
         plan = draw.choice(event.plans)
-        rows.append(_Plan(split, event, "", "d" * len(event.plans), tuple(pair), plan, "Thicket"))
+        rows.append(_Plan(split, event, "", "d" * len(event.plans), tuple(pair), plan, "Fork"))
     return rows
 
 
@@ -193,8 +193,8 @@ def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]
     for split in ("train", "test"):
         rows = _singles(events, split)
         if split == "test":
-            rows = _drawn(rows, TEST_ROWS - THICKETS[split], draw)
-        rows += _thickets(events, split, draw)
+            rows = _drawn(rows, TEST_ROWS - FORKS[split], draw)
+        rows += _forks(events, split, draw)
         draw.shuffle(rows)
         for row, trouble in zip(rows, _troubles(len(rows), draw), strict=True):
             case = _case(row, numbers.pop(), trouble, pools[split])
@@ -213,9 +213,9 @@ def row_of(number: int, case: Case, text: str, pages: dict[tuple[str, str], int]
         "received": received.isoformat(),
         "text": text,
         "expected.basket": case.basket,
-        "expected.facts.policy": case.told.policy or "none",
+        "expected.facts.policy": case.told.policy,
         "expected.facts.amount": case.told.amount,
-        "expected.facts.date": case.told.day.isoformat() if case.told.day else "none",
+        "expected.facts.date": case.told.day.isoformat() if case.told.day else "",
         "expected.cover": {"p": "paid", "n": "not paid", "d": "desk lead"}[case.outcome] if reaches_sheet(case) else "",
         "expected.decision": decision,
         "payment": payment,
