@@ -14,6 +14,7 @@ NAMES = (
     "Dr Wendt/Oskar Penrose/Mia Lundy/F. Achard/Bea Tolliver/Karl Immen/Noor Ashdown/E. Quill/Yann Perrec"
 ).split("/")
 _TEENS = {8: "eight", 9: "nine", 11: "eleven", 12: "twelve", 14: "fourteen", 15: "fifteen", 18: "eighteen"}
+_NUMBER_WORDS = {"hundred", *_TEENS.values()}
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _misspelt(text: str, draw: random.Random) -> str:
     """The text with two letters of some long words exchanged."""
     words = text.split(" ")
     for at, word in enumerate(words):
-        if len(word) > 5 and word.isalpha() and word.islower() and draw.random() < 0.12:
+        if len(word) > 5 and word.isalpha() and word.islower() and draw.random() < 0.12 and word not in _NUMBER_WORDS:
             cut = draw.randrange(1, len(word) - 2)
             words[at] = word[:cut] + word[cut + 1] + word[cut] + word[cut + 2 :]
     return " ".join(words)

@@ -11,7 +11,7 @@ from making.events import EventType, Wording
 from making.messages import NAMES, Claim, Pool, read_pools, write_message
 from making.sheets import clause_name, document_name
 
-SEED = 20261133  # the first from 20261128 on with which each clause decides rows of both splits
+SEED = 20261128  # with it each clause decides rows of both splits
 TRIAGE_LIMIT = 5000
 RULES = "desk/triage-rules.pdf"
 FORKS = {"train": 22, "test": 12}
