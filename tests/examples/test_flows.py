@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pypdfium2
 import pytest
@@ -258,3 +259,34 @@ def test_workflow_files_are_valid_and_their_labels_fit(flow: str) -> None:
     assert found.name == flow
     assert len(labelled) == len(rows(flow))
     assert all(found.decision in row.labels for row in labelled)
+
+
+def test_rules_of_the_triage_file_decide_as_labelled() -> None:
+    """With the labels of the other steps, the file's lookups and rules give the labelled decision and payment."""
+    pytest.importorskip("doyen.workflows", reason="this doyen has no workflows")
+    pytest.importorskip("duckdb")
+    from doyen.workflows.definition import Decide, Lookup
+    from doyen.workflows.lookup import FileTables
+    from doyen.workflows.reading import load_workflow
+
+    flow = load_workflow(FLOWS / "triage")
+    tables, decision = FileTables(flow.tables), flow.step("decision")
+    cover, lookups = flow.step("cover"), [step for step in flow.steps if isinstance(step, Lookup)]
+    assert isinstance(decision, Decide) and cover.when is not None
+    for row in rows("triage"):
+        facts = {name: row[f"expected.facts.{name}"] or None for name in ("policy", "amount", "date")}
+        values: dict[str, Any] = {name: row[name] for name in flow.columns} | {"basket": row["expected.basket"]}
+        values |= {
+            "facts": facts | {"amount": int(row["expected.facts.amount"])},
+            "cover": row["expected.cover"] or None,
+        }
+        for step in lookups:
+            values[step.name] = None
+            if step.when is None or step.when.evaluate(values):
+                found = tables.rows(step.sql, {name: one.evaluate(values) for name, one in step.parameters.items()}, 1)
+                values[step.name] = found[0] if found else {}
+        then = next((rule.then for rule in decision.rules if rule.when.evaluate(values)), decision.otherwise)
+        assert then == row["expected.decision"], row["claim"]
+        assert cover.when.evaluate(values) == bool(row["expected.cover"]), row["claim"]
+        if int(row["payment"]):
+            assert values["limit"]["payable"] == int(row["payment"]), row["claim"]
