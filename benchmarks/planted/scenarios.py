@@ -18,6 +18,7 @@ from planted.messages import messages
 from planted.names import Names
 from planted.numbers import changing_numbers, new_numbers, stale_numbers
 from planted.orders import styled_orders
+from planted.prose import with_prose
 from planted.slips import changing_slips
 
 DEVELOPMENT_SEEDS = (1, *range(101, 110))
@@ -108,11 +109,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "slips-fast",
         "finetuned",
-        "As `slips`, but an answer must come about as fast as from the model alone, and four passages take several times as "
+        "As `slips`, but an answer must come about as fast as from the model alone, and eight passages take several times as "
         "long to read. Of the arms without documents the trained one knows the format.",
-        lambda names: changing_slips(names, train=32, test=40, changed=0.7),
+        lambda names: with_prose(changing_slips(names, train=32, test=40, changed=0.7), names, sentences=9),
         epochs=1.5,
-        passages=4,
+        passages=8,
         constraints={"seconds": AS_FAST_AS_ALONE},
     ),
     Scenario(
@@ -120,9 +121,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         "base",
         "As `numbers`, but an answer must come about as fast as from the model alone: the documents cannot be read in that time, "
         "and nobody knows the numbers without them. Training gains nothing.",
-        lambda names: changing_numbers(names, train=12, test=40, changed=0.7),
+        lambda names: with_prose(changing_numbers(names, train=12, test=40, changed=0.7), names, sentences=9),
         epochs=1,
-        passages=4,
+        passages=8,
         constraints={"seconds": AS_FAST_AS_ALONE},
     ),
     Scenario(

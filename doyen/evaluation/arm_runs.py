@@ -15,6 +15,7 @@ from doyen.config import Settings
 from doyen.errors import EngineError, ModelError
 from doyen.evaluation.gold_passages import gold_hits
 from doyen.evaluation.hosted import reference_settings
+from doyen.evaluation.latency import note_latency
 from doyen.evaluation.memory_notes import note_memory
 from doyen.expert import Expert, open_tuning
 from doyen.models.engine import Engine
@@ -112,10 +113,14 @@ class Asking:
         asked = [i for i, own in enumerate(hits) if own is not None]
         path = self.target / f"answers.{run.key}.jsonl"
         held = path.stat().st_size if path.exists() else 0
+        expert, questions = self._expert(run), [self.questions[i] for i in asked]
+        given = [own for own in hits if own is not None]
+        if HOSTED not in run.arm and self.engine.kind != "server" and not held:
+            note_latency(self.target, run.arm, expert, questions, given if GOLD in run.arm else None, self.progress)
         answers = ask_into(
-            self._expert(run),
-            [self.questions[i] for i in asked],
-            [own for own in hits if own is not None],
+            expert,
+            questions,
+            given,
             path,
             self._shown(run),
             # what is paid for is kept soon

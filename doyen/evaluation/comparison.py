@@ -31,6 +31,7 @@ from doyen.evaluation.domain_bits import domain_bits
 from doyen.evaluation.further import FurtherScores
 from doyen.evaluation.hosted import open_hosted, told_of_judge, told_of_reference
 from doyen.evaluation.judging import ANSWER_TOKENS, Judge, judged_figures, messages
+from doyen.evaluation.latency import latency_by_arm
 from doyen.evaluation.learning_curve import AskingPoints, curve_arms, kept_curve, measure_curve, plan_curve_of
 from doyen.evaluation.markdown_report import write_markdown
 from doyen.evaluation.memory_notes import memory_by_arm
@@ -155,6 +156,7 @@ def _report(
             found.by_arm(),
             adapter=adapter or "",
             memory_gib=memory_by_arm(asking.target),
+            latency=latency_by_arm(asking.target),
             paid_usd=manifest.get("cost_usd"),
         ),
         origin=question_origin(asking.questions, index, () if adapter is None else adapter_documents(folder, adapter)),

@@ -151,9 +151,13 @@ _UNKNOWN = {
 
 # ------------------------------------------------------------------ figures
 def seconds_p95(report: Mapping[str, Any], arm: str) -> float | None:
-    """Return the 95th percentile of an arm's seconds an answer; of a report without rows, the median."""
-    if (known := _cost(report, arm).get("seconds_p95")) is not None:
-        return float(known)
+    """Return the 95th percentile of the seconds that one person waits for an arm's answer.
+
+    Of a report where nothing was asked alone: of an answer's share of its batch; of one without rows, the median of these.
+    """
+    for name in ("latency_p95", "seconds_p95"):
+        if (known := _cost(report, arm).get(name)) is not None:
+            return float(known)
     seconds = [row["arms"][arm]["seconds"] for row in report.get("rows", ()) if arm in row["arms"]]
     if seconds:
         return float(np.quantile(seconds, 0.95))

@@ -16,6 +16,7 @@ import numpy as np
 from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
 from doyen.config import CostSettings, Settings
 from doyen.errors import DoyenError
+from doyen.evaluation.latency import latency_figures
 from doyen.ingesting import index_place
 from doyen.ingesting.timing import recorded_ingests
 from doyen.models.catalogue import in_expert
@@ -33,18 +34,20 @@ def cost_figures(
     *,
     adapter: str = "",
     memory_gib: Mapping[str, float] | None = None,
+    latency: Mapping[str, Sequence[float]] | None = None,
     paid_usd: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return `build`, `keeping_current`, `arms`, `disk_mib` and `rates` (docs/reference/report.md).
 
     `answers` are by arm, `adapter` that of the fine-tuned arms ('': the newest), `memory_gib` by arm the resident memory of
-    the process after its answers, `paid_usd` by arm what a server's answers cost.
+    the process after its answers, `latency` the seconds of answers that were asked for one at a time, `paid_usd` by arm what a server's answers cost.
     """
     made = _adapter(expert, adapter) if any(TUNED in arm for arm in answers) else None
     ingests = recorded_ingests(index_place(expert, settings).state)
     disk = _disk(expert, settings, made)
     arms = {
         arm: _arm(own, settings.cost if _is_here(arm) else CostSettings(), (paid_usd or {}).get(arm))
+        | latency_figures((latency or {}).get(arm))
         | {"memory_gib": (memory_gib or {}).get(arm), "disk_mib": _disk_of(arm, disk) if _is_here(arm) else None}
         for arm, own in answers.items()
     }

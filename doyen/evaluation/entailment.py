@@ -80,7 +80,9 @@ class NliCrossEncoder:
             options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
             try:
                 tokenizer = AutoTokenizer.from_pretrained(str(self._folder), **options)
-                model = AutoModelForSequenceClassification.from_pretrained(str(self._folder), **options)
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    str(self._folder), use_safetensors=True, **options
+                )
             except (OSError, ValueError) as error:
                 raise ModelError(
                     f"{self.name} cannot be loaded: {error}", hint="[evaluation] entailment = NAME"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import Settings
+from doyen.examples.held_out.rows import held_documents
 from doyen.finetuning.data import TokenisedExample
 from doyen.ingesting import open_index
 from doyen.lineage import DOCUMENT_TEXT
@@ -44,16 +45,18 @@ class Domain:
 def read_domain(expert: Path, settings: Settings) -> Domain:
     """Read the texts of an expert's documents: each text once, and only documents that everybody may see.
 
-    One document in ten, chosen by its content, at most 32, is kept back; never one that has near-duplicates.
+    One document in ten, chosen by its content, at most 32, is kept back; never one that has near-duplicates. Documents
+    that are kept out of training for generated questions are neither read nor measured.
 
     Raises:
         StoreError: there is no index.
+        ExamplesError: the record of generated questions is broken.
     """
-    index = open_index(expert, settings)
+    index, apart = open_index(expert, settings), held_documents(expert)
     double = {name for group in index.near_duplicates() for name in group.documents}
     texts: dict[str, DomainText] = {}
     for row in index.documents():
-        text = "" if row.labels else index.text(row.id)[0]
+        text = "" if row.labels or row.id in apart else index.text(row.id)[0]
         if text.strip():
             texts.setdefault(_hash(text), DomainText(row.id, row.sha256, text, row.id not in double))
     return _divided(texts)

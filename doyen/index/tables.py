@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.config import write_atomic
+from doyen.index.importing import load_lancedb
 from doyen.index.rows import one_of, schema_of
 
 TABLES = ("chunks", "summaries", "documents", "versions")
@@ -40,8 +41,7 @@ class Tables:
     @classmethod
     def open(cls, folder: Path, dim: int) -> Tables:
         """Open the tables, making those that are missing. Reads always see the newest state, also of other processes."""
-        import lancedb
-
+        lancedb = load_lancedb()
         session = lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES)
         database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0), session=session)
         names = database.list_tables().tables
@@ -78,8 +78,7 @@ class Tables:
 
 def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
     """Make an empty table; in memory where the store is there already and cannot be written: an older one on a read-only disk."""
-    import lancedb
-
+    lancedb = load_lancedb()
     try:
         return database.create_table(name, schema=schema_of(name, dim), exist_ok=True)
     except (OSError, RuntimeError):

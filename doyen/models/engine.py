@@ -175,7 +175,7 @@ def load_causal_model(folder: Path, **options: Any) -> Any:
     quiet_transformers()
     try:
         return AutoModelForCausalLM.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, **options
+            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"the model in {folder} cannot be loaded: {error}") from error

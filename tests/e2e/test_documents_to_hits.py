@@ -112,13 +112,8 @@ def undisturbed(tmp_path_factory, library):
     return contents(expert)
 
 
-@pytest.mark.parametrize(
-    ("stop", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),  # test_kill.py kills a smaller one
-    ],
-)
+@pytest.mark.slow  # test_kill.py stops a smaller one
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_stopped_ingest_goes_on_to_the_same_index(library, undisturbed, tmp_path, stop, code):
     expert = make_expert(tmp_path / "expert", SMALL_CHUNKS)
     call = [DOYEN, "ingest", library, "--expert", expert, "--json"]

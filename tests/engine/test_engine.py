@@ -7,9 +7,10 @@ import shutil
 import pytest
 import tiny_models
 import torch
+from safetensors.torch import load_file
 
 from doyen.errors import EngineError, ModelError
-from doyen.models.engine import load_tokenizer, render, rope_switch, stop_token_ids, template_hash
+from doyen.models.engine import load_causal_model, load_tokenizer, render, rope_switch, stop_token_ids, template_hash
 from doyen.models.transformers_engine import TransformersEngine
 from doyen.prompts import REFUSAL, closed_book_messages
 
@@ -195,6 +196,15 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def two_adapters(phi, make_adapter):
     return make_adapter(phi, 1), make_adapter(phi, 2)
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    folder = tiny_models.phi_folder(tmp_path)
+    weights = load_file(str(folder / "model.safetensors"))
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_causal_model(folder)
 
 
 def test_adapters_are_swapped_and_taken_off(phi, two_adapters):

@@ -265,3 +265,15 @@ def test_questions_are_generated_and_asked_where_there_are_none(expert, monkeypa
     assert "questions_review.html" in printed.err
     code, printed = run()  # from now on they are what is asked
     assert code == 0 and "questions: All" in printed.out
+
+
+def test_of_many_questions_some_are_asked_alone_first(expert, engine):
+    many = [Question(f"q{n}", f"Which lock is number {n}?", ("x",), "span", (), "test") for n in range(24)]
+    counting = CountingEngine(engine)
+    report = doyen.compare(expert, many, arms=["base", "rag"], engine=counting)
+    found = report["cost"]["arms"]["rag"]
+    assert found["latency_n"] == 12 and found["latency_p95"] >= found["latency_p50"] > 0
+    asked = len(counting.asked)
+    assert asked == 2 * (13 + 24)
+    again = doyen.compare(expert, many, arms=["base", "rag"], engine=counting)
+    assert again["cost"]["arms"]["rag"]["latency_p95"] == found["latency_p95"] and len(counting.asked) == asked

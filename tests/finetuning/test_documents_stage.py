@@ -14,6 +14,7 @@ from small_stores import manifest_of, write_texts
 from doyen.adapters import interrupted_runs, read_adapter
 from doyen.config import FinetuneSettings, ModelSettings, Settings, load_settings
 from doyen.errors import GateError, Interrupted, UsageError
+from doyen.examples.held_out.rows import Made, write_made
 from doyen.finetuning.data import TokenisedExample
 from doyen.finetuning.documents_stage import (
     WINDOW_TOKENS,
@@ -252,3 +253,5 @@ def test_the_index_gives_each_text_once(expert, embedder):
     index.finish()
     domain = read_domain(expert, load_settings(expert))
     assert [t.document for t in domain.learned] == ["a.md", "c.md"] and domain.held_out == []
+    write_made(expert, Made(documents=["c.md"]))  # its questions are to be asked: it must not be read before
+    assert [t.document for t in read_domain(expert, load_settings(expert)).learned] == ["a.md"]

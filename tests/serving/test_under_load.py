@@ -66,7 +66,7 @@ def test_a_full_queue_says_when_to_come_again(serve, template):
 
 
 def test_the_time_limit_is_an_error_of_its_own(serve, template):
-    one = serve(template, time_limit_s=0.3)
+    one = serve(template, time_limit_s=0.02)
     late = one.ask("Long?", **LONG)
     assert late.status_code == 504 and late.json()["error"]["code"] == "time_limit"
     assert "time_limit" in one.ask("Longer?", stream=True, **LONG).text

@@ -36,7 +36,9 @@ class CrossEncoder:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = BertForSequenceClassification.from_pretrained(str(folder), num_labels=1, local_files_only=True)
+            model = BertForSequenceClassification.from_pretrained(
+                str(folder), num_labels=1, local_files_only=True, use_safetensors=True
+            )
         self.model = model.float().to(self.device)
         self._tokenizer = open_tokenizer(folder / "tokenizer.json")
 

@@ -53,7 +53,9 @@ class Encoder:
         self.prefixes = prefixes or Prefixes()
         self.limit = read_limit(folder)
         quiet_transformers()
-        model = BertModel.from_pretrained(str(folder), add_pooling_layer=False, local_files_only=True)
+        model = BertModel.from_pretrained(
+            str(folder), add_pooling_layer=False, local_files_only=True, use_safetensors=True
+        )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = model.float().to(self.device)
         self.dim = dimensions or int(model.config.hidden_size)
