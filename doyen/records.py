@@ -336,6 +336,10 @@ class SourceSpan:
     end: int
 
 
+FLOW_VARIANTS = ("flow", "flow-passages")
+"""Variants of examples of a workflow's steps: without passages, and with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One training example: a chat whose last message is the answer to be learned.

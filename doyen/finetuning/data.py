@@ -6,6 +6,7 @@ that equals the end token hides nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from doyen.errors import GateError
 from doyen.models.engine import render
-from doyen.records import Example
+from doyen.records import FLOW_VARIANTS, Example
 
 # Few widths: on the CPU every new shape costs compiled kernels and fragments the heap (LOG.md: 4 GiB and 45% of the speed).
 WIDTH_STEP = 64
@@ -23,17 +24,24 @@ WIDTH_STEP = 64
 class TokenisedExample:
     """Token ids of a conversation; those from `answer_start` on are supervised, the end of the turn included.
 
-    `number` is the example's place among those that were tokenised.
+    `number` is the example's place among those that were tokenised, `weight` what each of its supervised tokens counts in
+    the loss that is trained on.
     """
 
     ids: tuple[int, ...]
     answer_start: int
     number: int = 0
+    weight: float = 1.0
 
     @property
     def supervised(self) -> int:
         """The number of supervised tokens."""
         return len(self.ids) - self.answer_start
+
+    @property
+    def counted(self) -> float:
+        """What the example counts in the mean loss of a step: its supervised tokens by their weight."""
+        return self.weight * self.supervised
 
 
 def tokenise(examples: Sequence[Example], tokenizer: Any, stops: Sequence[int]) -> list[TokenisedExample]:
@@ -64,7 +72,22 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, stops: Sequence[int]) 
         # Templates put a newline, and Phi's <|endoftext|> too, after the end-of-turn token: the engine stops before them.
         end = next((i + 1 for i in range(len(prompt), len(whole)) if whole[i] in stops), len(whole))
         found.append(TokenisedExample(tuple(whole[:end]), len(prompt), number))
-    return found
+    return _answers_alike(found, [e.variant in FLOW_VARIANTS for e in examples])
+
+
+def _answers_alike(examples: Sequence[TokenisedExample], of_flows: Sequence[bool]) -> list[TokenisedExample]:
+    """Return examples of which those of workflows count alike, however long their answers are; together as much as before.
+
+    A choice of two tokens is as much of a flow as an object of fifty: by tokens it would hardly be learned (LOG.md).
+    """
+    lengths = [e.supervised for e, of_flow in zip(examples, of_flows, strict=True) if of_flow]
+    if not lengths:
+        return list(examples)
+    mean = sum(lengths) / len(lengths)
+    return [
+        dataclasses.replace(e, weight=mean / e.supervised) if of_flow and e.supervised else e
+        for e, of_flow in zip(examples, of_flows, strict=True)
+    ]
 
 
 def plan_steps(

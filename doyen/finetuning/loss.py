@@ -16,14 +16,18 @@ def base_of(model: Any) -> Any:
 
 
 def answer_loss(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, int]:
-    """Return the summed cross-entropy of the supervised tokens (nats, float32) and their number.
+    """Return the summed cross-entropy of the supervised tokens (nats, float32), by their weights, and their number.
 
     `model` is a causal model or a PEFT model around one.
     """
     import torch
 
     logits, targets = supervised_logits(model, examples)
-    return torch.nn.functional.cross_entropy(logits, targets, reduction="sum"), len(targets)
+    if all(e.weight == 1.0 for e in examples):
+        return torch.nn.functional.cross_entropy(logits, targets, reduction="sum"), len(targets)
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    weights = [e.weight for e in examples for _ in range(e.supervised)]
+    return (losses * losses.new_tensor(weights)).sum(), len(targets)
 
 
 def supervised_logits(model: Any, examples: Sequence[TokenisedExample]) -> tuple[Any, Any]:

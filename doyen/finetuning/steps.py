@@ -278,10 +278,10 @@ def _gradients(
 ) -> tuple[float, int]:
     """Compute this process's `share` of a step's gradients.
 
-    Returns the mean loss a supervised token and the number of tokens read, both of the whole step.
+    Returns the mean loss a supervised token, by their weights, and the number of tokens read, both of the whole step.
     """
     model.zero_grad(set_to_none=True)
-    count = sum(examples[i].supervised for part in step for i in part)
+    count = sum(examples[i].counted for part in step for i in part)
     own = 0.0
     for part in share:
         if not part and not group.sharded:

@@ -19,7 +19,7 @@ from doyen.examples.building import ExamplesReport, write_mix
 from doyen.examples.doubles import Asked as AskedWords
 from doyen.examples.doubles import near_questions
 from doyen.models.engine import Engine
-from doyen.records import Example, Hit, SourceSpan
+from doyen.records import FLOW_VARIANTS, Example, Hit, SourceSpan
 from doyen.retrieval.hybrid import Retriever
 from doyen.workflows.definition import Check, Decide, Draft, Lookup, Retrieve, Review, Step, Workflow, prompt_of
 from doyen.workflows.doing import run_step
@@ -31,7 +31,7 @@ from doyen.workflows.reading import load_workflow
 from doyen.workflows.rows import Row
 from doyen.workflows.validating import references
 
-VARIANT, VARIANT_PASSAGES = "flow", "flow-passages"
+VARIANT, VARIANT_PASSAGES = FLOW_VARIANTS
 Say = Callable[[str], None]
 
 

@@ -110,3 +110,15 @@ def test_padding_keeps_each_target_at_the_place_before_it(lengths):
     assert len(targets) == sum(row.supervised for row in rows)
     width = ids.shape[1]
     assert all(p % width + 1 < lengths[p // width] for p in positions.tolist())
+
+
+def test_answers_of_flows_count_alike_and_together_as_much_as_before(phi, examples):
+    flow = [
+        dataclasses.replace(e, variant=v) for e, v in zip(examples, ("flow", "flow-passages", "flow"), strict=False)
+    ]
+    flow[1] = dataclasses.replace(flow[1], messages=(*flow[1].messages[:-1], {"role": "assistant", "content": "no"}))
+    _, found = tokenised(phi, [*flow, *examples[3:]])
+    assert len({row.supervised for row in found[:3]}) > 1
+    assert len({round(row.counted, 9) for row in found[:3]}) == 1
+    assert sum(row.counted for row in found[:3]) == pytest.approx(sum(row.supervised for row in found[:3]))
+    assert {row.weight for row in found[3:]} == {1.0}

@@ -1,5 +1,7 @@
 """The answer-only loss against transformers' own loss over the whole vocabulary of every position."""
 
+import dataclasses
+
 import pytest
 import tiny_models
 import torch
@@ -84,3 +86,12 @@ def test_examples_on_both_sides_of_the_longrope_switch_keep_their_own_loss(examp
     with torch.inference_mode():
         mixed, count = answer_loss(model, rows)
     assert float(mixed) / count != pytest.approx(expected, rel=1e-4)  # what sharing a micro-batch would do
+
+
+def test_each_token_counts_by_its_examples_weight(case):
+    model, rows = case
+    weighed = [dataclasses.replace(row, weight=w) for row, w in zip(rows[:3], (0.5, 1.0, 4.0), strict=True)]
+    with torch.inference_mode():
+        loss, count = answer_loss(model, weighed)
+    assert count == sum(row.supervised for row in rows[:3])
+    assert float(loss) == pytest.approx(sum(row.weight * reference(model, row) for row in weighed), rel=1e-4)
