@@ -167,7 +167,7 @@ def decided(row: Row, policy: Row | None, limit: int) -> tuple[str, int]:
         return "refer", 0
     if policy["status"] == "lapsed":
         return "reject", 0
-    if row["expected.basket"] == "Fork":
+    if row["expected.basket"] == "Double":
         return "refer", 0
     if row["expected.facts.date"] and row["expected.facts.date"] < policy["begins"]:
         return "reject", 0

@@ -13,7 +13,7 @@ PRODUCTS = {
     "travel": ("Fernstep Travel", "Fernstep", ("Twig", "Branch")),
     "pet": ("Whiskerstone Pet", "Whiskerstone", ("Pebble", "Cobble", "Boulder")),
 }
-BASKETS = ("Drip", "Latch", "Cinder", "Gale", "Pane", "Bump", "Paw", "Fever", "Sail", "Stray", "Fork")
+BASKETS = ("Water", "Theft", "Fire", "Storm", "Glass", "Accident", "Animals", "Illness", "Cancelled", "Lost", "Double")
 
 
 @dataclass(frozen=True)

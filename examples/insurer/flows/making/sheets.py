@@ -20,7 +20,7 @@ INTRODUCTION = (
 
 
 def clause_name(event: EventType, plan: str) -> str:
-    """Return the name of the sheet, `Hearthwell Ember: Drip`."""
+    """Return the name of the sheet, `Hearthwell Ember: Water`."""
     return f"{PRODUCTS[event.family][1]} {plan}: {event.basket}"
 
 

@@ -61,7 +61,7 @@ def decide(case: Case) -> tuple[str, str, int]:
         (not case.registered, "refer", "1.2 Number not in the register"),
         (policy.status == "lapsed", "reject", "2.1 Lapsed policy"),
         (policy.status == "overdue", "refer", "2.2 Premium overdue"),
-        (case.basket == "Fork", "refer", "3.2 Fork"),
+        (case.basket == "Double", "refer", "3.2 Double"),
         (told.day is not None and told.day < policy.begins, "reject", "3.4 Before the policy began"),
         (told.amount == 0, "ask", "3.5 No amount"),
         (case.outcome == "d", "refer", sheet),
@@ -78,7 +78,7 @@ def decide(case: Case) -> tuple[str, str, int]:
 def reaches_sheet(case: Case) -> bool:
     """Whether the rules before the sheet leave the case to it."""
     sound = bool(case.told.policy) and case.registered and case.policy.status == "active" and case.told.amount > 0
-    return sound and case.basket != "Fork"
+    return sound and case.basket != "Double"
 
 
 def _amount(event: EventType, limit: int, excess: int, draw: random.Random) -> int:
@@ -142,7 +142,7 @@ def _forks(events: list[EventType], split: str, draw: random.Random) -> list[_Pl
             told = [w for c in one.circumstances for w in c.wordings if w.split == split and w.language == "en"]
             pair.append(draw.choice(told))
         plan = draw.choice(event.plans)
-        rows.append(_Plan(split, event, "", "d" * len(event.plans), tuple(pair), plan, "Fork"))
+        rows.append(_Plan(split, event, "", "d" * len(event.plans), tuple(pair), plan, "Double"))
     return rows
 
 
