@@ -250,7 +250,6 @@ def test_findings_are_those_of_the_rule_book() -> None:
 
 @pytest.mark.parametrize("flow", list(TABLES))
 def test_workflow_files_are_valid_and_their_labels_fit(flow: str) -> None:
-    pytest.importorskip("doyen.workflows", reason="this doyen has no workflows")
     from doyen.workflows.labels import read_labelled
     from doyen.workflows.reading import load_workflow
 
@@ -263,15 +262,14 @@ def test_workflow_files_are_valid_and_their_labels_fit(flow: str) -> None:
 
 def test_rules_of_the_triage_file_decide_as_labelled() -> None:
     """With the labels of the other steps, the file's lookups and rules give the labelled decision and payment."""
-    pytest.importorskip("doyen.workflows", reason="this doyen has no workflows")
-    pytest.importorskip("duckdb")
     from doyen.workflows.definition import Decide, Lookup
-    from doyen.workflows.lookup import FileTables
+    from doyen.workflows.lookup import tables_for
     from doyen.workflows.reading import load_workflow
 
     flow = load_workflow(FLOWS / "triage")
-    tables, decision = FileTables(flow.tables), flow.step("decision")
-    cover, lookups = flow.step("cover"), [step for step in flow.steps if isinstance(step, Lookup)]
+    decision, cover = flow.step("decision"), flow.step("cover")
+    lookups = [step for step in flow.steps if isinstance(step, Lookup)]
+    tables = tables_for((step.sql for step in lookups), flow.tables, None)
     assert isinstance(decision, Decide) and cover.when is not None
     for row in rows("triage"):
         facts = {name: row[f"expected.facts.{name}"] or None for name in ("policy", "amount", "date")}
@@ -290,3 +288,4 @@ def test_rules_of_the_triage_file_decide_as_labelled() -> None:
         assert cover.when.evaluate(values) == bool(row["expected.cover"]), row["claim"]
         if int(row["payment"]):
             assert values["limit"]["payable"] == int(row["payment"]), row["claim"]
+    tables.close()

@@ -11,7 +11,6 @@ from doyen.models.engine import Completion
 from doyen.retrieval.hybrid import Retriever
 from doyen.tables.writing import sql_pattern, statement_in
 
-pytest.importorskip("duckdb")
 CLAIMS = "claim,status,region,paid\n" + "".join(
     f"C-{n:03d},{'refused' if n % 4 == 0 else 'paid'},{'North' if n % 2 else 'South'},{n * 10}\n" for n in range(1, 41)
 )

@@ -12,7 +12,6 @@ from doyen.tables.executing import Setup, Statement, open_tables, run
 from doyen.tables.limits import QueryLimits
 from doyen.tables.sandbox import Sandbox
 
-pytest.importorskip("duckdb")
 SECRET = "the-secret-of-the-file"
 LIMITS = QueryLimits(rows=50, seconds=1.0, memory_mib=128, result_mib=4)
 

@@ -1,11 +1,9 @@
 """Questions → plans → SQL → answers, run over small tables of this test's own."""
 
 import datetime
+import os
 
 import pytest
-
-pytest.importorskip("duckdb")
-import os
 
 from doyen.documents.csv_table import read_table
 from doyen.documents.tables import TABLE, TableNote

@@ -16,7 +16,6 @@ from doyen.tables import QueryLimits, list_tables, query
 from doyen.tables.loading import load
 from doyen.tables.rows import distinct_names, record_cells
 
-pytest.importorskip("duckdb")
 STORES = "both"
 CSV = "name;note;amount\nAda;a, b; 12\nBob;;7\nCyd;colour: red;NA\n"
 
