@@ -52,6 +52,18 @@ def told_before(
     return f"{head}; {said_cost(cost, table)}"
 
 
+def told_of_rows(engine: Engine, settings: Settings, rows: int, prompts: int) -> str | None:
+    """Say to which host a workflow's rows go, each in up to `prompts` prompts; None where they stay here and cost nothing."""
+    if not isinstance(engine, ServerEngine) or not prompts:
+        return None
+    priced = min(settings.model.input_price, settings.model.output_price) >= 0
+    if engine.endpoint.is_local and not priced:
+        return None
+    head = f"{rows:,} rows are sent to {engine.endpoint.host} for {engine.name}, each in up to {prompts} prompts"
+    price = "the cost is told as it goes" if priced else said_cost(None, "model")
+    return f"{head}; {price}"
+
+
 def said_cost(cost: float | None, table: str) -> str:
     """Say what tokens cost at most, or which settings of a table would tell."""
     if cost is None:

@@ -92,7 +92,7 @@ def run(
     options |= {"again": again, "retry_failed": retry_failed, "dry_run": dry_run, "arm": arm, "adapter": adapter}
     try:
         with Bar("rows") as bar:
-            report = run_workflow(folder, path, source, out, progress=bar, **options)
+            report = run_workflow(folder, path, source, out, progress=bar, say=note, **options)
     except KeyboardInterrupt:
         raise Interrupted("stopped: what is done is kept", hint="the same command goes on") from None
     show(dataclasses.asdict(report), "\n".join(_run_lines(report)), json_)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from doyen.answer_costs import told_of_rows
 from doyen.config import load_settings, write_atomic
 from doyen.errors import UsageError, WorkflowError
 from doyen.evaluation.statistics import bootstrap_mean, bootstrap_ratio, holm, paired_difference
@@ -31,7 +32,7 @@ from doyen.workflows.confidence import (
     keep,
     threshold_for,
 )
-from doyen.workflows.definition import Check, Draft, Extract, Workflow
+from doyen.workflows.definition import Check, Draft, Extract, Workflow, prompt_of
 from doyen.workflows.evaluation_page import page_of
 from doyen.workflows.inputs import Input
 from doyen.workflows.journal import Journal, journal_path
@@ -78,7 +79,11 @@ def evaluate_workflow(
     rows, warnings = _test_rows(flow, read_labelled(flow, labelled), limit)
     for warning in warnings:
         say(f"warning: {warning}")
-    engine = engine or open_engine(load_settings(expert))
+    settings = load_settings(expert)
+    engine = engine or open_engine(settings)
+    prompts = len(arms) * sum(prompt_of(step) is not None for step in flow.steps)
+    if told := told_of_rows(engine, settings, len(rows), prompts):
+        say(told)
     found: dict[str, Any] = {}
     exact: dict[str, list[float]] = {}
     for arm in arms:

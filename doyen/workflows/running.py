@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doyen.answer_costs import dollars
+from doyen.answer_costs import dollars, told_of_rows
 from doyen.errors import UsageError
 from doyen.models.engine import Engine
 from doyen.workflows.checking_kinds import kind_of
@@ -83,11 +83,12 @@ def run_workflow(
     engine: Engine | None = None,
     window: int = MOST_WINDOW,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
     """Run a workflow over a file, a mail folder or a database, and write the output with its audit trail.
 
     A run that was interrupted, however, goes on with the same call. `limit` takes the first rows only, `where` those for which an
-    expression over the input's columns is true.
+    expression over the input's columns is true. `say` is told where rows are sent, before they are.
 
     Raises:
         WorkflowError: the flow or its input is wrong; nothing was run.
@@ -103,6 +104,8 @@ def run_workflow(
     setup = open_setup(expert, flow, arm=arm, adapter=adapter, engine=engine)
     with closing(setup):
         run = Run(setup, given, out, limit=limit, wanted=wanted, window=window, progress=progress)
+        if told := told_of_rows(setup.engine, setup.settings, run.total(), len(setup.adapters)):
+            say(told)
         return run.estimate() if dry_run else run.go(again=again, retry_failed=retry_failed)
 
 
@@ -163,7 +166,7 @@ class Run:
                 journal.drop_failed()
             report = self._report()
             waiting = self._rows(frozenset(journal.done))
-            total = self._total()
+            total = self.total()
             queue = ReviewQueue(self.setup.expert)
             for rows in self._windows(waiting):
                 started = time.perf_counter()
@@ -227,7 +230,8 @@ class Run:
         fitting = int(WINDOW_S * rows / max(seconds, 1e-3))
         self._size = max(min(LEAST_WINDOW, self._window), min(self._window, fitting, 4 * self._size))
 
-    def _total(self) -> int:
+    def total(self) -> int:
+        """Return how many rows of the input are wanted."""
         if self._wanted is not None:
             return sum(1 for _ in self._rows(frozenset()))
         return self.given.total if self._limit is None else min(self._limit, self.given.total)

@@ -11,7 +11,7 @@ import tiny_models
 from chat_server import Script
 
 import doyen
-from doyen.answer_costs import answers_dollars, told_before
+from doyen.answer_costs import answers_dollars, told_before, told_of_rows
 from doyen.config import ModelSettings, Settings
 from doyen.errors import EndpointError
 from doyen.expert import Expert
@@ -152,6 +152,18 @@ def test_where_questions_go_is_said_for_other_machines_and_for_money():
     assert "about 661,000 tokens, and at most 96,000 back; about US$ 0.85 at most" in told_before(
         away, priced, ["Why?"] * 1000, ["rag"]
     )
+
+
+def test_where_the_rows_of_a_workflow_go_is_said():
+    settings, priced = Settings(), Settings(ModelSettings(input_price=1.0, output_price=2.0))
+    away, here = engine_at("https://gpu.example/v1"), engine_at("http://127.0.0.1:1/v1")
+    told = told_of_rows(away, settings, 1200, 3)
+    assert told.startswith(
+        "1,200 rows are sent to gpu.example for openai:gpt, each in up to 3 prompts; their price is not"
+    )
+    assert told_of_rows(here, priced, 1, 1).endswith("the cost is told as it goes")
+    assert told_of_rows(here, settings, 1, 1) is None and told_of_rows(object(), priced, 1, 1) is None
+    assert told_of_rows(away, settings, 1, 0) is None
 
 
 def test_dollars_need_both_prices():
