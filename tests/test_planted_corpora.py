@@ -182,7 +182,7 @@ def test_the_bound_on_seconds_is_that_of_the_arms_without_documents(choice, scen
     report = measured(base=0, rag=10, finetuned=20, rag_finetuned=40)
     assert choice.judged(scenarios["slips"], report)["chosen"] == "rag+finetuned"
     found = choice.judged(scenarios["slips-fast"], report)
-    assert found["constraints"] == {"seconds": 1.5}
+    assert found["constraints"] == {"seconds": 1.2}
     assert (found["chosen"], found["hit"]) == ("finetuned", True)
     assert not choice.judged(scenarios["numbers-fast"], report)["hit"]
 

@@ -19,11 +19,16 @@ class Pace:
     """Counts the requests of each key; `a_minute` 0: no limit."""
 
     def __init__(
-        self, a_minute: int, *, now: Callable[[], float] = time.monotonic, what: str = "requests with this key"
+        self,
+        a_minute: int,
+        *,
+        at_once: float = 0,
+        now: Callable[[], float] = time.monotonic,
+        what: str = "requests with this key",
     ) -> None:
-        """Take the limit; `what` is named where there were too many."""
+        """Take the limit, and how many may come at once (at least 10; 0: a tenth); `what` is named where there were too many."""
         self._what = what
-        self._rate, self._most, self._now = a_minute / 60, max(10.0, a_minute / 10), now
+        self._rate, self._most, self._now = a_minute / 60, max(10.0, at_once or a_minute / 10), now
         self._left: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
@@ -55,7 +60,9 @@ class Strangers:
     ) -> None:
         """Take how many a minute are answered by what is wrong with them; more are told to come later."""
         what = "requests without a key of this expert"
-        self._each, self._all = Pace(an_address, now=now, what=what), Pace(all_together, now=now, what=what)
+        # a page that is opened with an old key asks for several things before it hears of it
+        self._each = Pace(an_address, at_once=an_address / 2, now=now, what=what)
+        self._all = Pace(all_together, now=now, what=what)
 
     def take(self, address: str) -> None:
         """Count a refused request. Raises BusyError where there were too many."""

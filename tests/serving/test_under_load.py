@@ -204,11 +204,11 @@ def test_the_steps_of_an_answer_are_spans(served, monkeypatch):
     served.client.post(
         "/api/ask", json={"question": "Spans?"}, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     )
-    served.wait(lambda: len(spans.get_finished_spans()) >= 4)
+    served.wait(lambda: len(spans.get_finished_spans()) >= 5)
     found = {s.name: s for s in spans.get_finished_spans()}
-    assert set(found) == {"request", "retrieval", "passages", "answer"}
+    assert set(found) == {"request", "tables", "retrieval", "passages", "answer"}
     assert {s.context.trace_id for s in found.values()} == {int(trace, 16)}
-    assert {found[n].parent.span_id for n in ("retrieval", "answer")} == {found["request"].context.span_id}
+    assert {found[n].parent.span_id for n in ("tables", "retrieval", "answer")} == {found["request"].context.span_id}
     assert found["answer"].attributes["doyen.arm"] == "rag"
 
 
