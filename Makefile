@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One more than cores: tests wait for processes and disks.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count() + 1)')
 
 .PHONY: install check test test-unit test-all demo lock clean
 
@@ -22,7 +24,7 @@ check: install
 
 test: install
 	$(BIN)/doyen models pull all-minilm-l6-v2 smollm2-135m-instruct
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow' --durations=25
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not slow' --durations=25
 
 test-unit: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m 'not slow and not e2e' --durations=10

@@ -16,7 +16,8 @@ from doyen.models.fitting import GOLDEN
 from doyen.models.gguf_weights import convert_gguf
 from doyen.models.openvino_engine import OpenVINOEngine
 
-pytestmark = pytest.mark.e2e
+# tests/exporting has the toy size of each
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 THEIRS = {
     "general.architecture": "llama", "general.type": "model", "general.size_label": "135M", "llama.block_count": 30,
     "llama.context_length": 8192, "llama.embedding_length": 576, "llama.feed_forward_length": 1536,

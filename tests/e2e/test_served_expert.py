@@ -95,7 +95,7 @@ def server(local, expert):
     server.close()
 
 
-@pytest.mark.parametrize("arm", [pytest.param(a, marks=pytest.mark.slow) if a == "finetuned" else a for a in ARMS])
+@pytest.mark.parametrize("arm", [a if a == "rag+finetuned" else pytest.param(a, marks=pytest.mark.slow) for a in ARMS])
 def test_answers_over_the_server_are_those_of_here(expert, local, server, arm):
     here = Expert.open(expert, arm=arm, engine=local)
     for question in ASKED:

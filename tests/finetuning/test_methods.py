@@ -64,7 +64,14 @@ def test_variants_are_names_separated_by_commas():
 
 
 @pytest.mark.parametrize(
-    ("method", "variants"), [("lora", "rslora"), ("lora", "dora,rslora"), ("qlora", "dora"), ("qlora", "loftq")]
+    ("method", "variants"),
+    [
+        ("lora", "dora,rslora"),
+        *(
+            pytest.param(*own, marks=pytest.mark.slow)
+            for own in (("lora", "rslora"), ("qlora", "dora"), ("qlora", "loftq"))
+        ),
+    ],
 )
 def test_a_variant_learns_and_is_served(phi, examples, settings_of, tmp_path, method, variants):
     settings = settings_of(phi, method=method, lora_variants=variants, epochs=6.0)
@@ -251,6 +258,7 @@ def test_a_split_adapter_does_on_split_modules_what_the_fused_one_does(overfitte
     assert not torch.allclose(fused, logits(fused_phi, prompt), atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_dora_adapter_is_merged_and_split(fused_phi, examples, settings_of, tmp_path):
     expert = doyen.init(tmp_path / "expert", model=str(fused_phi))
     finetune(expert, settings_of(fused_phi, lora_variants="dora", learning_rate=2e-3), examples, [], name="d")
@@ -288,6 +296,7 @@ def test_an_adapter_of_split_modules_has_nothing_to_split(llama, examples, setti
         export_adapter(expert, tmp_path / "split", form="split")
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_adapter(phi, examples, settings_of, tmp_path):
     for name, changes in (("plain", {}), ("kept", {"gradient_checkpointing": True})):
         finetune(tmp_path, settings_of(phi, **changes), examples, [], name=name)

@@ -87,9 +87,12 @@ def both_ways(group, runs, examples, validation, work):
 
 
 @pytest.mark.e2e
-def test_two_processes_train_as_one_does(tiny, examples, validation, tmp_path):
+@pytest.mark.parametrize(
+    "names", [("lora", "sharded", "qlora"), pytest.param(("full", "full sharded"), marks=pytest.mark.slow)]
+)
+def test_two_processes_train_as_one_does(names, tiny, examples, validation, tmp_path):
     """Steps of five examples, the last of four, so that the shares are uneven."""
-    runs = {name: tiny(evaluate_every=1, early_stop=0, **changes) for name, changes in RUNS.items()}
+    runs = {name: tiny(evaluate_every=1, early_stop=0, **RUNS[name]) for name in names}
     found = rank_pair.run_pair(both_ways, runs, examples, validation[:3], tmp_path / "two", timeout=400)
     for rank in found:
         if isinstance(rank, BaseException):
