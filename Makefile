@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 # One more than cores: tests wait for processes and disks.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count() + 1)')
 
+# Tests and commands start many processes: without kept bytecode each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install check test test-unit test-all demo lock clean
 
 install: $(STAMP)
