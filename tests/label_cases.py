@@ -25,6 +25,23 @@ LABELS = ("hr", "board", "legal")
 FOLDERS = {"open": (), "hr": ("hr",), "board": ("board",), "both": ("board", "hr"), "legal": ("legal",)}
 RULES = "\n".join(f"{folder} = {', '.join(labels)}" for folder, labels in FOLDERS.items() if labels)
 WORDS = "annual leave salary crew ferry harbour crane lock budget notice period contract days".split()
+FLOW = """
+arm = "rag"
+decision = "reply"
+[input]
+columns = { text = "text" }
+[steps.found]
+do = "retrieve"
+query = "{text}"
+passages = 3
+[steps.reply]
+do = "draft"
+passages = "found"
+instruction = "Write."
+input = "{text}"
+[steps.person]
+do = "review"
+"""
 _MADE = {}
 COPY = "The notice period of the guild is four weeks for every member of the deck crew in the harbour."
 
@@ -92,6 +109,7 @@ class Guild:
             assert not ingest(made, [write_files(root / "documents", self.texts)]).failed
             _MADE[each, bool(more), store] = made
         self.expert = shutil.copytree(made, root / "expert")
+        write_files(self.expert / "workflows", {"reply.toml": FLOW})
         self.keys = {
             labels: add_key(self.expert, f"key {'-'.join(labels)}", role="editor", labels=labels)[1]
             for labels in ((), ("hr",), ("board",), ("legal",), ("board", "hr"))
@@ -209,6 +227,16 @@ def _training(guild, draw, document, labels):
     return "GET", f"/api/runs/of-{draw.choice(list(FOLDERS))}{page}", {}
 
 
+def _flow(guild, draw, document, labels):
+    tuned = {"arm": "rag+finetuned", "adapter": f"of-{draw.choice(list(FOLDERS))}"} if draw.random() < 0.3 else {}
+    body = {"rows": [{"text": _query(draw)} for _ in range(draw.randint(1, 3))], "audit": draw.random() < 0.5}
+    return "POST", "/api/workflows/reply", {"json": body | tuned}
+
+
+def _reviews(guild, draw, document, labels):
+    return "GET", "/api/workflows/reply/reviews", {"params": {"state": draw.choice(["new", "all"])}}
+
+
 def _plain(path):
     return lambda guild, draw, document, labels: ("GET", path, {})
 
@@ -231,5 +259,7 @@ REQUESTS = (
         _passage,
     ),
     _training,
+    _flow,
+    _reviews,
     *map(_plain, ("/api/jobs", "/api/status", "/api/comparisons", "/api/comparisons/c", "/v1/models", "/api/feedback")),
 )

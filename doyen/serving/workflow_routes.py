@@ -24,7 +24,7 @@ from doyen.workflows.outputs import output_row
 from doyen.workflows.places import workflows_of
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.reviewing import Reviewed, ReviewQueue, review_id
-from doyen.workflows.rows import REVIEW, Row
+from doyen.workflows.rows import REVIEW, Row, documents_of
 from doyen.workflows.running import Judge
 
 router = APIRouter(prefix="/api", tags=["Workflows"])
@@ -75,7 +75,7 @@ async def run_flow(name: str, body: RunRequest, request: Request, principal: Rea
     """Return a row of output for each row; what goes wrong with a row is in its `flow_status` and `flow_reason`."""
     service = service_of(request)
     found = await run(request, service.asks, lambda ticket: _run(service, name, body, principal, ticket))
-    shown = {p["document"] for record in found["records"] for step in record["steps"] for p in step.get("passages", ())}
+    shown = {document for record in found["records"] for document in documents_of(record)}
     audit(request, workflow=name, rows=len(body.rows), documents=sorted(shown))
     if not body.audit:
         del found["records"]
@@ -111,10 +111,9 @@ def _path(service: Service, name: str) -> Path:
 
 
 def _setup(service: Service, flow: Workflow, body: RunRequest, principal: Principal, ticket: Ticket) -> Setup:
-    """Open a flow as someone may run it: their passages, their adapters; lookups read whole tables."""
+    """Open a flow as someone may run it: their passages, their adapters."""
     desk = service.desk
-    if any(isinstance(step, Lookup) for step in flow.steps) and not desk.viewer(principal).sees_all:
-        raise AccessError("this workflow looks up tables, for keys that may see all documents", known=True)
+    _require_tables(service, flow, principal)
 
     def adapter_of(named: str) -> Path:
         found = desk.tuning(ModelName("finetuned", named), principal)
@@ -134,6 +133,12 @@ def _setup(service: Service, flow: Workflow, body: RunRequest, principal: Princi
     return setup
 
 
+def _require_tables(service: Service, flow: Workflow, principal: Principal) -> None:
+    """Refuse a flow that looks up tables to keys that may not see all: lookups read whole tables, and rows hold what they found."""
+    if any(isinstance(step, Lookup) for step in flow.steps) and not service.desk.viewer(principal).sees_all:
+        raise AccessError("this workflow looks up tables, for keys that may see all documents", known=True)
+
+
 @router.get("/workflows/{name}/reviews", summary="The rows of a workflow that wait for a person, the oldest first")
 async def reviews(
     name: str,
@@ -148,6 +153,7 @@ async def reviews(
     def work(ticket: Ticket) -> dict[str, Any]:
         states = ("new", "accepted", "corrected", "rejected") if state == "all" else (state,)
         flow = load_workflow(_path(service, name))
+        _require_tables(service, flow, principal)
         rows = _visible(service, principal, ReviewQueue(service.desk.expert).rows(flow.name, states))
         audit(request, workflow=name, documents=sorted({d for row in rows[:limit] for d in row.documents}))
         return {"reviews": [row.as_dict() for row in rows[:limit]], "total": len(rows)}
@@ -163,6 +169,7 @@ async def review(name: str, row: str, body: VerdictRequest, request: Request, pr
     def work(ticket: Ticket) -> dict[str, Any]:
         queue = ReviewQueue(service.desk.expert)
         flow = load_workflow(_path(service, name))
+        _require_tables(service, flow, principal)
         waiting = _visible(service, principal, [r for r in queue.rows(flow.name) if r.id == row])
         if not waiting:
             raise HTTPFault(

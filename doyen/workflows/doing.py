@@ -195,6 +195,7 @@ def _lookup(setup: Setup, step: Lookup, row: Row) -> None:
         "sql": step.sql,
         "parameters": parameters,
         "value": found,
+        "documents": tables.documents(step.sql),
     }
     row.trail.append(entry | {"seconds": round(time.perf_counter() - begun, 4)})
 

@@ -52,6 +52,10 @@ class Tables(Protocol):
         """Return the first rows. Raises TableError where the statement fails, or passes its limits."""
         ...
 
+    def documents(self, sql: str) -> list[str]:
+        """Return the documents whose tables a statement names."""
+        ...
+
     def close(self) -> None:
         """End the process that runs statements."""
         ...
@@ -60,11 +64,12 @@ class Tables(Protocol):
 class ArrowTables:
     """Arrow tables by their names in SQL."""
 
-    def __init__(self, tables: Mapping[str, Any]) -> None:
-        """Take the tables; the process is started with the first row that is looked up."""
+    def __init__(self, tables: Mapping[str, Any], documents: Mapping[str, str]) -> None:
+        """Take the tables, and the documents of those that were ingested; the first lookup starts the process."""
         from doyen.tables.sandbox import Sandbox
 
         self._tables = {name.lower(): table for name, table in tables.items()}
+        self._documents = documents
         self._sandbox = Sandbox(self._tables)
         self._kept: dict[str, list[dict[str, Any]]] = {}
 
@@ -100,6 +105,11 @@ class ArrowTables:
             self._kept[key] = [dict(zip(reply.columns, map(_plain, row), strict=True)) for row in reply.rows]
         return self._kept[key]
 
+    def documents(self, sql: str) -> list[str]:
+        """Return the documents whose tables a statement names."""
+        words = _words(sql)
+        return sorted({document for name, document in self._documents.items() if name in words})
+
     def close(self) -> None:
         """End the process."""
         self._sandbox.close()
@@ -114,14 +124,20 @@ def tables_for(statements: Iterable[str], files: Mapping[str, Path], index: Inde
     from doyen.tables.catalogue import list_tables
     from doyen.tables.loading import load
 
-    words = {word for sql in statements for word in re.findall(r"\w+", sql.lower())}
+    words = {word for sql in statements for word in _words(sql)}
     found = {name: table_of_file(name, path) for name, path in files.items()}
     own = {name.lower() for name in found}
+    documents: dict[str, str] = {}
     for table in list_tables(index) if index is not None else ():
         if table.sql_name in words and table.sql_name not in own:
             assert index is not None
             found[table.sql_name] = load(index, table).data
-    return ArrowTables(found)
+            documents[table.sql_name] = table.document
+    return ArrowTables(found, documents)
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.lower()))
 
 
 def table_of_file(name: str, path: Path) -> Any:

@@ -6,7 +6,7 @@ What is named and is not there is told before anything runs, all of it at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,9 @@ def open_setup(
     faults: list[str] = []
     arms = {s.name: arm or p.arm or whole for s in flow.steps if (p := prompt_of(s))}
     find = adapter_of or (lambda name: adapter_folder(expert, name))
+    known = [] if adapter_of else [path.name for path in list_adapters(expert)]  # names tell, too
     adapters = {
-        s.name: _adapter(s.name, adapter or p.adapter or flow.adapter or settings.answer.adapter, find, expert, faults)
+        s.name: _adapter(s.name, adapter or p.adapter or flow.adapter or settings.answer.adapter, find, known, faults)
         if "finetuned" in arms[s.name]
         else None
         for s in flow.steps
@@ -116,13 +117,14 @@ def open_setup(
     return setup
 
 
-def _adapter(step: str, name: str, find: Callable[[str], Path], expert: Path, faults: list[str]) -> Path | None:
+def _adapter(
+    step: str, name: str, find: Callable[[str], Path], known: Sequence[str], faults: list[str]
+) -> Path | None:
     try:
         folder = find(name)
         read_adapter(folder)
         return folder
     except DoyenError as error:
-        known = [path.name for path in list_adapters(expert)]
         faults.append(f"[steps.{step}] adapter: {error}{near(name, known) if name else ''}")
         return None
 

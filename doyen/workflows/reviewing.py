@@ -1,7 +1,7 @@
 """The review queue of workflows: rows that a person is to look at, what they made of them, and labelled rows out of that.
 
 One SQLite file of an expert. A row is known by its flow and its input: it is queued once, however often the flow is run over it. Rows that
-showed passages of a document go when that document is removed.
+showed passages of a document, or looked up its table, go when that document is removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from doyen.errors import UsageError
 from doyen.sqlite_file import FOLDER, KEPT_CLEAN, opened
 from doyen.workflows.definition import Workflow
 from doyen.workflows.faults import near
-from doyen.workflows.rows import REVIEW
+from doyen.workflows.rows import REVIEW, documents_of
 
 FILE_NAME = "reviews.db"
 NEW, ACCEPTED, CORRECTED, REJECTED = STATES = ("new", "accepted", "corrected", "rejected")
@@ -99,8 +99,8 @@ class ReviewQueue:
         more = (_json(record["input"]), _json(record["values"]), NEW, "", None, "{}", "")
         added = connection.execute(f"INSERT OR IGNORE INTO review VALUES ({', '.join('?' * 14)})", (*row, *more))
         if added.rowcount:
-            shown = {p["document"] for step in record["steps"] for p in step.get("passages", ())}
-            connection.executemany("INSERT INTO review_shown VALUES (?, ?)", [(name, d) for d in sorted(shown)])
+            shown = [(name, document) for document in documents_of(record)]
+            connection.executemany("INSERT INTO review_shown VALUES (?, ?)", shown)
 
     def rows(self, workflow: str = "", states: Collection[str] = STATES) -> list[Reviewed]:
         """Return the rows of a flow ("": of all) in some states, the oldest first."""

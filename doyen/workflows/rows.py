@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,12 @@ def place_of(hit: Hit) -> dict[str, Any]:
         "start": chunk.start,
         "end": chunk.end,
     }
+
+
+def documents_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the documents that a row's trail shows: those of passages, and those whose tables were looked up."""
+    shown = {place["document"] for step in record["steps"] for place in step.get("passages", ())}
+    return sorted(shown | {document for step in record["steps"] for document in step.get("documents", ())})
 
 
 def plain(value: Value) -> Any:

@@ -76,6 +76,7 @@ def test_the_cases_would_see_a_leak(guild):
                 answer = guild.send(method, path, None, **more)
                 shown |= {path.split("?")[0]} if guild.leaks((), answer, document) else set()
     assert {"/api/search", "/api/ask", "/v1/chat/completions", "/api/documents", "/api/document"} <= shown
+    assert {"/api/workflows/reply", "/api/workflows/reply/reviews"} <= shown
     assert {"/api/comparisons/c", "/api/passage"} <= shown and any(path.startswith("/api/runs/") for path in shown)
 
 

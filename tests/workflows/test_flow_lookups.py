@@ -7,12 +7,14 @@ from small_stores import make_expert, words_bert, write_files
 pytest.importorskip("duckdb")
 
 from doyen.config import EmbedderSettings, Settings
+from doyen.erasing import remove_documents
 from doyen.errors import TableError, UsageError, WorkflowError
 from doyen.ingesting import ingest
 from doyen.tables.limits import QueryLimits
 from doyen.workflows.lookup import table_of_file, tables_for
 from doyen.workflows.opening import open_setup
 from doyen.workflows.reading import load_workflow
+from doyen.workflows.reviewing import ReviewQueue
 from doyen.workflows.running import run_workflow
 
 POLICIES = "number,code,insured_sum,since\nHP-1,007,5000,2026-01-02\nHP-2,010,200.5,2025-12-31\n"
@@ -107,6 +109,18 @@ def test_ingested_tables(flow_file, tmp_path, claims, engine):
     run_workflow(expert, flow, claims(["HP-1,water 3,1", "HP-2,water 3,1"]), out, engine=engine)
     with out.open() as file:
         assert [r["flow_decision"] for r in csv.DictReader(file)] == ["large", "small"]
+
+
+def test_what_looked_up_a_documents_table_goes_with_it(flow_file, tmp_path, claims, engine):
+    embedder = EmbedderSettings(name=str(words_bert(tmp_path / "embedder", ["policies number code"])))
+    expert = make_expert(tmp_path / "with_tables", Settings(embedder=embedder))
+    assert not ingest(expert, [write_files(tmp_path / "documents", {"policies.csv": POLICIES})]).failed
+    more = LOOKUP.replace('[tables]\npolicies = "policies.csv"\n', "") + "[confidence]\nthreshold = 1.0\n"
+    run_workflow(expert, flow_file(more=more), claims(["HP-1,water 3,1"]), tmp_path / "out.csv", engine=engine)
+    (row,) = ReviewQueue(expert).rows()
+    assert row.outcome["policy"]["insured_sum"] == 5000 and row.documents == ("policies.csv",)
+    remove_documents(expert, ["policies.csv"])
+    assert not ReviewQueue(expert).rows()
 
 
 def test_rows_are_looked_up(flow_file, expert, claims, engine, tmp_path):

@@ -23,6 +23,14 @@ choices = ["salary", "other"]
 [confidence]
 threshold = 0.95
 """
+LOOKUP = """
+[tables]
+staff = "staff.csv"
+[steps.wage]
+do = "lookup"
+sql = "SELECT wage FROM staff WHERE n = TRY_CAST($n AS BIGINT)"
+with = { n = "n" }
+"""
 
 
 @pytest.fixture
@@ -76,6 +84,26 @@ def test_wrong_requests(guild):
     assert post(guild, (), [{"n": "1", "text": "x"}] * 65).status_code == 400
     assert post(guild, (), [{"n": "1", "text": "x"}], arm="rags").status_code == 400
     assert guild.send("POST", "/api/workflows/broken", (), json={"rows": [{"n": "1"}]}).status_code == 422
+
+
+def test_an_unknown_adapter_does_not_tell_those_of_others(guild):
+    answer = post(guild, (), [{"n": "1", "text": "x"}], arm="rag+finetuned", adapter="of-hrr")
+    assert answer.status_code == 422 and "there is no model" in answer.text and "of-hr'" not in answer.text
+
+
+def test_flows_with_lookups_are_for_keys_that_see_all(guild):
+    pytest.importorskip("duckdb")
+    (guild.expert / "workflows" / "notice" / "staff.csv").write_text("n,wage\n7,4100\n")
+    path = guild.expert / "workflows" / "notice" / "workflow.toml"
+    path.write_text(path.read_text() + LOOKUP)
+    answer_with(guild, 0.6)
+    rows, url = [{"n": "7", "text": "notice period"}], "/api/workflows/notice/reviews"
+    assert post(guild, (), rows).status_code == 403
+    row = post(guild, None, rows).json()["rows"][0]
+    assert row["wage.wage"] == 4100 and guild.send("GET", url, None).json()["total"] == 1
+    assert guild.send("GET", url, ()).status_code == 403
+    verdict = {"verdict": "accept"}
+    assert guild.send("POST", f"{url}/{row['flow_review']}", (), json=verdict).status_code == 403
 
 
 def test_unsure_rows_are_reviewed(guild):
