@@ -6,6 +6,7 @@ Knows no step; of a flow only the columns, by which values get their types.
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -73,6 +74,17 @@ def open_input(source: str, *, table: str = "", query: str = "", snapshot: Path 
             f"{path.name} is no table", hint=f"{', '.join(_OPENERS)}, a folder of .eml files, or a database URL"
         )
     return _OPENERS[path.suffix.lower()](path)
+
+
+def snapshot_of(out: Path, source: str, table: str, query: str) -> Path:
+    """Return where a database's rows are kept for an output: those of another table or query stand in a file of their own."""
+    return out.with_name(f".{out.name}.{_hash(json.dumps([source, table, query]).encode())}.input.jsonl")
+
+
+def forget_snapshots(out: Path) -> None:
+    """Remove what was kept of databases for an output: they are read anew."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*.input.jsonl"):
+        path.unlink(missing_ok=True)
 
 
 def require_columns(flow: Workflow, columns: Sequence[str], name: str) -> None:

@@ -61,10 +61,14 @@ def _row(flow: Workflow, given: Input, number: int, cells: dict[str, Any], fault
     split = str(cells.get(SPLIT) or "")
     if split not in ("", "train", "validation", "test"):
         faults.append(f"row {number}: split is '{split[:20]}', expected train or test")
-    named = _flat(cells)
+    try:
+        named = _flat(cells)
+    except ValueError:
+        faults.append(f"row {number}: expected is no JSON")
+        named = {}
     labels: dict[str, Any] = {}
     known = {step.name: step for step in labelled_steps(flow)}
-    for name in {path.split(".")[0] for path in named}:
+    for name in dict.fromkeys(path.split(".")[0] for path in named):
         if name not in known:
             text = f"'{EXPECTED}{name}' labels no step that a person can label{near(name, known)}"
             faults += [text] if text not in faults else []
@@ -80,7 +84,7 @@ def _row(flow: Workflow, given: Input, number: int, cells: dict[str, Any], fault
 
 
 def _flat(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Return labels by `STEP` or `STEP.FIELD`; JSON may have them as an object `expected`."""
+    """Return labels by `STEP` or `STEP.FIELD`; a column `expected` may hold them as a JSON object. Raises ValueError for none."""
     named = {k.removeprefix(EXPECTED): v for k, v in cells.items() if k.startswith(EXPECTED)}
     whole = cells.get("expected")
     if isinstance(whole, str) and whole.strip().startswith("{"):

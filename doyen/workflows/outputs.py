@@ -25,12 +25,14 @@ _BATCH = 5_000
 Record = Mapping[str, Any]
 
 
-def require_output(out: Path) -> None:
-    """Refuse an output of an unknown kind. Raises UsageError."""
+def require_output(out: Path, source: Path | str = "") -> None:
+    """Refuse an output of an unknown kind, and one that takes the place of its input. Raises UsageError."""
     if out.suffix.lower() not in TABLE_SUFFIXES:
         raise UsageError(f"{out.name} is no {', '.join(TABLE_SUFFIXES)} file", hint="-o decided.csv")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", hint="-o FOLDER/decided.csv; for --watch a folder is right")
+    if source and Path(source).resolve() == out.resolve():
+        raise UsageError(f"{out} is the input, and would be overwritten", hint="-o decided.csv")
 
 
 def output_columns(flow: Workflow, columns: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from doyen.workflows.definition import Workflow
 from doyen.workflows.doing import begin, run_rows
 from doyen.workflows.expressions import Expression, ExpressionFault, parse_expression
 from doyen.workflows.faults import RowFault
-from doyen.workflows.inputs import Input, open_input, require_columns
+from doyen.workflows.inputs import Input, forget_snapshots, open_input, require_columns, snapshot_of
 from doyen.workflows.journal import FORMAT, Journal, journal_path
 from doyen.workflows.opening import Setup, describe, open_setup
 from doyen.workflows.outputs import require_output, write_output
@@ -96,10 +96,13 @@ def run_workflow(
         DoyenError: the expert cannot be opened. What goes wrong with a row is in the output.
     """
     expert, out = Path(expert), Path(out)
-    require_output(out)
+    require_output(out, source)
     flow = workflow if isinstance(workflow, Workflow) else load_workflow(workflow)
     wanted = where_expression(flow, where)
-    given = open_input(str(source), table=table, query=query, snapshot=out.with_name(f".{out.name}.input.jsonl"))
+    if again and not dry_run:
+        forget_snapshots(out)
+    snapshot = None if dry_run else snapshot_of(out, str(source), table, query)
+    given = open_input(str(source), table=table, query=query, snapshot=snapshot)
     require_columns(flow, given.columns, given.name)
     setup = open_setup(expert, flow, arm=arm, adapter=adapter, engine=engine)
     with closing(setup):
@@ -148,7 +151,7 @@ class Run:
         self._size = min(LEAST_WINDOW, window)
 
     def estimate(self) -> RunReport:
-        """Return how many rows it would be, and how many tokens, by the first of them; no model is asked."""
+        """Return how many rows it would be, and how many of them lack a value; no model is asked."""
         report = self._report()
         rows = list(self._rows(frozenset()))
         report.rows, report.dry_run = len(rows), True

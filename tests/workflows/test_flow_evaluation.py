@@ -109,6 +109,7 @@ def test_an_interrupted_evaluation_goes_on(flow_file, expert, labelled, tmp_path
         ("claim,text,expected.facts.amount,expected.verdict", "C1,water,-4,pay", "is not valid by its schema"),
         ("claim,text,expected.facts.amuont", "C1,water,4", "'amuont' is no property of its schema; did you mean 'amount'?"),
         ("claim,text,expected.verdict,split", "C1,water,pay,tset", "split is 'tset'"),
+        ("claim,text,expected", "C1,water,{pay", "row 1: expected is no JSON"),
         ("claim,text", "C1,water", "has no labels"),
         ("claim,text,expected.peril", "C1,water,storm", "no row to evaluate has a label of the decision"),
     ],

@@ -290,6 +290,36 @@ def test_a_database_table_is_read_once(flow_file, expert, engine, tmp_path):
         run_workflow(expert, flow_file(), url, out, engine=engine)
 
 
+def test_a_database_is_read_anew_where_that_is_asked_for(flow_file, expert, engine, tmp_path):
+    pytest.importorskip("sqlalchemy")
+    with sqlite3.connect(tmp_path / "c.db") as db:
+        db.execute("CREATE TABLE claims (claim TEXT PRIMARY KEY, text TEXT)")
+        db.execute("INSERT INTO claims VALUES ('a', 'water 8')")
+
+    def run(**more):
+        url, out = f"sqlite:///{tmp_path / 'c.db'}", tmp_path / "out.csv"
+        return run_workflow(expert, flow_file(), url, out, engine=engine, **({"table": "claims"} | more))
+
+    assert run(dry_run=True).rows == 1 and not list(tmp_path.glob(".out*"))
+    assert run().rows == 1
+    with sqlite3.connect(tmp_path / "c.db") as db:
+        db.execute("INSERT INTO claims VALUES ('b', 'storm 9')")
+    other = {"table": "", "query": "SELECT claim, text FROM claims WHERE claim = 'b'"}
+    with pytest.raises(UsageError, match="other input"):
+        run(**other)
+    assert run(again=True).rows == 2
+    assert run(again=True, **other).rows == 1 and [r["claim"] for r in read(tmp_path / "out.csv")] == ["b"]
+    assert len(list(tmp_path.glob(".out*"))) == 1  # nothing stays of what was asked before
+
+
+def test_an_input_is_not_overwritten(flow_file, expert, claims, engine):
+    table = claims(ROWS)
+    before = table.read_bytes()
+    with pytest.raises(UsageError, match="is the input"):
+        run_workflow(expert, flow_file(), table, table, engine=engine)
+    assert table.read_bytes() == before
+
+
 def test_conditions_checks_and_reviews(flow_file, expert, claims, tmp_path):
     more = """
 [steps.letter]
