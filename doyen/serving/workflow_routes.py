@@ -85,7 +85,7 @@ async def run_flow(name: str, body: RunRequest, request: Request, principal: Rea
 def _run(service: Service, name: str, body: RunRequest, principal: Principal, ticket: Ticket) -> dict[str, Any]:
     flow = load_workflow(_path(service, name))
     setup = _setup(service, flow, body, principal, ticket)
-    rows = [Row(number, _id(flow, cells, number), cells) for number, cells in enumerate(body.rows, 1)]
+    rows = [Row(number, flow.row_id(cells, number), cells) for number, cells in enumerate(body.rows, 1)]
     with closing(setup):
         run_rows(setup, rows)
     judge = Judge(setup)
@@ -95,11 +95,6 @@ def _run(service: Service, name: str, body: RunRequest, principal: Principal, ti
     for output, record in zip(outputs, records, strict=True):
         output["flow_review"] = review_id(flow.name, record["input"]) if record["status"] == REVIEW else None
     return {"workflow": name, "arm": setup.arm, "rows": outputs, "threshold": judge.threshold, "records": records}
-
-
-def _id(flow: Workflow, cells: dict[str, Any], number: int) -> str:
-    found = cells.get(flow.id_column) if flow.id_column else None
-    return str(found) if found not in (None, "") else str(number)
 
 
 def _path(service: Service, name: str) -> Path:

@@ -112,7 +112,7 @@ class Retrieve(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup(Step):
-    """Rows of the expert's tables. `columns` are known once the query was prepared (`Workflow.with_columns`)."""
+    """Rows of the expert's tables. `columns` are known once the query was prepared (opening.py)."""
 
     do = "lookup"
     sql: str
@@ -210,7 +210,10 @@ class Review(Step):
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A whole flow. `fingerprint` changes with all that shapes its results but the arm; `threshold` None: the fitted one."""
+    """A whole flow. `threshold` None: the fitted one.
+
+    `fingerprint` changes with all that shapes its results but arm and adapter, and what stands in its tables.
+    """
 
     path: Path
     name: str
@@ -227,6 +230,11 @@ class Workflow:
     max_errors: float = 0.05
     fingerprint: str = ""
 
+    def row_id(self, cells: Mapping[str, Any], number: int) -> str:
+        """Return what a row is called: the value of the id column, else its number."""
+        found = cells.get(self.id_column) if self.id_column else None
+        return str(found) if found not in (None, "") else str(number)
+
     def step(self, name: str) -> Step:
         """Return a step by its name."""
         return next(s for s in self.steps if s.name == name)
@@ -235,11 +243,6 @@ class Workflow:
     def step_names(self) -> list[str]:
         """The steps' names, in order."""
         return [s.name for s in self.steps]
-
-    @property
-    def kinds(self) -> dict[str, Kind]:
-        """The kinds of all names."""
-        return {c.name: c.kind for c in self.columns.values()} | {s.name: s.kind for s in self.steps}
 
 
 def prompt_of(step: Step) -> Prompt | None:

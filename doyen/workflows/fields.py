@@ -52,13 +52,7 @@ class Fields:
     def text(self, name: str, default: str = "", *, needed: bool = False) -> str:
         """Return a text; with `needed` one that is not blank."""
         found: str = self.take(name, str, default, needed=needed)
-        if (
-            needed
-            and name in self._asked
-            and isinstance(found, str)
-            and not found.strip()
-            and not self._has_fault(name)
-        ):
+        if needed and not found.strip() and not self._has_fault(name):
             self.fault(name, "is empty")
         return found
 

@@ -57,7 +57,6 @@ def read_labelled(flow: Workflow, source: Path | str) -> list[Labelled]:
 def _row(flow: Workflow, given: Input, number: int, cells: dict[str, Any], fault: str, faults: list[str]) -> Labelled:
     values, wrong = typed_values(flow, cells)
     faults += [f"row {number}: {why}" for why in filter(None, (fault, *wrong))]
-    id_ = cells.get(flow.id_column) if flow.id_column else None
     split = str(cells.get(SPLIT) or "")
     if split not in ("", "train", "validation", "test"):
         faults.append(f"row {number}: split is '{split[:20]}', expected train or test")
@@ -80,7 +79,7 @@ def _row(flow: Workflow, given: Input, number: int, cells: dict[str, Any], fault
         except ValueError as error:
             faults.append(f"row {number}: {EXPECTED}{name} {error}")
     plain = {k: v for k, v in cells.items() if not k.startswith(EXPECTED) and k not in ("expected", SPLIT)}
-    return Labelled(number, str(id_) if id_ not in (None, "") else str(number), plain, values, labels, split)
+    return Labelled(number, flow.row_id(cells, number), plain, values, labels, split)
 
 
 def _flat(cells: Mapping[str, Any]) -> dict[str, Any]:

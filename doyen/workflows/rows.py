@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from doyen.records import Hit
-from doyen.workflows.expressions import resolve
-from doyen.workflows.templates import as_text
 
 DONE, REVIEW, FAILED = "done", "review", "failed"
-STATUSES = (DONE, REVIEW, FAILED)
 Value = Any
 """None, text, number, boolean, list, object; of a retrieve step a tuple of hits."""
 
@@ -53,10 +50,6 @@ class Row:
     def spend(self, sent: int, written: int) -> None:
         """Count tokens."""
         self.tokens = self.tokens[0] + sent, self.tokens[1] + written
-
-    def text(self, path: str) -> str:
-        """Return a value as a prompt shows it."""
-        return as_text(resolve(path, self.values))
 
 
 def place_of(hit: Hit) -> dict[str, Any]:

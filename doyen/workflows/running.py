@@ -195,7 +195,7 @@ class Run:
         for number, (cells, fault) in enumerate(self.given.read(), 1):
             if self._limit is not None and taken >= self._limit:
                 return
-            row = Row(number, self._id(cells, number), cells)
+            row = Row(number, self.setup.flow.row_id(cells, number), cells)
             if fault:
                 row.fail("", fault)
             elif not self._is_wanted(row):
@@ -203,10 +203,6 @@ class Run:
             taken += 1
             if number not in done:
                 yield row
-
-    def _id(self, cells: dict[str, Any], number: int) -> str:
-        found = cells.get(self.setup.flow.id_column) if self.setup.flow.id_column else None
-        return str(found) if found not in (None, "") else str(number)
 
     def _is_wanted(self, row: Row) -> bool:
         if self._wanted is None:
