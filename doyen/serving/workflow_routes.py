@@ -165,11 +165,13 @@ async def review(name: str, row: str, body: VerdictRequest, request: Request, pr
         queue = ReviewQueue(service.desk.expert)
         flow = load_workflow(_path(service, name))
         _require_tables(service, flow, principal)
-        waiting = _visible(service, principal, [r for r in queue.rows(flow.name) if r.id == row])
-        if not waiting:
-            raise HTTPFault(
-                404, "not_found", f"there is no row '{row[:40]}' to review", hint=f"GET /api/workflows/{name}/reviews"
-            )
+        try:
+            found = queue.find(row)
+            if found.workflow != flow.name or not _visible(service, principal, [found]):
+                raise UsageError(f"there is no row '{row[:40]}' in the review queue")
+        except UsageError as error:
+            hint = f"GET /api/workflows/{name}/reviews"
+            raise HTTPFault(404, "not_found", str(error), hint=hint) from None
         try:
             done = queue.review(row, body.verdict, principal.id, values=body.values, comment=body.comment)
         except UsageError as error:

@@ -117,9 +117,7 @@ def open_setup(
     return setup
 
 
-def _adapter(
-    step: str, name: str, find: Callable[[str], Path], known: Sequence[str], faults: list[str]
-) -> Path | None:
+def _adapter(step: str, name: str, find: Callable[[str], Path], known: Sequence[str], faults: list[str]) -> Path | None:
     try:
         folder = find(name)
         read_adapter(folder)

@@ -20,11 +20,11 @@ from doyen.errors import UsageError
 from doyen.sqlite_file import FOLDER, KEPT_CLEAN, opened
 from doyen.workflows.definition import Workflow
 from doyen.workflows.faults import near
+from doyen.workflows.labels import EXPECTED, labelled_steps
 from doyen.workflows.rows import REVIEW, documents_of
 
 FILE_NAME = "reviews.db"
 NEW, ACCEPTED, CORRECTED, REJECTED = STATES = ("new", "accepted", "corrected", "rejected")
-EXPECTED = "expected."
 _TABLES = """
 CREATE TABLE IF NOT EXISTS review (
     id TEXT PRIMARY KEY, workflow TEXT NOT NULL, row_id TEXT NOT NULL, created REAL NOT NULL, decision TEXT NOT NULL,
@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS review_shown (
     review TEXT NOT NULL REFERENCES review(id) ON DELETE CASCADE, document TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS review_state ON review(workflow, state);
 CREATE INDEX IF NOT EXISTS review_document ON review_shown(document);
+CREATE INDEX IF NOT EXISTS review_row ON review_shown(review);
 """
 
 
@@ -104,26 +105,25 @@ class ReviewQueue:
 
     def rows(self, workflow: str = "", states: Collection[str] = STATES) -> list[Reviewed]:
         """Return the rows of a flow ("": of all) in some states, the oldest first."""
-        if not self._path.exists():
-            return []
-        with self._open() as connection:
-            found = connection.execute("SELECT * FROM review ORDER BY created, rowid").fetchall()
-            shown = connection.execute("SELECT review, document FROM review_shown ORDER BY rowid").fetchall()
-        documents: dict[str, list[str]] = {}
-        for row in shown:
-            documents.setdefault(row["review"], []).append(row["document"])
-        return [
-            _row(row, documents.get(row["id"], ()))
-            for row in found
-            if row["state"] in states and workflow in ("", row["workflow"])
-        ]
+        marks = ", ".join("?" * len(states))
+        return self._select(f"state IN ({marks}) AND ? IN ('', workflow)", [*states, workflow])
 
     def find(self, name: str) -> Reviewed:
         """Return a row. Raises UsageError where there is none."""
-        found = next((row for row in self.rows() if row.id == name), None)
-        if found is None:
+        found = self._select("id = ?", [name])
+        if not found:
             raise UsageError(f"there is no row '{name[:40]}' in the review queue", hint="doyen review list")
-        return found
+        return found[0]
+
+    def _select(self, condition: str, values: Sequence[str]) -> list[Reviewed]:
+        if not self._path.exists():
+            return []
+        shown = "(SELECT json_group_array(document) FROM review_shown WHERE review = id) AS documents"
+        with self._open() as connection:
+            found = connection.execute(
+                f"SELECT *, {shown} FROM review WHERE {condition} ORDER BY created, rowid", values
+            ).fetchall()
+        return [_row(row) for row in found]
 
     def review(
         self, name: str, verdict: str, reviewer: str, *, values: Mapping[str, Any] | None = None, comment: str = ""
@@ -190,8 +190,6 @@ def labelled_rows(flow: Workflow, rows: Sequence[Reviewed]) -> list[dict[str, An
 
     Of an object a column a property; of steps whose value no person could check (passages, lookups, checks), none.
     """
-    from doyen.workflows.labels import labelled_steps
-
     found = []
     for row in rows:
         labels: dict[str, Any] = {}
@@ -209,8 +207,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _row(row: sqlite3.Row, documents: Sequence[str]) -> Reviewed:
+def _row(row: sqlite3.Row) -> Reviewed:
     values = dict(row)
-    for name in ("input", "outcome", "final"):
+    for name in ("input", "outcome", "final", "documents"):
         values[name] = json.loads(values[name])
-    return Reviewed(**values, documents=tuple(documents))
+    return Reviewed(**values | {"documents": tuple(sorted(values["documents"]))})

@@ -105,6 +105,21 @@ def test_rows_that_showed_a_document_go_with_it(queue, flow_file, expert):
     assert b"secret.md" not in (expert / "serving" / "reviews.db").read_bytes()
 
 
+def test_a_run_that_goes_on_queues_what_it_did_not_queue_before(flow_file, expert, claims, engine, tmp_path):
+    path, table, out = flow_file(more="\n[confidence]\nthreshold = 1.0\n"), claims(ROWS), tmp_path / "one.csv"
+    run_workflow(expert, path, table, out, engine=engine)
+    (expert / "serving" / "reviews.db").unlink()  # as if it was killed between the two files
+    assert run_workflow(expert, path, table, out, engine=engine).ran == 0
+    assert [row.row_id for row in ReviewQueue(expert).rows()] == ["C1", "C2"]
+
+
+def test_rows_of_one_workflow_and_some_states(queue):
+    first, second = queue.rows()
+    queue.review(second.id, "reject", "ben")
+    assert [row.id for row in queue.rows(states=("new", "accepted"))] == [first.id]
+    assert len(queue.rows(first.workflow)) == 2 and queue.rows("another") == []
+
+
 def test_run_from_the_command_line(flow_file, claims, tmp_path):
     settings = Settings(model=ModelSettings(name=str(tiny_models.llama_folder(tmp_path / "llama"))))
     expert = make_expert(tmp_path / "real", settings)
