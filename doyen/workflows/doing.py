@@ -13,7 +13,7 @@ from typing import Any
 
 from doyen.errors import DoyenError, TableError, UsageError
 from doyen.retrieval.neighbours import hits_for
-from doyen.workflows.asking import ask_model
+from doyen.workflows.asking import WAIT_S, ask_model
 from doyen.workflows.checks import faults_of_value
 from doyen.workflows.definition import (
     MOST_LOOKED_UP,
@@ -175,7 +175,7 @@ def _retried(retries: int, work: Callable[[], Any]) -> Any:
             raise RowFault(str(error)) from None
         except (DoyenError, OSError) as error:
             why = str(error)
-            time.sleep(0.2 * 4**attempt if attempt < retries else 0)
+            time.sleep(WAIT_S * 4**attempt if attempt < retries else 0)
     raise RowFault(why)
 
 

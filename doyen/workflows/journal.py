@@ -58,7 +58,11 @@ class Journal:
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write rows; they are on disk when this returns."""
-        self._append([json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n" for record in records])
+        rows = [(record, _line(record)) for record in records]
+        at = self._append([line for _, line in rows])
+        for record, line in rows:
+            self.done[record["row"]] = at, record["status"]
+            at += len(line)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the rows in the order of their numbers."""
@@ -83,7 +87,7 @@ class Journal:
         file.truncate(end)
         if not self.header:
             self.header = dict(header)
-            self._append([json.dumps(self.header, ensure_ascii=False, default=str).encode() + b"\n"], rows=False)
+            self._append([_line(self.header)])
         elif self.header.get("identity") != header["identity"]:
             raise UsageError(
                 f"{self.path} is the trail of another run: {_differences(self.header, header)}",
@@ -110,16 +114,18 @@ class Journal:
             end += len(line)
         return end
 
-    def _append(self, lines: list[bytes], *, rows: bool = True) -> None:
+    def _append(self, lines: list[bytes]) -> int:
+        """Write lines; return where the first one begins."""
         with self.path.open("ab") as file:
             at = file.tell()
             file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())
-        for line in lines if rows else ():
-            row = json.loads(line)
-            self.done[int(row["row"])] = at, str(row["status"])
-            at += len(line)
+        return at
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:

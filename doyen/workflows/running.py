@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def run_workflow(
     setup = open_setup(expert, flow, arm=arm, adapter=adapter, engine=engine)
     with closing(setup):
         run = Run(setup, given, out, limit=limit, wanted=wanted, window=window, progress=progress)
-        if told := told_of_rows(setup.engine, setup.settings, run.total(), len(setup.adapters)):
+        if told := told_of_rows(setup.engine, setup.settings, run.total, len(setup.adapters)):
             say(told)
         return run.estimate() if dry_run else run.go(again=again, retry_failed=retry_failed)
 
@@ -169,8 +170,9 @@ class Run:
                 journal.drop_failed()
             report = self._report()
             waiting = self._rows(frozenset(journal.done))
-            total = self.total()
             queue = ReviewQueue(self.setup.expert)
+            if self._judged:  # a run that was killed may have written rows that it did not queue
+                queue.add(self.setup.flow, journal.records())
             for rows in self._windows(waiting):
                 started = time.perf_counter()
                 run_rows(self.setup, rows)
@@ -180,9 +182,7 @@ class Run:
                     queue.add(self.setup.flow, records)
                 report.ran += len(rows)
                 self._resize(len(rows), time.perf_counter() - started)
-                self._tell(report, records, len(journal.done), total, time.perf_counter() - begun)
-            if self._judged:
-                queue.add(self.setup.flow, (r for r in journal.records() if r["status"] == REVIEW))
+                self._tell(report, records, len(journal.done), self.total, time.perf_counter() - begun)
             write_output(self.out, self.setup.flow, self.given, journal.records())
             self._count(report, journal)
         report.seconds = round(time.perf_counter() - begun, 3)
@@ -229,8 +229,9 @@ class Run:
         fitting = int(WINDOW_S * rows / max(seconds, 1e-3))
         self._size = max(min(LEAST_WINDOW, self._window), min(self._window, fitting, 4 * self._size))
 
+    @cached_property
     def total(self) -> int:
-        """Return how many rows of the input are wanted."""
+        """How many rows of the input are wanted."""
         if self._wanted is not None:
             return sum(1 for _ in self._rows(frozenset()))
         return self.given.total if self._limit is None else min(self._limit, self.given.total)
