@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.logistic import logistic_weights
 from doyen.models.engine import CERTAINTY_TOKENS, Engine
 from doyen.prompts import parse_answer
 from doyen.records import Example, Nearness
@@ -169,7 +170,8 @@ def _logistic(columns: NDArray[np.float64], target: NDArray[np.float64]) -> tupl
     scale = np.where(varies, scale, 1.0)
     design = np.column_stack([(columns - mean) / scale, np.ones(len(columns))])
     weight = np.where(target == 1, 0.5 / max(target.sum(), 1), 0.5 / max((1 - target).sum(), 1))
-    beta = _newton(design, target, weight)
+    ridge = np.array([_RIDGE] * columns.shape[1] + [0.0])
+    beta = logistic_weights(design, target, ridge, weight)
     weights = np.where(varies, beta[:-1] / scale, 0.0)
     return weights, float(beta[-1] - weights @ mean)
 
@@ -179,21 +181,3 @@ def _sample(examples: Sequence[Example], most: int) -> list[Example]:
     if len(examples) <= most:
         return list(examples)
     return random.Random(_SEED).sample(list(examples), most)
-
-
-def _newton(
-    design: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    beta = np.zeros(design.shape[1])
-    penalty = _RIDGE * np.diag([1.0] * (design.shape[1] - 1) + [0.0])
-    for _ in range(50):
-        fitted = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
-        gradient = design.T @ (weight * (fitted - target)) + penalty @ beta
-        curvature = (
-            design.T @ (design * (weight * fitted * (1 - fitted))[:, None]) + penalty + 1e-9 * np.eye(design.shape[1])
-        )
-        step = np.linalg.solve(curvature, gradient)
-        beta -= step
-        if np.abs(step).max() < 1e-9:
-            break
-    return beta

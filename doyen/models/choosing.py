@@ -118,7 +118,15 @@ def calibration_error(probabilities: Sequence[Sequence[float]], labels: Sequence
     Bins of equal width; 0 is perfect.
     """
     sure = np.array([max(row) for row in probabilities])
-    right = np.array([int(np.argmax(row)) == label for row, label in zip(probabilities, labels, strict=True)])
+    right = [int(np.argmax(row)) == label for row, label in zip(probabilities, labels, strict=True)]
+    return error_of_confidence(sure, right, bins)
+
+
+def error_of_confidence(
+    confidences: Sequence[float] | NDArray[np.float64], right: Sequence[bool], bins: int = 10
+) -> float:
+    """Return how far confidence is, on average, from the share that is right. Bins of equal width; 0 is perfect."""
+    sure, held = np.asarray(confidences), np.array(right)
     where = np.minimum((sure * bins).astype(int), bins - 1)
-    gaps = [abs(float(sure[where == b].sum()) - float(right[where == b].sum())) for b in range(bins)]
+    gaps = [abs(float(sure[where == b].sum()) - float(held[where == b].sum())) for b in range(bins)]
     return sum(gaps) / len(sure)

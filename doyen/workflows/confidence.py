@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from doyen.config import write_atomic
 from doyen.errors import StoreError
+from doyen.logistic import logistic_weights
 from doyen.workflows.definition import Check, Workflow, prompt_of
 from doyen.workflows.rows import Row
 
@@ -28,8 +28,8 @@ LEAST_THROUGH = 20
 """So many rows at least stand behind a threshold: an error rate of a few is chance."""
 FOLDS = 10
 _RIDGE = 1.0
+_RIDGE_OF_CONSTANT = 1e-3  # where all rows are right it would grow without end
 _MOST_ODDS = 8.0
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +86,11 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> Confiden
     names, x = [n for n, v in zip(names, varies, strict=True) if v], x[:, varies]
     means, scales = x.mean(axis=0), x.std(axis=0)
     design = np.column_stack([(x - means) / scales, np.ones(len(x))]) if names else np.ones((len(signs), 1))
-    weights = _newton(design, np.array(right, dtype=np.float64))
+    ridge = np.array([_RIDGE] * len(names) + [_RIDGE_OF_CONSTANT])
+    weights = logistic_weights(design, np.array(right, dtype=np.float64), ridge)
     return Confidence(
         tuple(names), tuple(map(float, means)), tuple(map(float, scales)), tuple(map(float, weights)), rows=len(signs)
     )
-
-
-def _newton(design: Array, right: Array) -> Array:
-    """Return the weights of a logistic regression with a ridge on all but the constant."""
-    beta = np.zeros(design.shape[1])
-    ridge = np.full(len(beta), _RIDGE)
-    ridge[-1] = 1e-3
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
-        gradient = design.T @ (p - right) + ridge * beta
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(ridge)
-        step = np.linalg.solve(curvature, gradient)
-        beta -= np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-8:
-            break
-    found: Array = beta
-    return found
 
 
 def cross_fitted(signs: Sequence[Mapping[str, float]], right: Sequence[bool], folds: Sequence[int]) -> list[float]:

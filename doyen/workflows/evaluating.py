@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from doyen.config import load_settings, write_atomic
 from doyen.errors import UsageError, WorkflowError
 from doyen.evaluation.statistics import bootstrap_mean, bootstrap_ratio, holm, paired_difference
 from doyen.expert import open_engine
+from doyen.models.choosing import error_of_confidence
 from doyen.models.engine import Engine
 from doyen.workflows.confidence import (
     LEAST_ROWS,
@@ -37,15 +39,14 @@ from doyen.workflows.evaluation_page import page_of
 from doyen.workflows.inputs import Input
 from doyen.workflows.journal import Journal, journal_path
 from doyen.workflows.labels import Labelled, labelled_steps, read_labelled
-from doyen.workflows.opening import describe, open_setup
+from doyen.workflows.opening import Setup, describe, open_setup
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.rows import DONE, FAILED
-from doyen.workflows.running import Judge, Progress, Run
+from doyen.workflows.running import Progress, Run
 
 DEFAULT_ARMS = ("rag", "finetuned", "rag+finetuned")
 _HALF_FOLDS = 5
 _POINTS = 40
-_BINS = 10
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -88,25 +89,17 @@ def evaluate_workflow(
     exact: dict[str, list[float]] = {}
     for arm in arms:
         setup = open_setup(expert, flow, arm=arm, adapter=adapter if "finetuned" in arm else "", engine=engine)
-        table = _input_of(rows, flow)
-        path = out / f"rows.{arm.replace('+', '_')}.jsonl"
         with closing(setup):
-            report = Run(setup, table, path, progress=progress, judged=False).go()
-        records = _records(path)
-        figures = arm_figures(setup.flow, rows, records)
-        exact[arm] = figures.pop("exact")
-        fitted = final_fit(setup.flow, rows, records)
-        if keep_fit and fitted is not None:
-            keep(
-                expert, setup.flow, setup.arm, dataclasses.replace(fitted, made_for=Judge(setup, judged=False).made_for)
-            )
-            figures["confidence"]["kept"] = True
-        elif fitted is None:
+            records, about, made_for = _run_arm(setup, rows, out, progress)
+        exact[arm] = [float(_is_right(flow, row, record)) for row, record in zip(rows, records, strict=True)]
+        found[arm] = arm_figures(flow, rows, records) | about
+        decided = Decided.of(flow, rows, records)
+        if len(decided) < LEAST_ROWS:
             say(f"warning: {arm}: fewer than {LEAST_ROWS} decided rows; no confidence is fitted")
-        seconds = {"seconds": report.seconds, "rows_per_second": report.rows_per_second}
-        found[arm] = (
-            figures | {"with": describe(setup), "tokens": report.prompt_tokens + report.completion_tokens} | seconds
-        )
+        elif keep_fit:
+            fitted = fit_with_threshold(decided, flow.max_errors)
+            keep(expert, flow, arm, dataclasses.replace(fitted, made_for=made_for))
+            found[arm]["confidence"]["kept"] = True
     result = {
         "workflow": flow.name,
         "fingerprint": flow.fingerprint,
@@ -124,6 +117,25 @@ def evaluate_workflow(
     return result
 
 
+def _run_arm(
+    setup: Setup, rows: Sequence[Labelled], out: Path, progress: Progress | None
+) -> tuple[Records, dict[str, Any], str]:
+    """Run rows; return their records, what they were run with and at what cost, and what a fit to them is made for."""
+    path = out / f"rows.{setup.arm.replace('+', '_')}.jsonl"
+    run = Run(setup, _input_of(rows), path, progress=progress, judged=False)
+    report = run.go()
+    journal = Journal(journal_path(path))
+    journal.read()
+    records = list(journal.records())
+    about = {
+        "with": describe(setup),
+        "tokens": sum(sum(record["tokens"]) for record in records),
+        "seconds": report.seconds,
+        "rows_per_second": report.rows_per_second,
+    }
+    return records, about, run.judge.made_for
+
+
 def _test_rows(flow: Workflow, rows: Sequence[Labelled], limit: int | None) -> tuple[list[Labelled], list[str]]:
     test = [row for row in rows if row.split == "test"]
     warnings = []
@@ -136,35 +148,27 @@ def _test_rows(flow: Workflow, rows: Sequence[Labelled], limit: int | None) -> t
     return test, warnings
 
 
-def _input_of(rows: Sequence[Labelled], flow: Workflow) -> Input:
+def _input_of(rows: Sequence[Labelled]) -> Input:
     columns = tuple(dict.fromkeys(name for row in rows for name in row.given))
     text = json.dumps([row.given for row in rows], default=str, ensure_ascii=False)
     identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Input("labelled rows", columns, len(rows), identity, lambda: iter([(dict(row.given), "") for row in rows]))
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    journal = Journal(journal_path(path))
-    journal.read()
-    return list(journal.records())
-
-
 # ---- figures of one arm
 
 
 def arm_figures(flow: Workflow, rows: Sequence[Labelled], records: Records) -> dict[str, Any]:
-    """Return an arm's figures; `exact` is whether each row's decision is right."""
+    """Return an arm's figures."""
     right = [float(_is_right(flow, row, record)) for row, record in zip(rows, records, strict=True)]
-    failed = sum(record["status"] == FAILED for record in records)
     asked = [float(record["status"] not in (DONE, FAILED)) for record in records]
-    figures: dict[str, Any] = {
+    return {
         "decision": bootstrap_mean(right).as_dict(),
-        "failed": failed,
+        "failed": sum(record["status"] == FAILED for record in records),
         "for_a_person_by_the_flow": bootstrap_mean(asked).as_dict(),
         "steps": _steps(flow, rows, records),
-        "exact": right,
+        "confidence": _confidence(Decided.of(flow, rows, records), flow.max_errors, len(records)),
     }
-    return figures | {"confidence": _confidence(flow, rows, records, right)}
 
 
 def _is_right(flow: Workflow, row: Labelled, record: Mapping[str, Any]) -> bool:
@@ -201,41 +205,62 @@ def _equal(label: Any, value: Any) -> bool:
     return bool(label == value)
 
 
-def _decided(rows: Sequence[Labelled], records: Records) -> list[int]:
-    return [i for i, record in enumerate(records) if record["decision"] is not None and record["status"] != FAILED]
+# ---- confidence
 
 
-def _confidence(flow: Workflow, rows: Sequence[Labelled], records: Records, right: Sequence[float]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The rows that a flow decided, by place: what is known of each, its confidence as it came, and whether the decision is right.
+
+    Those that are `straight` go to a person for want of confidence alone.
+    """
+
+    ids: list[str]
+    signs: list[Mapping[str, float]]
+    sure: list[float]
+    right: list[bool]
+    straight: list[bool]
+
+    @classmethod
+    def of(cls, flow: Workflow, rows: Sequence[Labelled], records: Records) -> Decided:
+        """Take the rows that have a decision and did not fail."""
+        pairs = zip(rows, records, strict=True)
+        kept = [(a, b) for a, b in pairs if b["decision"] is not None and b["status"] != FAILED]
+        return cls(
+            [row.id for row, _ in kept],
+            [record["signs"] for _, record in kept],
+            [record["confidence"] or 0.0 for _, record in kept],
+            [_is_right(flow, row, record) for row, record in kept],
+            [record["status"] == DONE for _, record in kept],
+        )
+
+    def some(self, places: Sequence[int]) -> Decided:
+        """Return the rows at some places."""
+        columns = (self.ids, self.signs, self.sure, self.right, self.straight)
+        return Decided(*([column[i] for i in places] for column in columns))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _confidence(decided: Decided, max_errors: float, rows: int) -> dict[str, Any]:
     """Return calibration, the curve of thresholds, and what the chosen threshold does on rows that it was not chosen on."""
-    decided = _decided(rows, records)
     if len(decided) < LEAST_ROWS:
         return {"rows": len(decided)}
-    signs = [records[i]["signs"] for i in decided]
-    good = [bool(right[i]) for i in decided]
-    ids = [rows[i].id for i in decided]
-    straight = [records[i]["status"] == DONE for i in decided]
-    sure = cross_fitted(signs, good, folds_of(ids))
-    raw = [records[i]["confidence"] or 0.0 for i in decided]
+    sure = cross_fitted(decided.signs, decided.right, folds_of(decided.ids))
     return {
         "rows": len(decided),
-        "calibration_error": round(calibration_error(sure, good), 4),
-        "calibration_error_as_it_comes": round(calibration_error(raw, good), 4),
-        "curve": _curve(sure, good, straight, len(records)),
-        "at_threshold": _at_threshold(signs, good, straight, ids, flow.max_errors, len(records)),
+        "calibration_error": round(error_of_confidence(sure, decided.right), 4),
+        "calibration_error_as_it_comes": round(error_of_confidence(decided.sure, decided.right), 4),
+        "curve": _curve(sure, decided, rows),
+        "at_threshold": _at_threshold(decided, max_errors, rows),
     }
 
 
-def calibration_error(sure: Sequence[float], right: Sequence[bool]) -> float:
-    """Return how far confidence is, on average, from the share that is right: ten bins of equal width, 0 is perfect."""
-    c, r = np.array(sure), np.array(right, dtype=np.float64)
-    bins = np.minimum((c * _BINS).astype(int), _BINS - 1)
-    gaps = [abs(float(c[bins == b].sum() - r[bins == b].sum())) for b in range(_BINS)]
-    return sum(gaps) / len(c)
-
-
-def _curve(sure: Sequence[float], right: Sequence[bool], straight: Sequence[bool], rows: int) -> list[dict[str, float]]:
+def _curve(sure: Sequence[float], decided: Decided, rows: int) -> list[dict[str, float]]:
     """Return for thresholds the share of all rows that goes straight through, and the share of these that is wrong."""
-    free = sorted(((c, r) for c, r, s in zip(sure, right, straight, strict=True) if s), reverse=True)
+    triples = zip(sure, decided.right, decided.straight, strict=True)
+    free = sorted(((c, r) for c, r, s in triples if s), reverse=True)
     ends = [i for i in range(len(free)) if i + 1 == len(free) or free[i + 1][0] < free[i][0]]
     kept = sorted({ends[round(k)] for k in np.linspace(0, len(ends) - 1, min(_POINTS, len(ends)))}) if ends else []
     wrong = np.cumsum([not r for _, r in free])
@@ -249,67 +274,33 @@ def _curve(sure: Sequence[float], right: Sequence[bool], straight: Sequence[bool
     ]
 
 
-def _at_threshold(
-    signs: Sequence[Mapping[str, float]],
-    right: Sequence[bool],
-    straight: Sequence[bool],
-    ids: Sequence[str],
-    max_errors: float,
-    rows: int,
-) -> dict[str, Any]:
+def _at_threshold(decided: Decided, max_errors: float, rows: int) -> dict[str, Any]:
     """Fit and choose on one half, measure on the other, and the other way round; return both halves together."""
-    halves = folds_of(ids, 2)
-    through, wrong = [0.0] * len(right), [0.0] * len(right)
+    halves = folds_of(decided.ids, 2)
+    through, wrong = [0.0] * rows, [0.0] * rows
     thresholds = []
     for half in (0, 1):
-        own = [i for i, h in enumerate(halves) if h == half]
-        other = [i for i, h in enumerate(halves) if h != half]
-        fitted = _fit_with_threshold(
-            [signs[i] for i in own],
-            [right[i] for i in own],
-            [straight[i] for i in own],
-            [ids[i] for i in own],
-            max_errors,
-        )
+        fitted = fit_with_threshold(decided.some([i for i, h in enumerate(halves) if h == half]), max_errors)
         thresholds.append(fitted.threshold)
-        for i in other:
-            passes = straight[i] and fitted.threshold is not None and fitted.of(signs[i]) >= fitted.threshold
-            through[i], wrong[i] = float(passes), float(passes and not right[i])
-    padded = [*through, *[0.0] * (rows - len(through))]
+        for i in (i for i, h in enumerate(halves) if h != half):
+            sure = fitted.threshold is not None and fitted.of(decided.signs[i]) >= fitted.threshold
+            through[i] = float(decided.straight[i] and sure)
+            wrong[i] = float(through[i] and not decided.right[i])
     found: dict[str, Any] = {
         "thresholds": thresholds,
-        "through": bootstrap_mean(padded).as_dict(),
+        "through": bootstrap_mean(through).as_dict(),
         "max_errors": max_errors,
     }
-    return found | {"errors": bootstrap_ratio(wrong, through).as_dict() if sum(through) else None}
+    own = slice(len(decided))
+    return found | {"errors": bootstrap_ratio(wrong[own], through[own]).as_dict() if sum(through) else None}
 
 
-def _fit_with_threshold(
-    signs: Sequence[Mapping[str, float]],
-    right: Sequence[bool],
-    straight: Sequence[bool],
-    ids: Sequence[str],
-    max_errors: float,
-) -> Confidence:
+def fit_with_threshold(decided: Decided, max_errors: float) -> Confidence:
     """Return a fit whose threshold was chosen on cross-fitted confidences of the rows that may go straight through."""
-    sure = cross_fitted(signs, right, folds_of(ids, _HALF_FOLDS))
-    free = [i for i, s in enumerate(straight) if s]
-    threshold = threshold_for([sure[i] for i in free], [right[i] for i in free], max_errors) if free else None
-    return dataclasses.replace(fit(signs, right), threshold=threshold, max_errors=max_errors)
-
-
-def final_fit(flow: Workflow, rows: Sequence[Labelled], records: Records) -> Confidence | None:
-    """Return the fit to all rows, which later runs use; None for too few."""
-    decided = _decided(rows, records)
-    if len(decided) < LEAST_ROWS:
-        return None
-    return _fit_with_threshold(
-        [records[i]["signs"] for i in decided],
-        [_is_right(flow, rows[i], records[i]) for i in decided],
-        [records[i]["status"] == DONE for i in decided],
-        [rows[i].id for i in decided],
-        flow.max_errors,
-    )
+    sure = cross_fitted(decided.signs, decided.right, folds_of(decided.ids, _HALF_FOLDS))
+    free = [i for i, s in enumerate(decided.straight) if s]
+    threshold = threshold_for([sure[i] for i in free], [decided.right[i] for i in free], max_errors) if free else None
+    return dataclasses.replace(fit(decided.signs, decided.right), threshold=threshold, max_errors=max_errors)
 
 
 def differences(exact: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

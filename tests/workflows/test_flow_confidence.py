@@ -3,8 +3,8 @@ import random
 import pytest
 
 from doyen.errors import StoreError
+from doyen.models.choosing import error_of_confidence
 from doyen.workflows.confidence import Confidence, cross_fitted, fit, folds_of, keep, load, threshold_for
-from doyen.workflows.evaluating import calibration_error
 from doyen.workflows.reading import load_workflow
 
 
@@ -20,7 +20,7 @@ def test_a_fit_says_what_is_true_of_other_rows():
     fitted = fit(*rows(600))
     signs, right = rows(2000, seed=1)
     assert "always" not in fitted.features
-    assert calibration_error([fitted.of(s) for s in signs], right) < 0.03
+    assert error_of_confidence([fitted.of(s) for s in signs], right) < 0.03
 
 
 def test_cross_fitting_does_not_see_the_rows_own_label():
