@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doyen.errors import StoreError
+from doyen.holding import hold
 from doyen.index.lance import LanceIndex, is_index, recorded_fingerprint
 from doyen.index.postgresql.connecting import parse
 from doyen.index.postgresql.place import PostgresPlace
@@ -70,17 +71,8 @@ class LancePlace:
         Raises:
             StoreError: another process is at work on it.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows: no hold
-            yield
-            return
         with (self.folder / "manifest.json").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                hint = "wait until it is done"
-                raise StoreError(f"another doyen is writing the index {self.folder}", hint=hint) from None
+            hold(file, f"the index {self.folder}", "wait until it is done")
             yield
 
 

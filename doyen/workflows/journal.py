@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from doyen.errors import StoreError, UsageError
+from doyen.errors import UsageError
+from doyen.holding import hold
 from doyen.workflows.rows import FAILED
 
 FORMAT = 1
@@ -45,7 +46,7 @@ class Journal:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
-            _lock(file, self.path)
+            hold(file, str(self.path), "wait until it is done, or take another -o")
             if again:
                 file.truncate(0)
             self._take_up(file, header)
@@ -131,14 +132,3 @@ def _line(record: Mapping[str, Any]) -> bytes:
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     parts = [name for name in now.get("parts", {}) if there.get("parts", {}).get(name) != now["parts"][name]]
     return f"other {', '.join(parts)}" if parts else "another doyen"
-
-
-def _lock(file: Any, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no hold
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreError(f"another doyen is writing {path}", hint="wait until it is done, or take another -o") from None

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from doyen.config import replaced
 from doyen.errors import UsageError
+from doyen.spreadsheets import guarded
 from doyen.workflows.definition import Extract, Lookup, Retrieve, Workflow
 from doyen.workflows.inputs import TABLE_SUFFIXES, Input
 from doyen.workflows.kinds import Kind
 
 FLOW_COLUMNS = ("flow_status", "flow_decision", "flow_confidence", "flow_reason")
-_FORMULA = re.compile(r"'*[=+\-@]")
 _BATCH = 5_000
 Record = Mapping[str, Any]
 
@@ -87,26 +85,26 @@ def _with_input(table: Input, records: Iterable[Record]) -> Iterator[tuple[Recor
 
 def _write_csv(out: Path, flow: Workflow, table: Input, columns: list[str], rows: Iterator[dict[str, Any]]) -> None:
     """Write a table. A text of a model that begins like a formula gets an apostrophe: no spreadsheet runs it."""
-    with _replacing(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+    with replaced(out) as path, path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t" if out.suffix.lower() == ".tsv" else ",", lineterminator="\n")
         writer.writerow(columns)
         given = set(table.columns)
         for row in rows:
-            writer.writerow([_cell(row.get(name), guarded=name not in given) for name in columns])
+            writer.writerow([_cell(row.get(name), made=name not in given) for name in columns])
 
 
-def _cell(value: Any, *, guarded: bool) -> str:
+def _cell(value: Any, *, made: bool) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{value}" if guarded and _FORMULA.match(value) else value
+        return guarded(value) if made else value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _write_jsonl(out: Path, flow: Workflow, table: Input, columns: list[str], rows: Iterator[dict[str, Any]]) -> None:
-    with _replacing(out) as path, path.open("w", encoding="utf-8") as file:
+    with replaced(out) as path, path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps({name: row.get(name) for name in columns}, ensure_ascii=False, default=str) + "\n")
 
@@ -117,7 +115,7 @@ def _write_parquet(out: Path, flow: Workflow, table: Input, columns: list[str], 
 
     schema = _arrow_schema(flow, table, columns)
     own = set(table.schema.names) if table.schema is not None else set()
-    with _replacing(out) as path, pq.ParquetWriter(path, schema) as writer:
+    with replaced(out) as path, pq.ParquetWriter(path, schema) as writer:
         for batch in _batches(rows, _BATCH):
             arrays = [
                 pa.array([_typed(row.get(f.name), f, f.name in own) for row in batch], type=f.type) for f in schema
@@ -142,7 +140,7 @@ def _typed(value: Any, field: Any, as_it_came: bool) -> Any:
     if value is None or as_it_came:
         return value
     if field.type == pa.string():
-        return value if isinstance(value, str) else _cell(value, guarded=False)
+        return value if isinstance(value, str) else _cell(value, made=False)
     if field.type == pa.bool_():
         return value if isinstance(value, bool) else None
     return float(value) if isinstance(value, int | float) else None
@@ -157,20 +155,6 @@ def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[st
             batch = []
     if batch:
         yield batch
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Give a path to write to, whose file takes the place of `out` when all went well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 _WRITERS: dict[str, Callable[[Path, Workflow, Input, list[str], Iterator[dict[str, Any]]], None]] = {

@@ -12,7 +12,6 @@ import csv
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from doyen.config import write_atomic
 from doyen.errors import ExamplesError
 from doyen.examples.generating.facts import VERDICTS, Fact
 from doyen.records import KINDS, Kind
+from doyen.spreadsheets import guarded, unguarded
 
 REVIEW_FILE = "review.csv"
 RECORD_FILE = "generated.jsonl"
@@ -30,7 +30,6 @@ REQUIRED = ("question", "answer", "document")
 _YES = frozenset("yes y true 1 x ja oui sí si".split())
 _NO = frozenset("no n false 0 nein non não".split())
 _MOST_FAULTS = 10
-_FORMULA = re.compile(r"'*[=+\-@]")
 _FIELD_CHARACTERS = 1_000_000
 
 
@@ -158,7 +157,9 @@ def read_table(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str 
                 f"{path}: the columns {', '.join(missing)} are missing (found: {', '.join(columns) or 'none'})",
                 hint="put the header line back, or delete the file to have it made anew",
             )
-        return [(reader.line_num, {n: _unguarded(c or "") if n else c for n, c in raw.items()}) for raw in reader]
+        return [
+            (reader.line_num, {n: unguarded((c or "").strip()) if n else c for n, c in raw.items()}) for raw in reader
+        ]
     except csv.Error as error:
         raise ExamplesError(
             f"{path}: line {reader.line_num} is no CSV: {error}", hint="save it as CSV again"
@@ -173,13 +174,8 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(header)
-    writer.writerows([f"'{cell}" if _FORMULA.match(cell) else cell for cell in row] for row in rows)
+    writer.writerows([guarded(cell) for cell in row] for row in rows)
     write_atomic(path, "\ufeff" + out.getvalue())  # the mark tells spreadsheets that this is UTF-8
-
-
-def _unguarded(cell: str) -> str:
-    cell = cell.strip()
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def refuse_faults(path: Path, faults: Sequence[str]) -> None:
