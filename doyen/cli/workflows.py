@@ -86,6 +86,12 @@ def run(
     folder = expert_folder(expert)
     path = find_workflow(folder, workflow)
     if watch:
+        given = {"--limit": limit, "--where": where, "--table": table, "--query": query}
+        given |= {"--dry-run": dry_run, "--again": again, "--retry-failed": retry_failed}
+        if unused := [name for name, value in given.items() if value]:
+            raise UsageError(
+                f"--watch takes no {', '.join(unused)}", hint="each file that comes is run over, whole and once"
+            )
         _watch(folder, path, source, out, arm, adapter)
         return
     options: dict[str, Any] = {"limit": limit, "where": where, "table": table, "query": query}

@@ -87,8 +87,8 @@ def evaluate_workflow(
         say(told)
     found: dict[str, Any] = {}
     exact: dict[str, list[float]] = {}
-    for arm in arms:
-        setup = open_setup(expert, flow, arm=arm, adapter=adapter if "finetuned" in arm else "", engine=engine)
+    for setup in _setups(expert, flow, arms, adapter, engine):
+        arm = setup.arm
         with closing(setup):
             records, about, made_for = _run_arm(setup, rows, out, progress)
         exact[arm] = [float(_is_right(flow, row, record)) for row, record in zip(rows, records, strict=True)]
@@ -115,6 +115,17 @@ def evaluate_workflow(
     write_atomic(out / "report.json", json.dumps(result, indent=1, ensure_ascii=False))
     write_atomic(out / "report.html", page_of(result))
     return result
+
+
+def _setups(expert: Path, flow: Workflow, arms: Sequence[str], adapter: str, engine: Engine) -> list[Setup]:
+    """Open all arms before the first one runs, so that what is not there is told at once; they share one retriever."""
+    found: list[Setup] = []
+    retriever = None
+    for arm in arms:
+        own = adapter if "finetuned" in arm else ""
+        found.append(open_setup(expert, flow, arm=arm, adapter=own, engine=engine, retriever=retriever))
+        retriever = retriever or found[-1].retriever
+    return found
 
 
 def _run_arm(

@@ -5,7 +5,7 @@ import random
 import pytest
 from flow_engine import Scripted
 
-from doyen.errors import UsageError, WorkflowError
+from doyen.errors import DoyenError, UsageError, WorkflowError
 from doyen.workflows.evaluating import evaluate_workflow
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.running import run_workflow
@@ -120,6 +120,14 @@ def test_wrong_labels(flow_file, expert, tmp_path, header, row, said):
     with pytest.raises(WorkflowError) as error:
         evaluate_workflow(expert, flow_file(), path, arms=["base"], out=tmp_path / "r", engine=Scripted(answer))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("arm", "said"), [("rags", "unknown arm 'rags'"), ("finetuned", "has no adapter")])
+def test_what_is_not_there_is_told_before_the_first_arm_runs(flow_file, expert, labelled, tmp_path, arm, said):
+    engine = Scripted(answer)
+    with pytest.raises(DoyenError, match=said):
+        evaluate_workflow(expert, flow_file(), labelled, arms=["base", arm], out=tmp_path / "r", engine=engine)
+    assert engine.batches == []
 
 
 def test_an_arm_twice(flow_file, expert, labelled, tmp_path):

@@ -136,4 +136,6 @@ def test_run_from_the_command_line(flow_file, claims, tmp_path):
     page = tmp_path / "flow.html"
     run(app, ["run", str(flow_file()), "--show", "-o", str(page), *of])
     assert "<svg" in page.read_text() and "verdict" in page.read_text()
+    watched = run(app, ["run", str(flow_file()), str(tmp_path), "-o", "out", "--watch", "--where", "amount > 1", *of])
+    assert "--watch takes no --where" in str(watched.exception)
     assert isinstance(run(app, ["run", "nowhere", "x.csv", "-o", "y.csv", *of]).exception, UsageError)
