@@ -142,7 +142,7 @@ async def reviews(
     state: Annotated[Literal["new", "accepted", "corrected", "rejected", "all"], Query()] = "new",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
-    """List them, without those that show documents that you may not see."""
+    """List them, without those that show documents, or what an adapter wrote, that are not for you."""
     service = service_of(request)
 
     def work(ticket: Ticket) -> dict[str, Any]:
@@ -187,4 +187,8 @@ def _visible(service: Service, principal: Principal, rows: list[Reviewed]) -> li
     if viewer.sees_all:
         return rows
     hidden = viewer.hidden({d for row in rows for d in row.documents})
-    return [row for row in rows if row.documents and hidden.isdisjoint(row.documents)]
+    own = {
+        path.name for path in service.desk.adapters(principal)
+    }  # what others wrote may repeat what they were trained on
+    free = [row for row in rows if row.documents and hidden.isdisjoint(row.documents)]
+    return [row for row in free if own.issuperset(row.adapters)]

@@ -32,9 +32,12 @@ CREATE TABLE IF NOT EXISTS review (
     reviewer TEXT NOT NULL, reviewed REAL, final TEXT NOT NULL, comment TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS review_shown (
     review TEXT NOT NULL REFERENCES review(id) ON DELETE CASCADE, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS review_adapter (
+    review TEXT NOT NULL REFERENCES review(id) ON DELETE CASCADE, adapter TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS review_state ON review(workflow, state);
 CREATE INDEX IF NOT EXISTS review_document ON review_shown(document);
 CREATE INDEX IF NOT EXISTS review_row ON review_shown(review);
+CREATE INDEX IF NOT EXISTS review_adapter_row ON review_adapter(review);
 """
 
 
@@ -42,7 +45,7 @@ CREATE INDEX IF NOT EXISTS review_row ON review_shown(review);
 class Reviewed:
     """One row of the queue: the flow's `outcome` (values of its steps), and the reviewer's `final` values, {} before.
 
-    `decision` is the flow's.
+    `decision` is the flow's; `documents` were shown in it, `adapters` wrote values of it.
     """
 
     id: str
@@ -60,6 +63,7 @@ class Reviewed:
     final: dict[str, Any]
     comment: str
     documents: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -102,6 +106,8 @@ class ReviewQueue:
         if added.rowcount:
             shown = [(name, document) for document in documents_of(record)]
             connection.executemany("INSERT INTO review_shown VALUES (?, ?)", shown)
+            adapters = {step["adapter"] for step in record["steps"] if step.get("adapter")}
+            connection.executemany("INSERT INTO review_adapter VALUES (?, ?)", [(name, a) for a in sorted(adapters)])
 
     def rows(self, workflow: str = "", states: Collection[str] = STATES) -> list[Reviewed]:
         """Return the rows of a flow ("": of all) in some states, the oldest first."""
@@ -119,9 +125,10 @@ class ReviewQueue:
         if not self._path.exists():
             return []
         shown = "(SELECT json_group_array(document) FROM review_shown WHERE review = id) AS documents"
+        wrote = "(SELECT json_group_array(adapter) FROM review_adapter WHERE review = id) AS adapters"
         with self._open() as connection:
             found = connection.execute(
-                f"SELECT *, {shown} FROM review WHERE {condition} ORDER BY created, rowid", values
+                f"SELECT *, {shown}, {wrote} FROM review WHERE {condition} ORDER BY created, rowid", values
             ).fetchall()
         return [_row(row) for row in found]
 
@@ -209,6 +216,7 @@ def _json(value: Any) -> str:
 
 def _row(row: sqlite3.Row) -> Reviewed:
     values = dict(row)
-    for name in ("input", "outcome", "final", "documents"):
+    for name in ("input", "outcome", "final"):
         values[name] = json.loads(values[name])
-    return Reviewed(**values | {"documents": tuple(sorted(values["documents"]))})
+    lists = {name: tuple(sorted(json.loads(values[name]))) for name in ("documents", "adapters")}
+    return Reviewed(**values | lists)

@@ -125,6 +125,20 @@ def test_unsure_rows_are_reviewed(guild):
     assert guild.send("POST", f"{url}/none", (), json={"verdict": "accept"}).status_code == 404
 
 
+def test_what_an_adapter_wrote_is_for_who_may_use_it(guild):
+    answer_with(guild, 0.6)
+    url, by = "/api/workflows/notice/reviews", {"arm": "rag+finetuned"}
+    for adapter in ("of-open", "of-hr"):
+        assert post(
+            guild, ("hr",), [{"n": adapter, "text": f"{adapter} xyzzyopen0q xyzzyopen1q"}], adapter=adapter, **by
+        )
+    rows = guild.send("GET", url, ("hr",)).json()["reviews"]
+    assert [(row["row_id"], row["adapters"]) for row in rows] == [("of-open", ["of-open"]), ("of-hr", ["of-hr"])]
+    assert all(d.startswith("open/") for row in rows for d in row["documents"])
+    assert [row["row_id"] for row in guild.send("GET", url, ()).json()["reviews"]] == ["of-open"]
+    assert guild.send("POST", f"{url}/{rows[1]['id']}", (), json={"verdict": "accept"}).status_code == 404
+
+
 def test_rows_that_show_hidden_documents_are_not_reviewed(guild):
     answer_with(guild, 0.6)
     assert post(guild, ("hr",), [{"n": "7", "text": "xyzzyhr0q xyzzyhr1q"}]).json()["rows"][0]["flow_review"]
