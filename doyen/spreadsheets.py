@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-_FORMULA = re.compile(r"'*[=+\-@]")
+FORMULA = re.compile(r"'*[=+\-@]")
 
 
 def guarded(cell: str) -> str:
     """Return a text with an apostrophe before it where it begins like a formula."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
+    return f"'{cell}" if FORMULA.match(cell) else cell
 
 
 def unguarded(cell: str) -> str:
     """Return a text without the apostrophe that `guarded` has put before it."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

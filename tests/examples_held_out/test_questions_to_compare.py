@@ -17,7 +17,6 @@ from doyen.errors import ExamplesError, UsageError
 from doyen.examples.building import held_out_questions, known_test_questions, load_examples
 from doyen.examples.doubles import Asked
 from doyen.examples.generating.facts import Fact
-from doyen.examples.generating.review import _FORMULA
 from doyen.examples.held_out.choosing import evenly, own_words, unlike, verdicts_stand
 from doyen.examples.held_out.documents import hold_out
 from doyen.examples.held_out.making import UNANSWERABLE
@@ -27,6 +26,7 @@ from doyen.examples.held_out.rows import held_documents, read_made
 from doyen.examples.importing import documents_of, read_questions, write_rows
 from doyen.ingesting import open_index
 from doyen.retrieval.hybrid import Retriever
+from doyen.spreadsheets import FORMULA
 from doyen.words import holds, telling_words, words
 
 EMBEDDER = HashEmbedder()
@@ -334,7 +334,7 @@ def test_the_table_that_the_page_saves_holds_no_formula_either(expert):
     changed = read_marks(expert / "examples" / "questions_review.csv", made)
     assert [(r.answer, r.mark) for r in changed.rows if r.mark] == [("=1+1", "edited")]
     page = (expert / "examples" / "questions_review.html").read_text()
-    assert f"/^{_FORMULA.pattern}/.test(cell)" in page
+    assert f"/^{FORMULA.pattern}/.test(cell)" in page
 
 
 # ------------------------------------------------------------------ who uses them
