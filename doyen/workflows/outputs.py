@@ -6,6 +6,7 @@ Written in one step: a crash leaves the old file or the new one.
 from __future__ import annotations
 
 import csv
+import glob
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,9 @@ def _shown(step: Any, value: Any) -> Any:
 
 
 def write_output(out: Path, flow: Workflow, table: Input, records: Iterable[Record]) -> None:
-    """Write the output file of a run."""
+    """Write the output file of a run, which alone writes it: what a killed one had begun to write is removed."""
+    for begun in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        begun.unlink(missing_ok=True)
     rows = (output_row(flow, record, given) for record, given in _with_input(table, records))
     columns = output_columns(flow, table.columns)
     _WRITERS[out.suffix.lower()](out, flow, table, columns, rows)

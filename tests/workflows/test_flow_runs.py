@@ -312,6 +312,12 @@ def test_a_database_is_read_anew_where_that_is_asked_for(flow_file, expert, engi
     assert len(list(tmp_path.glob(".out*"))) == 1  # nothing stays of what was asked before
 
 
+def test_nothing_stays_of_an_output_that_a_killed_run_began(flow_file, expert, claims, engine, tmp_path):
+    (tmp_path / ".out.csv.999.partial").write_text("claim\nC")
+    run_workflow(expert, flow_file(), claims(ROWS), tmp_path / "out.csv", engine=engine)
+    assert not list(tmp_path.glob(".*partial"))
+
+
 def test_an_input_is_not_overwritten(flow_file, expert, claims, engine):
     table = claims(ROWS)
     before = table.read_bytes()
