@@ -120,7 +120,7 @@ class Tables:
     ) -> Answer:
         decimals = decimals_asked(asked)
         text = named_answer(asked, values_of(plan, reply.columns, reply.rows), decimals)
-        text = text or sentence(plan, reply.columns, reply.rows, decimals)
+        text = text or sentence(plan, reply.columns, reply.rows, decimals, truncated=reply.truncated)
         row_ids, count = rows_read(sandbox, made.rows_sql)
         text_of = lru_cache(maxsize=64)(lambda document: self.index.text(document)[0])
         return Answer(

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from doyen.tables.accounting import coverage, misses
 from doyen.tables.asked import Asked, name_parts, stem
 from doyen.tables.bounds import Condition
 from doyen.tables.conditions import conditions
@@ -27,15 +28,6 @@ from doyen.tables.mentions import (
 )
 from doyen.tables.operations import STRONG, Kind, Operation, operations
 
-_GENERIC = frozenset(
-    stem(w)
-    for w in (
-        *"dataset data table tables column columns value values record records row rows entry entries file csv sheet".split(),
-        *"calculate compute find determine identify list report check get recorded given provided whole entire overall".split(),
-        *"register extract individual observations observation calculated following respective corresponding variable".split(),
-        *"field attribute number amount total exist exists present received".split(),
-    )
-)
 _GROUP = re.compile(
     r"(?:for each|for every|per|by|in each|of each|within each|grouped by|broken down by|each|every|for the different)\s+"
     r"(?:the |unique |different |type of |value of )?$",
@@ -58,6 +50,7 @@ _SETTING = re.compile(
 )
 _IN_A = re.compile(r"\bin (?:a|any|one|the)(?: single)?\s+$", re.IGNORECASE)
 _COUNTABLE = frozenset(("count", "share", "sum"))
+_MOST = frozenset(("most", "fewest", "least"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +76,13 @@ class Plan:
 
     `sureness` is that of the least sure column that is calculated with; `is_strong` where calculations are asked for that
     are asked of tables only. `extreme` +1: the rows or groups of the highest value, -1: the lowest; `arg` what is wanted of
-    them. `shown` are the columns that a question about single rows asks for.
+    them. `among` bounds the rows that a share is of. `shown` are the columns that a question about single rows asks for.
     """
 
     table: LoadedTable
     measures: tuple[Measure, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    among: tuple[Condition, ...] = ()
     group: Group | None = None
     extreme: int = 0
     arg: Column | None = None
@@ -116,6 +110,12 @@ def known_of(table: LoadedTable) -> KnownValues:
     return _known[table]
 
 
+def _is_countable(column: Column) -> bool:
+    """Whether a column holds numbers of things, as `accidents` does and `age` does not."""
+    last = (name_parts(column.name) or [""])[-1]
+    return column.kind == "integer" and last.endswith("s") and not last.endswith("ss")
+
+
 class _Planner:
     """The parts of one question against one table."""
 
@@ -129,7 +129,8 @@ class _Planner:
             taken |= made.made.union(*(m.words for m in made.mentions))
         found = [m for m in column_mentions(asked, self.columns) if not m.words & taken]
         self.mentions = sorted([*unnamed, *found], key=lambda m: m.first)
-        self.values = value_mentions(asked, known_of(table), self.mentions, table.table.name)
+        counting = any(o.kind in ("count", "share") for o in operations(asked, frozenset()))
+        self.values = value_mentions(asked, known_of(table), self.mentions, table.table.name, counting=counting)
         self.values = [v for v in self.values if made is None or not v.words & made.made]
         named = frozenset(n for v in self.values for n in v.words)
         self.mentions = [m for m in self.mentions if m.score >= CORE or m.quoted or not m.words & named]
@@ -144,7 +145,7 @@ class _Planner:
         """Take from mentions what only the words of a calculation, or a condition, carry."""
         calculating = frozenset(n for o in self.operations for n in o.words)
         self.mentions = [m for m in self.mentions if not m.words <= calculating]
-        self.filtering = {c.column.partition(":")[0] for c in self.conditions}
+        self.filtering = {c.column for c in self.conditions}
 
     # ---- groups and roles
 
@@ -201,36 +202,29 @@ class _Planner:
         if found is None:
             return None
         explained = self._explained(found)
-        telling = [n for n, w in enumerate(self.asked.words) if not w.is_stop and w.stem not in _GENERIC]
-        left = [n for n in telling if n not in explained]
-        coverage = 1.0 - len(left) / len(telling) if telling else 1.0
+        if misses(self.asked, explained):
+            return None
+        covered, left = coverage(self.asked, explained)
         if self._counts_others(found, left):
-            coverage /= 2
+            covered /= 2
         used = [m for m in self.mentions if any(m.column in measure.columns for measure in found.measures)]
         sureness = min((m.score for m in used), default=0.6 if found.conditions else 0.0)
         if not found.measures:
             sureness = min((m.score for m in self.mentions if m.column in found.shown), default=0.0)
         if len(found.measures) > 1 and len(found.measures) == len(self.columns):
             sureness = 1.0  # all columns are asked about
-        named = self._names_table()
-        return Plan(
-            self.table,
-            found.measures,
-            found.conditions,
-            found.group,
-            found.extreme,
-            found.arg,
-            found.limit,
-            found.shown,
-            coverage,
-            1.0 if found.measures and not any(m.columns for m in found.measures) else sureness,
-            any(m.kind in STRONG for m in found.measures),
-            named,
-            tuple(self.asked.words[n].text for n in left),
+        counts = bool(found.measures) and not any(m.columns for m in found.measures)
+        return replace(
+            found,
+            coverage=covered,
+            sureness=1.0 if counts else sureness,
+            is_strong=any(m.kind in STRONG for m in found.measures),
+            is_named=self._names_table(),
+            unexplained=tuple(self.asked.words[n].text for n in left),
         )
 
     def _explained(self, found: Plan) -> set[int]:
-        words = {n for m in self.mentions for n in m.words}
+        words = {n for m in self.mentions if self._is_used(m, found) for n in m.words}
         words |= {n for o in self.operations for n in o.words}
         words |= {n for c in self.conditions for n in c.words}
         names = {stem(p) for p in name_parts(self.table.table.name)} | {
@@ -243,9 +237,18 @@ class _Planner:
         words |= self.made.made if self.made else frozenset()
         if found.group and found.group.part:
             words |= {n for n, w in enumerate(self.asked.words) if w.lower.startswith(found.group.part)}
-        if top := _TOP.search(self.asked.text):
+        if found.limit > 1 and (top := _TOP.search(self.asked.text)):
             words |= self.asked.at(*top.span())
         return words
+
+    def _is_used(self, mention: ColumnMention, found: Plan) -> bool:
+        """Whether a plan does something with a column that is named, or it only says over what is looked."""
+        used = {c.name for m in found.measures for c in m.columns} | {c.name for c in found.shown} | self.filtering
+        used |= {found.group.column.name} if found.group else set()
+        used |= {found.arg.name} if found.arg else set()
+        return not used.isdisjoint((mention.column.name, self._as_number(mention).column.name)) or self._is_setting(
+            mention
+        )
 
     def _counts_others(self, found: Plan, left: Sequence[int]) -> bool:
         """Whether rows are counted and the question asks for the number of something else: how many complaints?"""
@@ -273,7 +276,7 @@ class _Planner:
         return None
 
     def _plan(self, measures: Sequence[Measure], **more: object) -> Plan:
-        return Plan(self.table, tuple(measures), tuple(self.conditions), self.group, **more)  # type: ignore[arg-type]
+        return Plan(self.table, tuple(measures), tuple(self.conditions), group=self.group, **more)  # type: ignore[arg-type]
 
     def _asks(self, *kinds: Kind) -> Operation | None:
         return next((o for o in self.operations if o.kind in kinds), None)
@@ -317,9 +320,12 @@ class _Planner:
         if inner is not None and targets and inner.kind not in ("count",):
             self.group = Group(argument)
             return self._plan([Measure(inner.kind, (targets[0],))], extreme=sign, arg=argument, limit=limit)
+        if targets and _is_countable(targets[0]) and operation.detail in _MOST and not argument.is_key:
+            self.group = Group(argument)  # the most accidents: of all its rows together
+            return self._plan([Measure("sum", (targets[0],))], extreme=sign, arg=argument, limit=limit)
         if targets:
             return self._plan([Measure(operation.kind, (targets[0],))], extreme=sign, arg=argument, limit=limit)
-        if self._is_countable(operation):
+        if operation.detail in _MOST or self._asks("count") is not None:
             self.group = Group(argument)
             return self._plan([Measure("count")], extreme=sign, arg=argument, limit=limit)
         return None
@@ -327,9 +333,6 @@ class _Planner:
     def _number(self, text: str) -> int:
         word = next((w for w in self.asked.words if w.lower == text.lower() and w.number is not None), None)
         return max(1, min(100, int(word.number))) if word is not None and word.number is not None else 1
-
-    def _is_countable(self, operation: Operation) -> bool:
-        return operation.detail in ("most", "fewest", "least") or self._asks("count") is not None
 
     def _argument(self) -> Column | None:
         """Return the column that `which X` asks for."""
@@ -351,7 +354,25 @@ class _Planner:
         operation = self._asks("share")
         if operation is None or not self.conditions or any(o.kind in STRONG for o in self.operations):
             return None
-        return self._plan([Measure("share")])
+        parts = self._share_of()
+        return Plan(self.table, (Measure("share"),), parts[0], among=parts[1]) if parts else None
+
+    def _share_of(self) -> tuple[tuple[Condition, ...], tuple[Condition, ...]] | None:
+        """Return the bounds of the rows that are counted, and of those that they are a share of; None where that is open.
+
+        A date says of which rows; of two other bounds the first: diesel vehicles that are active.
+        """
+        dated = {c.name for c in self.columns if c.is_moment or "year" in name_parts(c.name)}
+        others = sorted((c for c in self.conditions if c.column not in dated), key=lambda c: min(c.words))
+        dates = tuple(c for c in self.conditions if c.column in dated)
+        if len({c.column for c in others}) <= 1:
+            return (tuple(others), dates) if others else (dates, ())
+        if len(others) != 2:
+            return None
+        first, last = others
+        between = self.asked.text[self.asked.words[max(first.words)].end : self.asked.words[min(last.words)].start]
+        joined = re.match(r"\s*(?:,|and\b|or\b)", between)
+        return None if joined else ((last,), (first, *dates))
 
     def _statistics(self) -> Plan | None:
         """One or several calculations, each of the columns named after it up to the next, or of those named before."""
@@ -401,17 +422,19 @@ class _Planner:
         head = next((m for m in before_values if 0 < m.first - max(operation.words) <= 2), None)
         if head is not None and head.column.kind == "text" and self.group is None and not self.conditions:
             return self._plan([Measure("distinct", (head.column,))])
-        if head is not None and head.column.is_number and not self.conditions:
-            return None
-        return self._plan([Measure("count")])
+        if head is None or not head.column.is_number:
+            return self._plan([Measure("count")])
+        if any(c.is_key and c.name in self.filtering for c in self.columns):
+            return Plan(self.table, (), tuple(self.conditions), shown=(head.column,))  # how many items has order 6?
+        return self._plan([Measure("sum", (head.column,))]) if _is_countable(head.column) else None
 
     def _lookup(self) -> Plan | None:
         """What is the Y of the row named X: columns asked for, rows told by values."""
-        if not self.conditions:
-            return None
+        if not self.conditions or self.operations:
+            return None  # to calculate is more than to look up
         named = [m for m in self.mentions if m.column.name not in self.filtering]
         sure = [m for m in named if m.score >= CORE or m.quoted]
         shown = [m.column for m in sure or named]
         if not shown and not _LIST.search(self.asked.text):
             return None
-        return Plan(self.table, (), tuple(self.conditions), None, shown=tuple(dict.fromkeys(shown)))
+        return Plan(self.table, (), tuple(self.conditions), shown=tuple(dict.fromkeys(shown)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from doyen.tables.conditions import merged
+from doyen.tables.bounds import merged
 from doyen.tables.executing import quoted
 from doyen.tables.loading import Column
 from doyen.tables.plans import Group, Measure, Plan
@@ -29,7 +29,6 @@ _SIMPLE = {
     "missing": "count(*) - count({c})",
     "missing_share": "100.0 * (count(*) - count({c})) / count(*)",
 }
-_LOOKED_UP = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +145,15 @@ def _jarque_bera(name: str) -> str:
 
 
 def _share(plan: Plan, table: str) -> Statements:
-    bounds = merged(plan.conditions)
-    sql = f'SELECT 100.0 * count(*) FILTER (WHERE {" AND ".join(bounds)}) / count(*) AS "percentage" FROM {table}'
-    return Statements(sql, f"SELECT rowid FROM {table}", ("percentage",))
+    bounds, where = " AND ".join(merged(plan.conditions)), _where(merged(plan.among))
+    sql = f'SELECT 100.0 * count(*) FILTER (WHERE {bounds}) / count(*) AS "percentage" FROM {table}{where}'
+    return Statements(sql, f"SELECT rowid FROM {table}{where}", ("percentage",))
 
 
 def _lookup(plan: Plan, table: str, where: str) -> Statements:
     shown = ", ".join(quoted(c.name) for c in plan.shown) or "*"
-    sql = f"SELECT {shown} FROM {table}{where} LIMIT {_LOOKED_UP}"
-    return Statements(sql, f"SELECT rowid FROM {table}{where} LIMIT {_LOOKED_UP}", tuple(c.name for c in plan.shown))
+    sql = f"SELECT {shown} FROM {table}{where}"
+    return Statements(sql, f"SELECT rowid FROM {table}{where}", tuple(c.name for c in plan.shown))
 
 
 def _extreme_rows(plan: Plan, table: str, bounds: Sequence[str]) -> Statements:
@@ -164,8 +163,8 @@ def _extreme_rows(plan: Plan, table: str, bounds: Sequence[str]) -> Statements:
         best = f"(SELECT {'max' if plan.extreme > 0 else 'min'}({name}) FROM {table}{_where(bounds)})"
         where = _where([*bounds, f"{name} = {best}"])
         return Statements(
-            f"SELECT {argument}, {name} FROM {table}{where} LIMIT {_LOOKED_UP}",
-            f"SELECT rowid FROM {table}{where} LIMIT {_LOOKED_UP}",
+            f"SELECT {argument}, {name} FROM {table}{where}",
+            f"SELECT rowid FROM {table}{where}",
             (column.name,),
         )
     where = _where([*bounds, f"{name} IS NOT NULL"])
