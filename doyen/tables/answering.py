@@ -19,7 +19,7 @@ from doyen.index.store import Index
 from doyen.models.engine import Engine
 from doyen.records import Answer, Hit
 from doyen.tables.asked import Asked, read_question
-from doyen.tables.catalogue import allowed_ids, among, list_tables
+from doyen.tables.catalogue import StoredTable, allowed_ids, among
 from doyen.tables.evidence import MOST_KEYS, cite_rows
 from doyen.tables.executing import Reply
 from doyen.tables.limits import QueryLimits
@@ -53,11 +53,10 @@ class Tables:
     arm: str = "rag"
     limits: QueryLimits = QueryLimits()
 
-    def answers(self, questions: Sequence[str], found: Sequence[Sequence[Hit]]) -> dict[int, Answer]:
-        """Return the answers to those questions (by their number) that are meant for a table."""
-        listed = list_tables(self.index, where=self.where)
-        if not listed:
-            return {}
+    def answers(
+        self, questions: Sequence[str], found: Sequence[Sequence[Hit]], listed: Sequence[StoredTable]
+    ) -> dict[int, Answer]:
+        """Return the answers to those questions (by their number) that are meant for one of the `listed` tables."""
         answered: dict[int, Answer] = {}
         for n, (question, hits) in enumerate(zip(questions, found, strict=True)):
             asked = read_question(question)

@@ -195,6 +195,15 @@ def _partial(asked: Asked, column: Column, core: Sequence[str]) -> ColumnMention
     return ColumnMention(column, words, PARTIAL + _CORE_BONUS * share * (0.6 + 0.4 * exact))
 
 
+def is_open(asked: Asked, mention: ColumnMention, columns: Sequence[Column]) -> bool:
+    """Whether words that are a part of a column's name are a part of another's too: which premium?"""
+    if mention.quoted or mention.score >= _INITIALLED:
+        return False
+    said = {asked.words[n].stem for n in mention.words}
+    others = [c for c in columns if c.is_number and c.name != mention.column.name]
+    return any(said <= set(map(stem, name_parts(c.name))) for c in others)
+
+
 def _alike(part: str, word: Word) -> bool:
     if stem(part) == word.stem:
         return True

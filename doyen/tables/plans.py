@@ -22,6 +22,7 @@ from doyen.tables.mentions import (
     ColumnMention,
     KnownValues,
     column_mentions,
+    is_open,
     known_values,
     unnamed_columns,
     value_mentions,
@@ -208,6 +209,8 @@ class _Planner:
         if self._counts_others(found, left):
             covered /= 2
         used = [m for m in self.mentions if any(m.column in measure.columns for measure in found.measures)]
+        if any(is_open(self.asked, m, self.columns) for m in used):
+            return None
         sureness = min((m.score for m in used), default=0.6 if found.conditions else 0.0)
         if not found.measures:
             sureness = min((m.score for m in self.mentions if m.column in found.shown), default=0.0)
