@@ -18,7 +18,8 @@ from doyen.tables.catalogue import StoredTable
 from doyen.tables.loading import Column, LoadedTable
 from doyen.tables.mentions import column_mentions
 from doyen.tables.operations import operations
-from doyen.tables.plans import Plan, plan
+from doyen.tables.planning import plan
+from doyen.tables.plans import Plan
 
 THRESHOLD = 0.4
 """The least probability at which a question is answered by a table."""

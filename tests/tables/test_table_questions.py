@@ -13,7 +13,7 @@ from doyen.tables.executing import Setup, Statement, open_tables, run
 from doyen.tables.limits import QueryLimits
 from doyen.tables.loading import LoadedTable
 from doyen.tables.named_values import named_answer
-from doyen.tables.plans import plan
+from doyen.tables.planning import plan
 from doyen.tables.rows import table_cells
 from doyen.tables.sandbox import _stream_of
 from doyen.tables.sentences import decimals_asked, sentence, values_of
