@@ -103,7 +103,7 @@ class Tables:
             written = model_plan(question, asked, tables, engine, sandbox)
             if written is None:
                 return None
-            made = Statements(written.sql, written.rows_sql, ())
+            made = Statements(written.sql, written.rows_sql)
             answer = self._told(asked, written.plan, made, written.reply, sandbox, started, written)
         return answer
 

@@ -58,7 +58,6 @@ def plan(asked: Asked, table: LoadedTable) -> Plan | None:
         sureness=1.0 if counts else sureness,
         is_strong=any(m.kind in STRONG for m in found.measures),
         is_named=_names_table(p),
-        unexplained=tuple(p.asked.words[n].text for n in left),
     )
 
 

@@ -5,11 +5,25 @@ Knows no question (planning.py makes a Plan of one) and no SQL (statements.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from doyen.tables.bounds import Condition
 from doyen.tables.loading import Column, LoadedTable
 from doyen.tables.operations import Kind
+
+_NAMES = {
+    "count": "number of rows",
+    "std": "standard deviation",
+    "corr": "correlation",
+    "missing": "missing values",
+    "missing_share": "share of missing values",
+    "distinct": "different values",
+    "share": "share of rows",
+    "skew": "skewness",
+    "var": "variance",
+    "mode": "most frequent value",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +65,10 @@ class Plan:
     sureness: float = 0.0
     is_strong: bool = False
     is_named: bool = False
-    unexplained: tuple[str, ...] = field(default=())
+
+
+def name_of(kind: Kind, columns: Sequence[Column]) -> str:
+    """Return how a calculation is called: standard deviation of amount."""
+    names = " and ".join(c.name for c in columns)
+    said = _NAMES.get(kind, kind)
+    return f"{said} of {names}" if names else said

@@ -16,7 +16,7 @@ from typing import Any
 from doyen.tables.asked import Asked
 from doyen.tables.bounds import in_words
 from doyen.tables.loading import Column
-from doyen.tables.plans import Plan
+from doyen.tables.plans import Plan, name_of
 
 _DECIMALS = re.compile(r"(\d|one|two|three|four|five|six|no|zero)[- ](?:decimal|digits? after)", re.IGNORECASE)
 _SPELT = {w: n for n, w in enumerate("zero one two three four five six".split())} | {"no": 0}
@@ -177,20 +177,7 @@ def _said(value: Value, decimals: int | None) -> str:
 
 
 def _of(value: Value) -> str:
-    names = " and ".join(c.name for c in value.columns)
-    said = {
-        "count": "number of rows",
-        "std": "standard deviation",
-        "corr": "correlation",
-        "missing": "missing values",
-        "missing_share": "share of missing values",
-        "distinct": "different values",
-        "share": "share of rows",
-        "skew": "skewness",
-        "var": "variance",
-        "mode": "most frequent value",
-    }.get(value.kind, value.kind)
-    return f"{said} of {names}" if names else said
+    return name_of(value.kind, value.columns)
 
 
 def _bounds(plan: Plan) -> str:

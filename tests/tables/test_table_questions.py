@@ -102,7 +102,7 @@ def test_cells_have_the_narrowest_type(tables):
         ("How many orders were ordered after March 2024?", [(3,)]),
         ("What is the sum of the amount for each category?", [("Lamps", 750.0), ("Paint", 260.0), ("Tools", 12900.0)]),
         ("Which customer has the highest amount?", [("Fjellbygg", 11000.0)]),
-        ("Which customer has the most orders?", [("Fjellbygg", 2)]),
+        ("Which customer has the most orders?", [(c, 2) for c in ("Fjellbygg", "Kvist", "Lumen Ltd", "Nordhaus")]),
         ("Which country has the lowest average amount?", [("Denmark", 100.0)]),
         ("How many missing values are there in the weight_kg column?", [(2,)]),
         ("What percentage of orders are from Norway?", [(50.0,)]),
