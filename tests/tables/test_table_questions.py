@@ -111,6 +111,16 @@ def test_cells_have_the_narrowest_type(tables):
         ("How many orders are not from Norway?", [(4,)]),
         ("How many orders are from Norway or Sweden?", [(6,)]),
         ("How many orders were express?", [(3,)]),
+        ("How many orders were there in March or May?", [(5,)]),
+        ("How many orders were there in January and March 2024?", [(5,)]),
+        ("How many orders were there between March and July?", [(6,)]),
+        ("How many orders were there since May?", [(2,)]),
+        ("How many orders were there before March?", [(2,)]),
+        ("How many items does order A-006 have?", [(2,)]),
+        ("How many items were ordered from Norway?", [(46,)]),
+        ("Which country has the most items?", [("Norway", 46)]),
+        ("What percentage of Tools orders are express?", [(100.0,)]),
+        ("What percentage of orders from Norway are Tools?", [(50.0,)]),
     ],
 )
 def test_questions_over_orders(asking, question, rows):
@@ -180,6 +190,52 @@ def test_other_questions_fit_no_table_or_hardly(tables, question):
     from doyen.tables.routing import route
 
     assert route(read_question(question), list(tables.values())) is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How many orders did not arrive?",
+        "How many orders have no items?",
+        "How many more orders are from Norway than from Sweden?",
+        "What is the average amount of orders older than 5 years?",
+        "What is the average amount of the three largest orders?",
+        "Which customer has the second highest amount?",
+        "What is the difference between amount and weight for order A-006?",
+        "How many orders were there in the last three months?",
+        "What is the total amount of the first 7 orders?",
+        "What is the average amount per item of orders from Norway compared to Sweden?",
+        "What is the average delivery time of orders from Norway?",
+    ],
+)
+def test_what_would_change_the_number_is_not_passed_over(tables, question):
+    from doyen.tables.routing import route
+
+    assert route(read_question(question), [tables["orders"]]) is None
+
+
+def test_a_word_that_is_in_two_columns_names_is_neither():
+    table = table_of("house,base_premium,minimum_premium\nflat,80,60\ncottage,90,70\n", "tariff")
+    assert plan(read_question("What is the highest premium?"), table) is None
+    assert plan(read_question("What is the highest minimum premium?"), table) is not None
+
+
+def test_a_value_after_a_form_of_be_is_no_column():
+    table = table_of("claim,status,paid\nC-1,paid,10\nC-2,open,0\nC-3,paid,30\n", "claims")
+    for question, sql in (("paid", "= 'paid'"), ("not paid", "<> 'paid'")):
+        found = plan(read_question(f"How many claims were {question}?"), table)
+        assert found is not None
+        assert f'"status" {sql}' in statements(found).sql
+
+
+def test_long_answers_say_how_much_they_leave_out(asking):
+    table = table_of("town,country\n" + "".join(f"T{n},Norway\n" for n in range(33)), "towns")
+    found = plan(read_question("Which towns are in Norway?"), table)
+    assert found is not None
+    rows = [(f"T{n}",) for n in range(33)]
+    assert sentence(found, ("town",), rows, None).endswith("T9 and 23 more")
+    assert sentence(found, ("town",), rows, None, truncated=True).endswith("T9 and more")
+    assert "LIMIT" not in statements(found).sql
 
 
 def test_dates_come_back_as_dates(asking):
