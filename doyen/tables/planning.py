@@ -29,6 +29,8 @@ _TOP = re.compile(
 )
 _LIST = re.compile(r"^\s*(?:please )?(?:list|show|which|what are|who are|give me)\b", re.IGNORECASE)
 _MOST = frozenset(("most", "fewest", "least"))
+_OTHER = re.compile(r"^\s*(?:who|whom|whose|when|where|why)\b", re.IGNORECASE)
+"""How questions begin that no calculation alone answers."""
 
 
 def plan(asked: Asked, table: LoadedTable) -> Plan | None:
@@ -36,6 +38,8 @@ def plan(asked: Asked, table: LoadedTable) -> Plan | None:
     p = Parts(asked, table)
     found = _of_operations(p) or _lookup(p)
     if found is None:
+        return None
+    if _OTHER.search(asked.text) and found.arg is None and not found.shown:
         return None
     explained = _explained(p, found)
     if misses(p.asked, explained):
@@ -56,7 +60,7 @@ def plan(asked: Asked, table: LoadedTable) -> Plan | None:
         found,
         coverage=covered,
         sureness=1.0 if counts else sureness,
-        is_strong=any(m.kind in STRONG for m in found.measures),
+        is_strong=p.asks("mode") is not None or any(m.kind in STRONG for m in found.measures),
         is_named=_names_table(p),
     )
 
@@ -188,6 +192,11 @@ def _statistics(p: Parts) -> Plan | None:
         for column in p.columns_of(operation):
             if not any(m.kind == operation.kind and m.columns == (column,) for m in measures):
                 measures.append(Measure(operation.kind, (column,), operation.detail))
+    if [m.kind for m in measures] == [
+        "mode"
+    ] and p.group is None:  # as a count: values that are as frequent are all named
+        column = measures[0].columns[0]
+        return _of(p, [Measure("count")], group=Group(column), extreme=1, arg=column)
     if not measures and totals:
         columns = p.columns_of(totals[0])
         measures = [Measure("sum", (column,)) for column in columns]
@@ -196,7 +205,7 @@ def _statistics(p: Parts) -> Plan | None:
 
 def _counting(p: Parts) -> Plan | None:
     operation = p.asks("count", "sum")
-    if operation is None:
+    if operation is None or sum(o.kind == "count" for o in p.operations) > 1:
         return None
     before_values = [m for m in p.mentions if m.column.name not in p.filtering]
     numbers = [m for m in before_values if m.column.is_number and (p.group is None or m.column != p.group.column)]

@@ -117,6 +117,7 @@ def test_cells_have_the_narrowest_type(tables):
         ("How many orders were there since May?", [(2,)]),
         ("How many orders were there before March?", [(2,)]),
         ("How many items does order A-006 have?", [(2,)]),
+        ("What is the most common category?", [("Paint", 3), ("Tools", 3)]),
         ("How many items were ordered from Norway?", [(46,)]),
         ("Which country has the most items?", [("Norway", 46)]),
         ("What percentage of Tools orders are express?", [(100.0,)]),
@@ -197,6 +198,8 @@ def test_other_questions_fit_no_table_or_hardly(tables, question):
     [
         "How many orders did not arrive?",
         "How many orders have no items?",
+        "How many orders are from Norway, and how many from Sweden?",
+        "When was the highest amount?",
         "How many more orders are from Norway than from Sweden?",
         "What is the average amount of orders older than 5 years?",
         "What is the average amount of the three largest orders?",
