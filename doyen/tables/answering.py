@@ -1,7 +1,7 @@
 """Questions and an index → answers calculated over tables, for those questions that are meant for one.
 
 Enters: a question, what search found for it. Leaves: an Answer with citations of rows, or None: then the passages answer.
-Templates first (plans.py); where they do not fit and the model is able, the model writes the SQL (writing.py).
+Templates first (planning.py); where they do not fit and the model is able, the model writes the SQL (writing.py).
 """
 
 from __future__ import annotations

@@ -158,8 +158,9 @@ def _argument(p: Parts) -> Column | None:
 
 
 def _share(p: Parts) -> Plan | None:
-    operation = p.asks("share")
-    if operation is None or not p.conditions or any(o.kind in STRONG for o in p.operations):
+    if p.asks("share") is None or not p.conditions:
+        return None
+    if any(o.kind in STRONG or o.kind in ("max", "min") for o in p.operations):
         return None
     parts = _share_of(p)
     return Plan(p.table, (Measure("share"),), parts[0], among=parts[1]) if parts else None

@@ -200,6 +200,7 @@ def test_other_questions_fit_no_table_or_hardly(tables, question):
         "How many orders have no items?",
         "How many orders are from Norway, and how many from Sweden?",
         "When was the highest amount?",
+        "Which country has the highest percentage of orders in 2024?",
         "How many more orders are from Norway than from Sweden?",
         "What is the average amount of orders older than 5 years?",
         "What is the average amount of the three largest orders?",
