@@ -224,6 +224,17 @@ def test_a_word_that_is_in_two_columns_names_is_neither():
     assert plan(read_question("What is the highest minimum premium?"), table) is not None
 
 
+def test_of_nearly_equal_plans_that_of_the_table_found_first_is_taken():
+    from doyen.tables.routing import route
+
+    claims = table_of("claim,cause\nC-1,accident\nC-2,storm\nC-3,storm\n", "claims")
+    fleet = table_of("vehicle,accidents\nV-1,2\nV-2,3\nV-3,3\n", "fleet")
+    for tables in ([claims, fleet], [fleet, claims]):
+        found = route(read_question("How many accidents were there in total?"), tables)
+        assert found is not None
+        assert found.plan.table is tables[0]
+
+
 def test_a_value_after_a_form_of_be_is_no_column():
     table = table_of("claim,status,paid\nC-1,paid,10\nC-2,open,0\nC-3,paid,30\n", "claims")
     for question, sql in (("paid", "= 'paid'"), ("not paid", "<> 'paid'")):
