@@ -128,9 +128,10 @@ def accuracy(
     with out.open("w", encoding="utf-8") as file:
         for row in questions:
             gold = row["gold"][0]["document"]
-            tables = Tables(folder, DocumentSet(frozenset((gold,))), engine)  # type: ignore[arg-type]
+            where = DocumentSet(frozenset((gold,)))
+            listed = list_tables(folder, where=where)  # type: ignore[arg-type]
             started = time.perf_counter()
-            answer = tables.answers([row["question"]], [[_hit(gold)]]).get(0)
+            answer = Tables(folder, where, engine).answers([row["question"]], [[_hit(gold)]], listed).get(0)  # type: ignore[arg-type]
             seconds.append(time.perf_counter() - started)
             right = _right(answer.text if answer else "", row)
             for level in (row.get("level", "all"), "all"):

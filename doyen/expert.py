@@ -192,10 +192,15 @@ class Expert:
         self, retriever: Retriever, questions: Sequence[str], hits: Sequence[Sequence[Hit]]
     ) -> dict[int, Answer]:
         """Return the answers to those questions (by their number) that are meant for a table."""
-        from doyen.tables.answering import Tables
+        from doyen.tables.catalogue import list_tables
 
         with span("tables", questions=len(questions)):
-            return Tables(retriever.index, self.where, self.engine, self.arm).answers(questions, hits)
+            listed = list_tables(retriever.index, where=self.where)
+            if not listed:
+                return {}
+            from doyen.tables.answering import Tables
+
+            return Tables(retriever.index, self.where, self.engine, self.arm).answers(questions, hits, listed)
 
     def _fitting(self, question: str, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         """Leave out passages from the end, as long as the prompt and its answer do not fit into the model's context."""

@@ -99,6 +99,7 @@ class LanceIndex:
         self._search = ChunkSearch(self.tables)
         self._summaries = SummarySearch()
         self._label_sets: tuple[tuple[int, int], set[tuple[str, ...]]] | None = None
+        self._with_tables: tuple[int, dict[str, list[IndexedDocument]]] = (-1, {})
 
     @classmethod
     def open(cls, folder: Path) -> LanceIndex:
@@ -134,9 +135,18 @@ class LanceIndex:
 
     def with_tables(self, *, among: Visible | None = None) -> list[IndexedDocument]:
         """Return the documents that have the rows of a table, or are a database's page on one, sorted by id."""
+        version, seen = int(self.tables.documents.version), among.condition if among else ""
+        if self._with_tables[0] != version:  # every question asks, and all documents are looked through
+            self._with_tables = version, {}
+        kept = self._with_tables[1]
+        if seen not in kept:
+            kept[seen] = self._find_with_tables(seen)
+        return list(kept[seen])
+
+    def _find_with_tables(self, seen: str) -> list[IndexedDocument]:
         pages = " OR ".join(f"starts_with(source, {quote(scheme)})" for scheme in DATABASE_SCHEMES)
         condition = f"(contains(metadata, {quote(TABLE_MARK)}) OR (media_type = 'text/markdown' AND ({pages})))"
-        condition += f" AND {among.condition}" if among else ""
+        condition += f" AND {seen}" if seen else ""
         batches = rows_of(self.tables.documents, DOCUMENT_COLUMNS, condition)
         found = (document_from(row) for batch in batches for row in batch.to_pylist())
         return sorted(filter(may_hold_table, found), key=lambda d: d.id)

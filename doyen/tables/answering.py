@@ -1,7 +1,7 @@
 """Questions and an index → answers calculated over tables, for those questions that are meant for one.
 
 Enters: a question, what search found for it. Leaves: an Answer with citations of rows, or None: then the passages answer.
-Templates first (plans.py); where they do not fit and the model is able, the model writes the SQL (writing.py).
+Templates first (planning.py); where they do not fit and the model is able, the model writes the SQL (writing.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from doyen.index.store import Index
 from doyen.models.engine import Engine
 from doyen.records import Answer, Hit
 from doyen.tables.asked import Asked, read_question
-from doyen.tables.catalogue import allowed_ids, among, list_tables
+from doyen.tables.catalogue import StoredTable, allowed_ids, among
 from doyen.tables.evidence import MOST_KEYS, cite_rows
 from doyen.tables.executing import Reply
 from doyen.tables.limits import QueryLimits
@@ -53,11 +53,10 @@ class Tables:
     arm: str = "rag"
     limits: QueryLimits = QueryLimits()
 
-    def answers(self, questions: Sequence[str], found: Sequence[Sequence[Hit]]) -> dict[int, Answer]:
-        """Return the answers to those questions (by their number) that are meant for a table."""
-        listed = list_tables(self.index, where=self.where)
-        if not listed:
-            return {}
+    def answers(
+        self, questions: Sequence[str], found: Sequence[Sequence[Hit]], listed: Sequence[StoredTable]
+    ) -> dict[int, Answer]:
+        """Return the answers to those questions (by their number) that are meant for one of the `listed` tables."""
         answered: dict[int, Answer] = {}
         for n, (question, hits) in enumerate(zip(questions, found, strict=True)):
             asked = read_question(question)
@@ -104,7 +103,7 @@ class Tables:
             written = model_plan(question, asked, tables, engine, sandbox)
             if written is None:
                 return None
-            made = Statements(written.sql, written.rows_sql, ())
+            made = Statements(written.sql, written.rows_sql)
             answer = self._told(asked, written.plan, made, written.reply, sandbox, started, written)
         return answer
 
@@ -120,7 +119,7 @@ class Tables:
     ) -> Answer:
         decimals = decimals_asked(asked)
         text = named_answer(asked, values_of(plan, reply.columns, reply.rows), decimals)
-        text = text or sentence(plan, reply.columns, reply.rows, decimals)
+        text = text or sentence(plan, reply.columns, reply.rows, decimals, truncated=reply.truncated)
         row_ids, count = rows_read(sandbox, made.rows_sql)
         text_of = lru_cache(maxsize=64)(lambda document: self.index.text(document)[0])
         return Answer(

@@ -24,7 +24,7 @@ STOPWORDS = FUNCTION_WORDS["en"] | frozenset(
         *"please tell me give show us let want know like need whether may might must used using use via".split(),
     )
 )
-_SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "bn": 1e9, "billion": 1e9}
+SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "bn": 1e9, "billion": 1e9}
 _SPELT = {w: n for n, w in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())}
 ORDINALS = {
     w: n for n, w in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), start=1)
@@ -80,7 +80,7 @@ def _word(match: re.Match[str]) -> Word:
         number = float(text.replace(",", ""))
     elif re.fullmatch(r"\d+(?:\.\d+)?(k|m|bn)", lower):
         digits = re.match(r"[\d.]+", lower)
-        number = float(digits[0]) * _SCALES[lower[digits.end() :]] if digits else None
+        number = float(digits[0]) * SCALES[lower[digits.end() :]] if digits else None
     elif lower in _SPELT:
         number = float(_SPELT[lower])
     return Word(text, lower, stem(lower), match.start(), match.end(), number)
@@ -92,7 +92,7 @@ def _scaled(found: tuple[Word, ...]) -> tuple[Word, ...]:
     for n, word in enumerate(words[1:], start=1):
         before = words[n - 1]
         if word.lower in ("thousand", "million", "billion") and before.number is not None:
-            number = before.number * _SCALES[word.lower]
+            number = before.number * SCALES[word.lower]
             words[n - 1] = Word(before.text, before.lower, before.stem, before.start, before.end, number)
     return tuple(words)
 

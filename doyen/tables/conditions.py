@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from doyen.tables.asked import ORDINALS, Asked, name_parts
+from doyen.tables.asked import ORDINALS, SCALES, Asked, name_parts
 from doyen.tables.bounds import Condition, literal
 from doyen.tables.dates import date_conditions
 from doyen.tables.executing import quoted
@@ -38,7 +38,6 @@ _AMOUNTS = frozenset(
 _NEGATION = re.compile(
     r"(?:not|never|except|excluding|other than|without|non|n't)\s*-?\s*(?:the |in |a |from )?$", re.IGNORECASE
 )
-_TRUTHS = {frozenset((0, 1)), frozenset((0,)), frozenset((1,))}
 _WHO = re.compile(
     r"(?:who|that|which|were|was|are|is|have|has|had)(?: (not|never|didn't|did not|do not|don't))?(?: been)?\s+$",
     re.IGNORECASE,
@@ -67,29 +66,16 @@ def conditions(
 
 
 def _of_value(asked: Asked, mention: ValueMention) -> Condition:
-    start = asked.words[min(mention.words)].start
-    negated = _NEGATION.search(asked.text[:start]) is not None
+    negation = _NEGATION.search(asked.text[: asked.words[min(mention.words)].start])
+    negated = negation is not None
     name, texts = quoted(mention.column.name), [literal(v) for v in mention.values]
     if len(texts) == 1:
         sql = f"{name} {'<>' if negated else '='} {texts[0]}"
     else:
         sql = f"{name} {'NOT IN' if negated else 'IN'} ({', '.join(texts)})"
     said = f"{mention.column.name} is {'not ' if negated else ''}{mention.values[0]}"
-    return Condition(mention.column.name, sql, mention.words, said)
-
-
-def merged(found: Sequence[Condition]) -> list[str]:
-    """Return the conditions' SQL: several equal-conditions on one column are alternatives, all others hold together."""
-    by_column: dict[str, list[str]] = {}
-    for one in found:
-        by_column.setdefault(one.column, []).append(one.sql)
-    parts: list[str] = []
-    for own in by_column.values():
-        own = list(dict.fromkeys(own))
-        equal = [sql for sql in own if re.search(r"\" (=|IN) ", sql)]
-        parts += [f"({' OR '.join(equal)})"] if len(equal) > 1 else equal
-        parts += [sql for sql in own if sql not in equal]
-    return parts
+    words = mention.words | (asked.at(*negation.span()) if negation else frozenset())
+    return Condition(mention.column.name, sql, words, said, is_one_of=not negated)
 
 
 # ---- numbers
@@ -125,15 +111,15 @@ def _numbers(asked: Asked, columns: Sequence[Column], mentions: Sequence[ColumnM
         if before and number:
             column, value = before[-1].column, literal(_value(match[1]))
             said = f"{column.name} is {value}"
-            found.append(Condition(column.name, f"{quoted(column.name)} = {value}", words, said))
+            sql = f"{quoted(column.name)} = {value}"
+            found.append(Condition(column.name, sql, words, said, is_one_of=True))
     return found
 
 
 def _value(text: str) -> float:
-    scales = {"k": 1e3, "thousand": 1e3, "million": 1e6, "billion": 1e9, "bn": 1e9}
     found = re.match(r"[$€£]? ?([-+]?\d[\d,]*(?:\.\d+)?) ?(\w*)", text.strip())
     assert found is not None
-    return float(found[1].replace(",", "")) * scales.get(found[2].lower(), 1.0)
+    return float(found[1].replace(",", "")) * SCALES.get(found[2].lower(), 1.0)
 
 
 def _nearest(
@@ -145,8 +131,7 @@ def _nearest(
         return None
     if re.search(r"\b(older|younger)\b", match[0].lower()):
         ages = [c for c in columns if c.is_number and "age" in c.name.lower().replace("_", " ").split()]
-        if ages:
-            return ages[0]
+        return ages[0] if ages else None
     before = [m for m in numeric if m.last < min(words) and min(words) - m.last <= 5]
     after = [m for m in numeric if m.first > max(words) and m.first - max(words) <= 3]
     if after and (not before or after[0].first - max(words) <= min(words) - before[-1].last):
@@ -182,8 +167,8 @@ def _ordinals(asked: Asked, mentions: Sequence[ColumnMention]) -> list[Condition
             )
         if value is not None and column.low <= value <= column.high:
             text = literal(float(value))
-            sql = f"{quoted(column.name)} = {text}"
-            found.append(Condition(column.name, sql, words | mention.words, f"{column.name} is {text}"))
+            sql, said = f"{quoted(column.name)} = {text}", f"{column.name} is {text}"
+            found.append(Condition(column.name, sql, words | mention.words, said, is_one_of=True))
     return found
 
 
@@ -205,5 +190,6 @@ def _truths(asked: Asked, mentions: Sequence[ColumnMention]) -> list[Condition]:
             value = ("true" if wanted else "false") if column.kind == "boolean" else str(int(wanted))
         text = literal(value) if is_yes else value
         sql = f"{quoted(column.name)} = {text}"
-        found.append(Condition(column.name, sql, mention.words, f"{column.name} is {value}"))
+        words = mention.words | asked.at(*who.span())
+        found.append(Condition(column.name, sql, words, f"{column.name} is {value}", is_one_of=True))
     return found

@@ -23,6 +23,9 @@ _QUARTER = re.compile(r"(?:q([1-4])|(first|second|third|fourth) quarter)(?: of)?
 _YEAR = re.compile(r"(?<![\w.-])((?:19|20)\d\d)(?![\w-]|\.\d)")
 _SINCE = re.compile(r"(?:since|after|from|later than|starting(?: in)?)\s+(?:the )?(?:year )?$", re.IGNORECASE)
 _UNTIL = re.compile(r"(?:before|until|till|by|earlier than|up to|prior to)\s+(?:the )?(?:year )?$", re.IGNORECASE)
+_BETWEEN = re.compile(r"(?:between|from)\s+(?:the )?$", re.IGNORECASE)
+_JOINED = re.compile(r"(?:\s+(?:and|or|to|until|through)|,)\s+(?:the )?", re.IGNORECASE)
+_Part = tuple[re.Match[str], frozenset[int], re.Pattern[str]]
 
 
 def date_conditions(
@@ -34,20 +37,24 @@ def date_conditions(
     found: list[Condition] = []
     taken: set[int] = set(used)
     moments: list[tuple[re.Match[str], datetime.date, datetime.date]] = []
+    parts: list[_Part] = []
     for pattern in (_DAY, _QUARTER, _MONTH_YEAR, _YEAR):
         for match in pattern.finditer(asked.text):
             words = asked.at(*match.span())
             if not words or words & taken or not _is_date(asked, match, pattern):
                 continue
             taken |= words
-            period = _period(match, pattern)
+            period = _period(match, pattern) or _with_the_year_of_the_next(asked, match, pattern)
             if pattern is _YEAR and year is not None:
                 found.append(_year_condition(asked, match, words, year))
             elif column is not None and period is None:
-                found.append(_part_condition(match, words, pattern, column))
+                parts.append((match, words, pattern))
             elif column is not None and period is not None:
                 moments.append((match, *period))
-    return found + (_period_conditions(asked, column, sorted(moments, key=lambda m: m[0].start())) if column else [])
+    if column is None:
+        return found
+    found += _part_conditions(asked, column, parts)
+    return found + _period_conditions(asked, column, sorted(moments, key=lambda m: m[0].start()))
 
 
 def _is_date(asked: Asked, match: re.Match[str], pattern: re.Pattern[str]) -> bool:
@@ -55,7 +62,9 @@ def _is_date(asked: Asked, match: re.Match[str], pattern: re.Pattern[str]) -> bo
     if pattern is _MONTH_YEAR and match[0].lower() in ("may", "mar", "sep", "dec", "march", "jan"):
         return match[0][0].isupper() and bool(
             re.search(
-                r"(?:in|of|during|for|since|until|and|or|to|from)\s+$", asked.text[: match.start()], re.IGNORECASE
+                r"(?:in|of|during|for|since|until|and|or|to|from|between|before|after|by)\s+$",
+                asked.text[: match.start()],
+                re.IGNORECASE,
             )
         )
     return True
@@ -109,18 +118,56 @@ def _months(year: int, month: int, count: int) -> tuple[datetime.date, datetime.
     return datetime.date(year, month, 1), datetime.date(year + (end > 12), end - 12 if end > 12 else end, 1)
 
 
-def _part_condition(match: re.Match[str], words: frozenset[int], pattern: re.Pattern[str], column: Column) -> Condition:
-    part, value = ("quarter", _quarter(match)) if pattern is _QUARTER else ("month", _MONTHS[match[1][:3].lower()])
-    sql = f"{part}({quoted(column.name)}) = {value}"
-    return Condition(f"{column.name}:{part}", sql, words, f"{column.name} is in {match[0]}")
+def _with_the_year_of_the_next(
+    asked: Asked, match: re.Match[str], pattern: re.Pattern[str]
+) -> tuple[datetime.date, datetime.date] | None:
+    """Return the period of a month that is joined with one of a year: March in `March and April 2024`."""
+    if pattern is not _MONTH_YEAR or (joined := _JOINED.match(asked.text, match.end())) is None:
+        return None
+    after = _MONTH_YEAR.match(asked.text, joined.end())
+    return _months(int(after[2]), _MONTHS[match[1][:3].lower()], 1) if after and after[2] else None
+
+
+def _part_conditions(asked: Asked, column: Column, parts: Sequence[_Part]) -> list[Condition]:
+    """Return the bounds of months and quarters of any year; from one to another where the question says so."""
+    found: list[Condition] = []
+    rest = list(parts)
+    while rest:
+        match, words, pattern = rest.pop(0)
+        part, first = _part(match, pattern)
+        before, name = asked.text[: match.start()], f"{part}({quoted(column.name)})"
+        sign, how = _side(before)
+        sql, said = f"{name} {sign} {first}", f"{column.name} is {how} {match[0]}"
+        joined = rest and _BETWEEN.search(before) and _JOINED.match(asked.text, match.end())
+        if joined and joined.end() == rest[0][0].start() and pattern is rest[0][2]:
+            other, more, _ = rest.pop(0)
+            words |= more
+            last = _part(other, pattern)[1]
+            sql = f"{name} BETWEEN {first} AND {last}" if first <= last else f"({name} >= {first} OR {name} <= {last})"
+            sign, said = "=", f"{column.name} is in {match[0]} to {other[0]}"
+        found.append(Condition(column.name, sql, words, said, part, is_one_of=sign == "="))
+    return found
+
+
+def _side(before: str) -> tuple[str, str]:
+    """Return how a bound compares, by what stands before its month, quarter or year, and how that reads."""
+    if re.search(r"after\s+(?:the )?(?:year )?$", before, re.IGNORECASE):
+        return ">", "after"
+    if _SINCE.search(before):
+        return ">=", "from"
+    if re.search(r"(?:until|till|up to)\s+(?:the )?(?:year )?$", before, re.IGNORECASE):
+        return "<=", "until"
+    return ("<", "before") if _UNTIL.search(before) else ("=", "in")
+
+
+def _part(match: re.Match[str], pattern: re.Pattern[str]) -> tuple[str, int]:
+    return ("quarter", _quarter(match)) if pattern is _QUARTER else ("month", _MONTHS[match[1][:3].lower()])
 
 
 def _year_condition(asked: Asked, match: re.Match[str], words: frozenset[int], column: Column) -> Condition:
-    before = asked.text[: match.start()]
-    operator = ">" if re.search(r"after\s+(the )?(year )?$", before) else ">=" if _SINCE.search(before) else "="
-    operator = "<=" if re.search(r"(until|till|up to)\s+$", before) else "<" if _UNTIL.search(before) else operator
+    operator, _ = _side(asked.text[: match.start()])
     sql = f"{quoted(column.name)} {operator} {match[1]}"
-    return Condition(column.name, sql, words, f"{column.name} {operator} {match[1]}")
+    return Condition(column.name, sql, words, f"{column.name} {operator} {match[1]}", is_one_of=operator == "=")
 
 
 def _period_conditions(
@@ -133,7 +180,7 @@ def _period_conditions(
         match, start, end = rest.pop(0)
         words = asked.at(*match.span())
         before = asked.text[: match.start()]
-        between = re.search(r"(?:between|from)\s+(?:the )?$", before, re.IGNORECASE)
+        between = _BETWEEN.search(before)
         if (
             between
             and rest
@@ -158,5 +205,6 @@ def _period_conditions(
             continue
         sql = f"({name} >= {literal(start)} AND {name} < {literal(end)})"
         last = end - datetime.timedelta(days=1)
-        found.append(Condition(column.name, sql, words, f"{column.name} is from {start} to {last}"))
+        said = f"{column.name} is from {start} to {last}"
+        found.append(Condition(column.name, sql, words, said, is_one_of=True))
     return found

@@ -30,6 +30,7 @@ _CALCULATING = frozenset(
         *"variance skewness distribution year month day column value row record dataset table data high low rate".split(),
     )
 )
+_BEING = frozenset("is are was were be been being not".split())
 _UNNAMED = re.compile(r"unnamed: ?(\d+)", re.IGNORECASE)
 
 
@@ -194,6 +195,15 @@ def _partial(asked: Asked, column: Column, core: Sequence[str]) -> ColumnMention
     return ColumnMention(column, words, PARTIAL + _CORE_BONUS * share * (0.6 + 0.4 * exact))
 
 
+def is_open(asked: Asked, mention: ColumnMention, columns: Sequence[Column]) -> bool:
+    """Whether words that are a part of a column's name are a part of another's too: which premium?"""
+    if mention.quoted or mention.score >= _INITIALLED:
+        return False
+    said = {asked.words[n].stem for n in mention.words}
+    others = [c for c in columns if c.is_number and c.name != mention.column.name]
+    return any(said <= set(map(stem, name_parts(c.name))) for c in others)
+
+
 def _alike(part: str, word: Word) -> bool:
     if stem(part) == word.stem:
         return True
@@ -206,9 +216,11 @@ KnownValues = Mapping[str, Sequence[tuple[Column, str]]]
 
 
 def value_mentions(
-    asked: Asked, known: KnownValues, taken: Sequence[ColumnMention], name: str = ""
+    asked: Asked, known: KnownValues, taken: Sequence[ColumnMention], name: str = "", *, counting: bool = False
 ) -> list[ValueMention]:
     """Return the values of text columns that a question names; none within words that surely name a column.
+
+    Where rows are counted, a word after a form of `be` is a value first: how many claims were paid?
 
     A single word of the table's own `name`, or after `per` and `each`, names a kind of row and no value.
     """
@@ -219,7 +231,8 @@ def value_mentions(
     for size in range(_LONGEST, 0, -1):
         for n in range(len(asked.words) - size + 1):
             words = frozenset(range(n, n + size))
-            if words & used or (words <= sure) or (size == 1 and _is_kind(asked, n, kinds)):
+            names = words <= sure and not (counting and size == 1 and _is_predicate(asked, n))
+            if words & used or names or (size == 1 and _is_kind(asked, n, kinds)):
                 continue
             options = known.get(" ".join(asked.words[i].stem for i in sorted(words)), ())
             mention = _best_value(asked, words, options, taken)
@@ -227,6 +240,11 @@ def value_mentions(
                 found.append(mention)
                 used |= words
     return sorted(found, key=lambda m: min(m.words))
+
+
+def _is_predicate(asked: Asked, n: int) -> bool:
+    before = asked.words[n - 1].lower if n else ""
+    return before in _BEING and not _is_quoted(asked, frozenset((n,)))
 
 
 def _is_kind(asked: Asked, n: int, kinds: frozenset[str]) -> bool:

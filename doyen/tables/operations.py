@@ -17,6 +17,8 @@ STRONG = frozenset(
     "mean median std var corr missing missing_share skew kurtosis range mode outliers normal quantile strongest".split()
 )
 """Calculations that are asked of tables only, as good as never of texts."""
+UNCOLUMNED = frozenset(("count", "share", "sum"))
+"""Calculations that may be asked for without naming a column."""
 _MISSING = r"(?:missing|null|nan|empty|blank)\s+(?:values?|entries|data|cells?)|(?:is|are|has|have|having) (?:missing|null|nan|empty|blank)"
 _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("strongest", r"(?:strongest|highest|largest) (?:\w+ )?correlat\w+ with|correlates? (?:most|best) with"),
@@ -48,7 +50,6 @@ _PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("count", r"how many|number of|counts?|how often"),
 )
 _COMPILED = tuple((kind, re.compile(rf"(?<![\w]){pattern}(?![\w])", re.IGNORECASE)) for kind, pattern in _PATTERNS)
-_SUPERLATIVE_OF_RANGE = frozenset(("at most", "at least"))
 
 
 @dataclass(frozen=True, slots=True)

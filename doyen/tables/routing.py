@@ -18,7 +18,8 @@ from doyen.tables.catalogue import StoredTable
 from doyen.tables.loading import Column, LoadedTable
 from doyen.tables.mentions import column_mentions
 from doyen.tables.operations import operations
-from doyen.tables.plans import Plan, plan
+from doyen.tables.planning import plan
+from doyen.tables.plans import Plan
 
 THRESHOLD = 0.4
 """The least probability at which a question is answered by a table."""
@@ -26,6 +27,8 @@ ONLY_TABLES = 0.15
 """The same where there are no texts that could answer instead."""
 MOST_LOADED = 6
 _COVERED = 0.8
+_NEARLY = 0.1
+"""Up to which difference in probability the order of the tables decides, which is search's and that of the names."""
 _WEIGHTS = {
     "bias": -5.0,
     "coverage": 5.5,
@@ -72,16 +75,15 @@ def probability(found: Plan) -> float:
 def route(
     asked: Asked, tables: Sequence[LoadedTable], *, able: bool = False, threshold: float = THRESHOLD
 ) -> Route | None:
-    """Return the best plan over the tables, the first of equal ones; None where none is probable enough.
+    """Return the best plan over the tables (best first), of nearly equal ones the first; None where none is probable enough.
 
     Where a model is `able` to write SQL itself, a plan has to account for nearly all of the question.
     """
-    found = [(probability(p), p) for table in tables if (p := plan(asked, table)) is not None]
-    if not found:
-        return None
-    best, chosen = max(found, key=lambda pair: pair[0])
-    enough = best >= threshold and (not able or chosen.coverage >= _COVERED)
-    return Route(chosen, best) if enough else None
+    plans = [p for table in tables if (p := plan(asked, table)) is not None]
+    found = [Route(p, probability(p)) for p in plans if not able or p.coverage >= _COVERED]
+    enough = [one for one in found if one.probability >= threshold]
+    best = max((one.probability for one in enough), default=0.0)
+    return next((one for one in enough if one.probability >= best - _NEARLY), None)
 
 
 def candidates(asked: Asked, tables: Sequence[StoredTable], found_in: Sequence[str]) -> list[StoredTable]:

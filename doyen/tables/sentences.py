@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from doyen.tables.asked import Asked
+from doyen.tables.bounds import in_words
 from doyen.tables.loading import Column
-from doyen.tables.plans import Plan
+from doyen.tables.plans import Plan, name_of
 
 _DECIMALS = re.compile(r"(\d|one|two|three|four|five|six|no|zero)[- ](?:decimal|digits? after)", re.IGNORECASE)
 _SPELT = {w: n for n, w in enumerate("zero one two three four five six".split())} | {"no": 0}
 _WHOLE = re.compile(r"(?:nearest|to (?:an?|the)) (?:whole number|integer|whole)", re.IGNORECASE)
-_SHOWN_ROWS, _SHOWN_CELLS = 10, 8
+_SHOWN_ROWS, _SHOWN_GROUPS, _SHOWN_CELLS = 10, 50, 8
 _ALPHA = 0.05
 
 
@@ -131,22 +132,29 @@ def unit_of(value: Value) -> str:
     return value.columns[0].unit if keeps and value.columns else ""
 
 
-def sentence(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int | None) -> str:
-    """Return the answer in words."""
+def sentence(
+    plan: Plan,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    decimals: int | None,
+    *,
+    truncated: bool = False,
+) -> str:
+    """Return the answer in words; `truncated`: there are more rows than these."""
     if not rows:
         return f"No row of {plan.table.table.name} fits{_bounds(plan)}."
     values = values_of(plan, columns, rows)
     if not plan.measures:
-        return _looked_up(plan, columns, rows, decimals)
+        return _looked_up(plan, columns, rows, decimals, truncated)
     if plan.measures[0].kind == "strongest":
         return f"{values[0].value} (correlation {shown(values[1].value, decimals)} with {plan.measures[0].columns[0].name})"
     if plan.extreme and plan.arg is not None:
-        return _extremes(plan, values, decimals)
+        return _extremes(plan, values, decimals, truncated)
     if plan.group is not None:
-        return _groups(plan, values, decimals)
+        return _groups(plan, values, decimals, truncated)
     if _is_of_columns(plan):
         return (
-            "; ".join(f"{v.columns[0].name}: {_said(v, decimals)}" for v in values[1:][:50])
+            "; ".join(f"{v.columns[0].name}: {_said(v, decimals)}" for v in values[1:][:_SHOWN_GROUPS])
             or "No column has missing values."
         )
     parts = [_said(value, decimals) for value in values]
@@ -169,50 +177,46 @@ def _said(value: Value, decimals: int | None) -> str:
 
 
 def _of(value: Value) -> str:
-    names = " and ".join(c.name for c in value.columns)
-    said = {
-        "count": "number of rows",
-        "std": "standard deviation",
-        "corr": "correlation",
-        "missing": "missing values",
-        "missing_share": "share of missing values",
-        "distinct": "different values",
-        "share": "share of all rows",
-        "skew": "skewness",
-        "var": "variance",
-        "mode": "most frequent value",
-    }.get(value.kind, value.kind)
-    return f"{said} of {names}" if names else said
+    return name_of(value.kind, value.columns)
 
 
 def _bounds(plan: Plan) -> str:
-    return f" where {' and '.join(c.said for c in plan.conditions)}" if plan.conditions else ""
+    among = f", of those where {in_words(plan.among)}" if plan.among else ""
+    return f" where {in_words(plan.conditions)}{among}" if plan.conditions else ""
 
 
-def _looked_up(plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int | None) -> str:
+def _looked_up(
+    plan: Plan, columns: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int | None, truncated: bool
+) -> str:
     units = {c.name: c.unit for c in plan.table.columns}
     if len(columns) == 1:
         found = list(dict.fromkeys(shown(row[0], decimals, units.get(columns[0], "")) for row in rows))
-        return ", ".join(found[:_SHOWN_ROWS]) + (
-            f" and {len(found) - _SHOWN_ROWS} more" if len(found) > _SHOWN_ROWS else ""
-        )
+        return _listed(found, ", ", _SHOWN_ROWS, truncated)
     lines = [
         ", ".join(
             f"{c}: {shown(v, decimals, units.get(c, ''))}"
             for c, v in list(zip(columns, row, strict=True))[:_SHOWN_CELLS]
         )
-        for row in rows[:_SHOWN_ROWS]
+        for row in rows
     ]
-    return "; ".join(lines) if len(lines) == 1 else "\n".join(lines)
+    return _listed(lines, "\n", _SHOWN_ROWS, truncated)
 
 
-def _extremes(plan: Plan, values: Sequence[Value], decimals: int | None) -> str:
-    pairs = list(zip(values[::2], values[1::2], strict=False))[:_SHOWN_ROWS]
+def _listed(parts: Sequence[str], between: str, most: int, truncated: bool) -> str:
+    """Return the first parts, and how many more there are."""
+    left = len(parts) - most
+    more = "" if left <= 0 and not truncated else " and more" if truncated else f" and {left} more"
+    return between.join(parts[:most]) + more
+
+
+def _extremes(plan: Plan, values: Sequence[Value], decimals: int | None, truncated: bool) -> str:
+    pairs = list(zip(values[::2], values[1::2], strict=False))
     what = _of(pairs[0][1]) if plan.group is not None else pairs[0][1].columns[0].name
-    return "; ".join(f"{shown(a.value)} ({what}: {_said(v, decimals)})" for a, v in pairs)
+    parts = [f"{shown(a.value)} ({what}: {_said(v, decimals)})" for a, v in pairs]
+    return _listed(parts, "; ", _SHOWN_ROWS, truncated)
 
 
-def _groups(plan: Plan, values: Sequence[Value], decimals: int | None) -> str:
+def _groups(plan: Plan, values: Sequence[Value], decimals: int | None, truncated: bool) -> str:
     by_group: dict[Any, list[Value]] = {}
     for value in values:
         by_group.setdefault(value.group, []).append(value)
@@ -222,4 +226,4 @@ def _groups(plan: Plan, values: Sequence[Value], decimals: int | None) -> str:
         said = ", ".join(f"{_of(v)} {_said(v, decimals)}" if several else _said(v, decimals) for v in own)
         lines.append(f"{shown(key, thousands=False)}: {said}")
     head = "" if several else f"{_of(values[0])}{_bounds(plan)} — "
-    return head + "; ".join(lines[:50]) + (f" and {len(lines) - 50} more" if len(lines) > 50 else "")
+    return head + _listed(lines, "; ", _SHOWN_GROUPS, truncated)

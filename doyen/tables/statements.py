@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from doyen.tables.conditions import merged
+from doyen.tables.bounds import merged
 from doyen.tables.executing import quoted
 from doyen.tables.loading import Column
-from doyen.tables.plans import Group, Measure, Plan
+from doyen.tables.plans import Group, Measure, Plan, name_of
 
 _SIMPLE = {
     "mean": "avg({c})",
@@ -29,7 +29,6 @@ _SIMPLE = {
     "missing": "count(*) - count({c})",
     "missing_share": "100.0 * (count(*) - count({c})) / count(*)",
 }
-_LOOKED_UP = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,6 @@ class Statements:
 
     sql: str
     rows_sql: str
-    labels: tuple[str, ...]
 
 
 def statements(plan: Plan, *, population: bool = False, threshold: float | None = None) -> Statements:
@@ -57,21 +55,20 @@ def statements(plan: Plan, *, population: bool = False, threshold: float | None 
         return _strongest(plan, table, where)
     if plan.extreme and plan.group is None and plan.arg is not None:
         return _extreme_rows(plan, table, bounds)
-    pairs = [(_expression(m, table, where, population, threshold), _label(m)) for m in plan.measures]
+    pairs = [(_expression(m, table, where, population, threshold), name_of(m.kind, m.columns)) for m in plan.measures]
     listed = ", ".join(f"{expression} AS {quoted(label)}" for expression, label in pairs)
     if plan.group is None:
-        return Statements(f"SELECT {listed} FROM {table}{where}", f"SELECT rowid FROM {table}{where}", _labels(pairs))
+        return Statements(f"SELECT {listed} FROM {table}{where}", f"SELECT rowid FROM {table}{where}")
     key = _key(plan.group)
     name = quoted(plan.group.part or plan.group.column.name)
     filled = _where([*bounds, f"{quoted(plan.group.column.name)} IS NOT NULL"])
-    order = f"{pairs[0][0]} {'DESC' if plan.extreme > 0 else 'ASC'} NULLS LAST, 1" if plan.extreme else "1"
-    limit = f" LIMIT {plan.limit}" if plan.extreme else ""
-    sql = f"SELECT {key} AS {name}, {listed} FROM {table}{filled} GROUP BY 1 ORDER BY {order}{limit}"
-    return Statements(sql, f"SELECT rowid FROM {table}{filled}", _labels(pairs))
-
-
-def _labels(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    return tuple(label for _, label in pairs)
+    sql = f"SELECT {key} AS {name}, {listed} FROM {table}{filled} GROUP BY 1"
+    if plan.extreme:  # by rank, not LIMIT: groups with the same value are all named
+        order = f"{pairs[0][0]} {'DESC' if plan.extreme > 0 else 'ASC'} NULLS LAST"
+        sql += f" QUALIFY rank() OVER (ORDER BY {order}) <= {plan.limit} ORDER BY {order}, 1"
+    else:
+        sql += " ORDER BY 1"
+    return Statements(sql, f"SELECT rowid FROM {table}{filled}")
 
 
 def _where(bounds: Sequence[str]) -> str:
@@ -91,17 +88,6 @@ def _number(column: Column) -> str:
 
 def _name(column: Column) -> str:
     return column.sql or quoted(column.name)
-
-
-def _label(measure: Measure) -> str:
-    names = " and ".join(c.name for c in measure.columns)
-    said = {
-        "std": "standard deviation",
-        "missing_share": "percentage missing",
-        "corr": "correlation",
-        "skew": "skewness",
-    }
-    return f"{said.get(measure.kind, measure.kind)} of {names}" if names else measure.kind
 
 
 def _expression(measure: Measure, table: str, where: str, population: bool, threshold: float | None) -> str:
@@ -146,32 +132,25 @@ def _jarque_bera(name: str) -> str:
 
 
 def _share(plan: Plan, table: str) -> Statements:
-    bounds = merged(plan.conditions)
-    sql = f'SELECT 100.0 * count(*) FILTER (WHERE {" AND ".join(bounds)}) / count(*) AS "percentage" FROM {table}'
-    return Statements(sql, f"SELECT rowid FROM {table}", ("percentage",))
+    bounds, where = " AND ".join(merged(plan.conditions)), _where(merged(plan.among))
+    sql = f'SELECT 100.0 * count(*) FILTER (WHERE {bounds}) / count(*) AS "percentage" FROM {table}{where}'
+    return Statements(sql, f"SELECT rowid FROM {table}{where}")
 
 
 def _lookup(plan: Plan, table: str, where: str) -> Statements:
     shown = ", ".join(quoted(c.name) for c in plan.shown) or "*"
-    sql = f"SELECT {shown} FROM {table}{where} LIMIT {_LOOKED_UP}"
-    return Statements(sql, f"SELECT rowid FROM {table}{where} LIMIT {_LOOKED_UP}", tuple(c.name for c in plan.shown))
+    sql = f"SELECT {shown} FROM {table}{where}"
+    return Statements(sql, f"SELECT rowid FROM {table}{where}")
 
 
 def _extreme_rows(plan: Plan, table: str, bounds: Sequence[str]) -> Statements:
     column = plan.measures[0].columns[0]
     name, argument = _name(column), quoted(plan.arg.name if plan.arg else column.name)
-    if plan.limit == 1:
-        best = f"(SELECT {'max' if plan.extreme > 0 else 'min'}({name}) FROM {table}{_where(bounds)})"
-        where = _where([*bounds, f"{name} = {best}"])
-        return Statements(
-            f"SELECT {argument}, {name} FROM {table}{where} LIMIT {_LOOKED_UP}",
-            f"SELECT rowid FROM {table}{where} LIMIT {_LOOKED_UP}",
-            (column.name,),
-        )
     where = _where([*bounds, f"{name} IS NOT NULL"])
-    order = f" ORDER BY {name} {'DESC' if plan.extreme > 0 else 'ASC'}, rowid LIMIT {plan.limit}"
-    sql = f"SELECT {argument}, {name} FROM {table}{where}{order}"
-    return Statements(sql, f"SELECT rowid FROM {table}{where}{order}", (column.name,))
+    order = f"{name} {'DESC' if plan.extreme > 0 else 'ASC'}"
+    last = f" QUALIFY rank() OVER (ORDER BY {order}) <= {plan.limit} ORDER BY {order}, rowid"
+    sql = f"SELECT {argument}, {name} FROM {table}{where}{last}"
+    return Statements(sql, f"SELECT rowid FROM {table}{where}{last}")
 
 
 def _strongest(plan: Plan, table: str, where: str) -> Statements:
@@ -183,4 +162,4 @@ def _strongest(plan: Plan, table: str, where: str) -> Statements:
     ]
     union = " UNION ALL ".join(parts)
     sql = f'SELECT "column", r FROM ({union}) WHERE NOT isnan(r) ORDER BY abs(r) DESC LIMIT 1'
-    return Statements(sql, f"SELECT rowid FROM {table}{where}", ("r",))
+    return Statements(sql, f"SELECT rowid FROM {table}{where}")

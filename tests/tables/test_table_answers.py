@@ -102,8 +102,6 @@ def test_an_able_model_writes_what_templates_do_not_know_and_repairs_it_once(ope
     good = "SELECT avg(paid) FROM (SELECT paid FROM claims WHERE region = 'North' ORDER BY paid DESC LIMIT 5)"
     expert = opened("SELECT avg(pid) FROM claims", f"```sql\n{good};\n```")
     answer = expert.ask(question)
-    if not expert.engine.asked:
-        pytest.skip("templates account for it")
     assert "350" in answer.text
     assert answer.citations[0].sql == good
     assert "fails" in expert.engine.asked[1][-1]["content"]

@@ -44,6 +44,13 @@ def test_rows_are_read_back_as_they_were(opened):
     assert [text[p.start : p.end] for p in loaded.places][1] == "name: Bob; amount: 7"
 
 
+def test_an_open_index_lists_what_was_ingested_since(opened):
+    index = opened({"people.csv": CSV})
+    assert [t.sql_name for t in list_tables(index)] == ["people"]
+    opened({"prices.csv": "item,price\nrope,3\n"})
+    assert [t.sql_name for t in list_tables(index)] == ["people", "prices"]
+
+
 def test_statements_run_over_the_index(opened):
     index = opened({"people.csv": CSV})
     found = query(index, "SELECT name FROM people WHERE amount > $least ORDER BY 1", {"least": 7})
