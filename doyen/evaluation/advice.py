@@ -91,7 +91,7 @@ def advise(comparison: Mapping[str, Any], constraints: Constraints | None = None
     reasons += untraced(comparison, chosen, demands)
     reasons += _resolution(comparison, chosen, best)
     reasons += _gains(comparison, left, chosen)
-    reasons += _evidence(arms, chosen) + _speed(arms, chosen) + _refusals(arms, chosen)
+    reasons += _evidence(arms, chosen) + _speed(comparison, chosen) + _refusals(arms, chosen)
     reasons += _forgetting(comparison, chosen)
     reasons += what_extras_tell(comparison, chosen)
     reasons += _what_would_change_it(comparison, left, chosen, runner_up)
@@ -209,14 +209,20 @@ def _evidence(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
     return [f"It gave no citations (0%), so its answers cannot be checked against a document.{beside}"]
 
 
-def _speed(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:
-    seconds = {arm: m["seconds_p50"]["value"] for arm, m in arms.items() if "seconds_p50" in m}
+def _speed(comparison: Mapping[str, Any], chosen: Arm) -> list[str]:
+    """Tell how long one person waits, where that was measured of each arm, else an answer's share of its batch."""
+    arms = comparison["arms"]
+    costs = (comparison.get("cost") or {}).get("arms") or {}
+    seconds = {arm: m["metrics"]["seconds_p50"]["value"] for arm, m in arms.items() if "seconds_p50" in m["metrics"]}
+    alone = {arm: costs[arm]["latency_p50"] for arm in seconds if "latency_p50" in costs.get(arm, {})}
+    what = "an answer, asked alone (median)" if len(alone) == len(seconds) else "an answer (median)"
+    seconds = alone if len(alone) == len(seconds) else seconds
     if chosen not in seconds:
         return []
     fastest = min(seconds, key=lambda arm: float(seconds[arm]))
     if fastest == chosen:
-        return [f"It takes {seconds[chosen]:.2f} s an answer (median), the least of the arms measured."]
-    return [f"It takes {seconds[chosen]:.2f} s an answer (median); {fastest} takes {seconds[fastest]:.2f} s."]
+        return [f"It takes {seconds[chosen]:.2f} s {what}, the least of the arms measured."]
+    return [f"It takes {seconds[chosen]:.2f} s {what}; {fastest} takes {seconds[fastest]:.2f} s."]
 
 
 def _refusals(arms: Mapping[Arm, Figures], chosen: Arm) -> list[str]:

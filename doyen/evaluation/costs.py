@@ -40,7 +40,8 @@ def cost_figures(
     """Return `build`, `keeping_current`, `arms`, `disk_mib` and `rates` (docs/reference/report.md).
 
     `answers` are by arm, `adapter` that of the fine-tuned arms ('': the newest), `memory_gib` by arm the resident memory of
-    the process after its answers, `latency` the seconds of answers that were asked for one at a time, `paid_usd` by arm what a server's answers cost.
+    the process after its answers, `latency` the seconds of answers that were asked for one at a time, `paid_usd` what a
+    server's answers cost.
     """
     made = _adapter(expert, adapter) if any(TUNED in arm for arm in answers) else None
     ingests = recorded_ingests(index_place(expert, settings).state)

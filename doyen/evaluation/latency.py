@@ -1,12 +1,11 @@
-"""How long one person waits for an answer: a few questions asked one at a time ↔ a file beside a comparison's answers.
+"""How long one person waits for an answer, by arm: a few questions asked one at a time.
 
 The answers of a comparison are written together, so their seconds are shares of a batch: what an answer costs, not how long
-anyone waits for it. Nothing is known of arms whose answers were taken over, or given by a server.
+anyone waits for it.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from doyen.answering import Progress
-from doyen.config import write_atomic
+from doyen.evaluation.arm_notes import add_note, read_notes
 from doyen.expert import Expert
 from doyen.records import Hit, Question
 
@@ -26,11 +25,7 @@ FEWEST = 24  # questions: of fewer, asking so many apart would take as long as t
 
 def latency_by_arm(folder: Path) -> dict[str, list[float]]:
     """Return arm → seconds of each answer as noted in a comparison's folder; empty where nothing was, or it cannot be read."""
-    try:
-        found = json.loads((folder / LATENCY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_notes(folder / LATENCY_FILE)
 
 
 def note_latency(
@@ -45,8 +40,7 @@ def note_latency(
 
     Searching is part of it, unless `hits` are given, one list a question. One more question before only warms the engine up.
     """
-    noted = latency_by_arm(folder)
-    if arm in noted or len(questions) < FEWEST:
+    if arm in latency_by_arm(folder) or len(questions) < FEWEST:
         return
     chosen = [int(i) for i in np.linspace(0, len(questions) - 1, LATENCY_QUESTIONS + 1)]
     seconds = []
@@ -56,7 +50,7 @@ def note_latency(
         seconds.append(round(time.perf_counter() - begun, 4))
         if progress:
             progress(f"{arm}, one at a time", done, len(chosen))
-    write_atomic(folder / LATENCY_FILE, json.dumps(noted | {arm: seconds[1:]}))
+    add_note(folder / LATENCY_FILE, arm, seconds[1:])
 
 
 def latency_figures(seconds: Sequence[float] | None) -> dict[str, Any]:

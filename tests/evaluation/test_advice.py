@@ -103,3 +103,13 @@ def test_one_arm_and_no_known_answers():
         questions=[Question("1", "Who?")], answers={"rag": [Answer("x", True, "rag")]}, hits=None, manifest={}, seed=0
     )
     assert (unknown["advice"]["arm"], unknown["advice"]["measured"]) == ("rag", False)
+
+
+def test_the_time_is_that_of_one_who_waits_where_it_was_measured_of_all():
+    report = comparison(base=5, rag=30, finetuned=10, rag_finetuned=55)
+    assert "It takes 1.00 s an answer (median); base takes 1.00 s." in advise(report).reasons
+    costs = {arm: {"latency_p50": seconds} for arm, seconds in zip(ARMS, (0.5, 1.5, 0.25, 2.0), strict=True)}
+    told = "It takes 2.00 s an answer, asked alone (median); finetuned takes 0.25 s."
+    assert told in advise(report | {"cost": {"arms": costs}}).reasons
+    del costs["base"]["latency_p50"]
+    assert told not in advise(report | {"cost": {"arms": costs}}).reasons
