@@ -1,7 +1,7 @@
 """Asking with evidence, searching, conversations, documents, pages, comparisons, what is counted and logged."""
 
-import io
 import dataclasses
+import io
 import json
 import logging
 import socket
