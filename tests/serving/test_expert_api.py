@@ -289,7 +289,9 @@ def test_an_answer_leaves_room_for_the_question(served, monkeypatch):
     assert desk.most_tokens(0) == desk.settings.model.max_answer_tokens
     assert desk.most_tokens(8) == 8 and desk.most_tokens(10**6) == context // 2
     assert served.ask(max_tokens=8192).status_code == 200
-    whole = dataclasses.replace(desk.settings, model=dataclasses.replace(desk.settings.model, max_answer_tokens=context))
+    whole = dataclasses.replace(
+        desk.settings, model=dataclasses.replace(desk.settings.model, max_answer_tokens=context)
+    )
     monkeypatch.setattr(desk, "settings", whole)  # what is not asked for is not cut, nor said to be
     assert desk.most_tokens(0) == context
 

@@ -1,6 +1,5 @@
 """Conversations: each its owner's, in order, and gone with the documents that they speak of; follow-ups."""
 
-
 import pytest
 
 from doyen.errors import StoreError, UsageError
