@@ -30,6 +30,7 @@ from served import Client, Server, at_once, searching, serving, spread
 
 from doyen.config import load_settings, settings_toml
 from doyen.examples.importing import read_questions
+from doyen.feedback import FeedbackBook
 
 CLIENTS = 16
 PASSAGES, ANSWER_TOKENS = 5, 60
@@ -157,14 +158,11 @@ def _slice(
             started = time.perf_counter()
             row = {"question": question, "arm": "rag", "max_tokens": ANSWER_TOKENS, "regex": LONG_ANSWER}
             status, body = client.post("/api/ask", row)
+            found = json.loads(body) if status == 200 else {}
             with lock:
                 statuses[str(status)] = statuses.get(str(status), 0) + 1
-                if status == 200:
-                    found = json.loads(body) | {"question": question, "seconds": time.perf_counter() - started}
-                    if found["usage"][
-                        "completion_tokens"
-                    ]:  # what was refused before the model was asked counts for nothing
-                        answers.append(found)
+                if found and found["usage"]["completion_tokens"]:  # the model was asked, it was not refused before that
+                    answers.append(found | {"question": question, "seconds": time.perf_counter() - started})
 
     at_once(CLIENTS, ask)
     return answers, time.perf_counter() - began
@@ -196,9 +194,8 @@ class OneByOne:
         for answer in answers:
             hits = self._retriever.search(answer["question"], 30)
             messages = passages_messages(answer["question"], self._retriever.passages(hits, PASSAGES))
-            ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")[
-                "input_ids"
-            ]
+            prompt = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+            ids = prompt["input_ids"]
             tokens = answer["usage"]["completion_tokens"]
             began = time.perf_counter()
             with torch.inference_mode():
@@ -261,7 +258,7 @@ def kills(given: argparse.Namespace) -> dict[str, Any]:
     expert, rng, rows = prepared(given), random.Random(7), []
     shutil.rmtree(expert / "serving", ignore_errors=True)
     questions = questions_of(given)
-    state = _State()
+    state = _State(expert)
     for number in range(given.rounds):
         for moment in (_in_feedback, _in_ingest, _in_answer):
             server = Server(expert, given.work / "server.log")
@@ -283,7 +280,8 @@ def kills(given: argparse.Namespace) -> dict[str, Any]:
 class _State:
     """What the server said that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, expert: Path) -> None:
+        self._book = FeedbackBook(expert)
         self.feedback: set[str] = set()
         self.documents: dict[str, str] = {}
         self.turns: dict[str, int] = {}
@@ -291,14 +289,13 @@ class _State:
     def lost(self, server: Server) -> dict[str, Any]:
         """Return what a server that was started again has no more, and wait for the jobs that it goes on with."""
         client = Client(server.port)
-        listed = json.loads(client.get("/api/feedback?state=all&limit=1000")[1])["feedback"]
         missing = [name for name, text in self.documents.items() if _text(client, name) != text]
         turns = [s for s, n in self.turns.items() if len(json.loads(client.get(f"/api/sessions/{s}")[1])["turns"]) < n]
         while any(j["state"] in ("queued", "running") for j in json.loads(client.get("/api/jobs")[1])["jobs"]):
             time.sleep(0.2)
         missing += [name for name, text in self.documents.items() if _text(client, name) != text]
         return {
-            "lost_feedback": sorted(self.feedback - {row["id"] for row in listed}),
+            "lost_feedback": sorted(self.feedback - {row.id for row in self._book.rows()}),
             "lost_documents": sorted(set(missing)),
             "lost_turns": turns,
         }

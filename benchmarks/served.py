@@ -36,7 +36,7 @@ class Server:
             if self.process.poll() is not None or time.perf_counter() - began > READY_S:
                 self.kill()
                 raise SystemExit(f"the server of {expert.name} does not come up: see {log.name}")
-            time.sleep(0.02)
+            time.sleep(0.1)  # each look takes time from what it loads
         self.ready_s = time.perf_counter() - began
 
     def _is_ready(self) -> bool:

@@ -22,7 +22,8 @@ from doyen.ingesting.known_sources import load_sources
 from doyen.labelling import Labeller
 from doyen.models.catalogue import FolderSource, find_entry, in_expert
 from doyen.models.endpoint import is_loopback
-from doyen.serving.keys import FOLDER, Key, keys_path, load_keys
+from doyen.serving.keys import Key, keys_path, load_keys
+from doyen.sqlite_file import FOLDER
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _SHOWN = 5

@@ -13,7 +13,7 @@ from pathlib import Path
 from doyen.errors import StoreError
 
 FOLDER = "serving"
-"""Where they are in the expert's folder."""
+"""Where they are in the expert's folder, with keys and audit log: for its owner's eyes alone."""
 _WAIT_S = 10.0
 KEPT_CLEAN = "PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"
 """Rows go with those that they belong to, and nothing of them stays in the file."""

@@ -73,12 +73,7 @@ class JointScan:
             others = [asked for asked in self._waiting if asked is not own]
             taken = [own, *others[: MOST_TOGETHER - 1]]
             self._waiting = others[MOST_TOGETHER - 1 :]
-        try:
-            self._score(taken)
-        except BaseException:
-            with self._lock:  # each of the others tries for itself
-                self._waiting = [*taken[1:], *self._waiting]
-            raise
+        self._score(taken)  # where it fails, each of the others finds no scores in its turn, and scans for itself
         self._left -= 1
         if self._left == 0:
             threading.Thread(target=self._copy, daemon=True, name="doyen-copying").start()

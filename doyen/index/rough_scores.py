@@ -58,7 +58,7 @@ def _compiled(codes: NDArray[np.int8], scales: Floats) -> Any:
         operations.convert(operations.constant(codes), np.float32), operations.constant(scales)
     )
     network = openvino.Model([operations.matmul(queries, weights, False, True)], [queries])
-    # One thread: a scan takes 2 ms, and other searches want the other cores. Queries are not rounded.
+    # One thread: a scan is short, and other searches want the other cores. Queries are not rounded.
     hints = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     hints |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
     return openvino.Core().compile_model(network, "CPU", hints).create_infer_request()

@@ -64,8 +64,10 @@ class VectorMatrix:
     codes: NDArray[np.uint64] | None = None
     projected: Floats | None = None
     recall: Recall | None = None
-    _joint: JointScan | None = field(default=None, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _scan: JointScan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._scan = JointScan(self.vectors)  # it reads nothing before the first search
 
     def nearest(
         self, query: Floats, limit: int, mask: NDArray[np.bool_] | None = None, rescored: int | None = None
@@ -73,19 +75,13 @@ class VectorMatrix:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
         query = np.ascontiguousarray(query, dtype=np.float32)
         if self.codes is None:
-            return self._scan().nearest(query, limit, mask)
+            return self._scan.nearest(query, limit, mask)
         assert self.projected is not None
         wanted = rescored or max(self.recall.rescored if self.recall else _RECALL_LEAST_RESCORED, 20 * limit)
         near = near_codes(self.codes, codes_of(query[None], self.projected)[0], wanted, mask)
         scores = cosines_at(self.vectors, query, near)
         top = best(scores, limit)
         return near[top], scores[top]
-
-    def _scan(self) -> JointScan:
-        with self._lock:
-            if self._joint is None:
-                self._joint = JointScan(self.vectors)
-            return self._joint
 
     def places_of(self, rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], Places]:
         """Return which row addresses are here, and where (0 for the others)."""

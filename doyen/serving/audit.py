@@ -15,7 +15,9 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-FOLDER, FILE_NAME = "serving", "audit.jsonl"
+from doyen.sqlite_file import FOLDER
+
+FILE_NAME = "audit.jsonl"
 _OLDER = 4
 log = logging.getLogger("doyen.serving")
 

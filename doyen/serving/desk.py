@@ -213,10 +213,9 @@ class Desk:
         return Answered(answer, question, tuning.folder.name if tuning else "", out.finish(answer.text))
 
     def _expert(self, asked: Asked, tuning: Tuning | None, ticket: Ticket) -> Expert:
-        settings, where = self.settings, None
-        if asked.max_tokens:
-            model = dataclasses.replace(settings.model, max_answer_tokens=self.most_tokens(asked.max_tokens))
-            settings = dataclasses.replace(settings, model=model)
+        where = None
+        model = dataclasses.replace(self.settings.model, max_answer_tokens=self.most_tokens(asked.max_tokens))
+        settings = dataclasses.replace(self.settings, model=model)
         retriever = self.retriever if "rag" in asked.model.arm else None
         if retriever is not None:
             where = self.where(asked.principal, asked.filters)
@@ -230,7 +229,9 @@ class Desk:
 
         Clients ask for as many as their own models take: half of the model's context is for the question.
         """
-        return min(wanted or self.settings.model.max_answer_tokens, max(self.engine.inner.context_tokens // 2, 1))
+        if not wanted:
+            return self.settings.model.max_answer_tokens
+        return min(wanted, max(self.engine.inner.context_tokens // 2, 1))
 
     def engine_for(
         self, ticket: Ticket, principal: Principal, stream: Callable[[int, str], None] | None = None

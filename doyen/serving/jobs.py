@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.errors import StoreError, UsageError
-from doyen.serving.keys import FOLDER
-from doyen.sqlite_file import opened
+from doyen.sqlite_file import FOLDER, opened
 
 FILE_NAME = "jobs.db"
 _KEPT = 500

@@ -21,8 +21,8 @@ from doyen.config import write_atomic
 from doyen.errors import AccessError, ExpertError, UsageError
 from doyen.index.filtering import Visible
 from doyen.labelling import read_labels
+from doyen.sqlite_file import FOLDER
 
-FOLDER = "serving"
 FILE_NAME = "keys.json"
 ROLES = ("reader", "editor", "admin")
 """Each may do what those before it may: ask and read; upload and delete; see all and change the server."""

@@ -17,8 +17,7 @@ from typing import Any
 
 from doyen.errors import UsageError
 from doyen.records import Answer
-from doyen.serving.keys import FOLDER
-from doyen.sqlite_file import KEPT_CLEAN, opened
+from doyen.sqlite_file import FOLDER, KEPT_CLEAN, opened
 
 FILE_NAME = "sessions.db"
 MOST_TURNS = 200

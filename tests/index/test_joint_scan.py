@@ -28,9 +28,19 @@ def alone(vectors, query, limit, mask=None):
     return JointScan(vectors).nearest(query, limit, mask)
 
 
+def in_turn(scan, queries, limit, mask=None):
+    """Search in threads that all wait before the first of them scans; return their futures, which are done."""
+    with ThreadPoolExecutor(len(queries)) as pool:
+        with scan._turn:
+            found = [pool.submit(scan.nearest, query, limit, mask) for query in queries]
+            while len(scan._waiting) < len(queries):
+                threading.Event().wait(0.001)
+    return found
+
+
 @pytest.fixture
 def together(vectors, monkeypatch):
-    """Return a scan whose first query holds the turn until `n` others wait, and the sizes of its scans."""
+    """Return a search of queries that wait for each other, and the sizes of its scans."""
     sizes = []
     many = joint_scan.dots_of_many
     monkeypatch.setattr(
@@ -38,13 +48,7 @@ def together(vectors, monkeypatch):
     )
 
     def run(queries, limit, mask=None):
-        scan = JointScan(vectors)
-        with ThreadPoolExecutor(len(queries)) as pool:
-            with scan._turn:
-                found = [pool.submit(scan.nearest, query, limit, mask) for query in queries]
-                while len(scan._waiting) < len(queries):
-                    threading.Event().wait(0.001)
-            return [f.result(10) for f in found]
+        return [f.result() for f in in_turn(JointScan(vectors), queries, limit, mask)]
 
     return run, sizes
 
@@ -75,26 +79,15 @@ def test_few_rows_and_none(vectors, together):
     assert all(len(places) == 20_000 for places, _ in run(list(floats(vectors[:2])), 30_000))
 
 
-def test_a_scan_that_fails_takes_no_other_query_with_it(vectors, together, monkeypatch):
-    run, _ = together
-    works = joint_scan.dots_of_many
-    failed = []
+def test_a_scan_that_fails_takes_no_other_query_with_it(vectors, monkeypatch):
+    def fails(v, queries):
+        raise MemoryError
 
-    def fails_once(v, queries):
-        if not failed:
-            failed.append(1)
-            raise MemoryError
-        return works(v, queries)
-
-    monkeypatch.setattr(joint_scan, "dots_of_many", fails_once)
+    monkeypatch.setattr(joint_scan, "dots_of_many", fails)  # the others scan alone afterwards
     scan = JointScan(vectors)
-    with ThreadPoolExecutor(4) as pool:
-        with scan._turn:
-            found = [pool.submit(scan.nearest, query, 2) for query in floats(vectors[:4])]
-            while len(scan._waiting) < 4:
-                threading.Event().wait(0.001)
-        errors = [f.exception(10) for f in found]
-    assert sum(isinstance(error, MemoryError) for error in errors) == 1 and errors.count(None) == 3
+    found = in_turn(scan, floats(vectors[:4]), 2)
+    assert sorted(type(f.exception()).__name__ for f in found) == ["MemoryError", *["NoneType"] * 3]
+    assert all(f.exception() or f.result()[0][0] == place for place, f in enumerate(found))
     assert not scan._waiting
 
 

@@ -11,6 +11,7 @@ from doyen.errors import StoreError
 from doyen.index.lance import IndexEntry, LanceIndex, recorded_fingerprint, same_vectors
 from doyen.index.places import place_of
 from doyen.records import Chunk, Document, Page
+from doyen.sources.item import Item
 
 STORES = "both"
 TEXTS = {
@@ -73,6 +74,19 @@ def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedde
     )
     assert (row.item, row.item_sha256, row.stamp, row.metadata) == ("a/b.txt", "abc", "", (("from", "Ünal"),))
     assert (row.pages, row.chunks, row.characters) == (2, 2, len(text))
+
+
+def test_the_sets_of_labels_are_those_of_this_moment(filled):
+    """Also where another process changes them: a server asks for them with every request, and may not go by old ones."""
+    other = reopened(filled)
+    assert filled.label_sets() == other.label_sets() == {()}
+    filled.label_sets().add(("forged",))
+    other.relabel([Item("lease.txt", "", "", "lease.txt", bytes, labels=("staff", "board"))])
+    assert filled.label_sets() == {(), ("board", "staff")}
+    other.retire(["lease.txt"])
+    assert filled.label_sets() == {(), ("board", "staff")}  # an old version has them still
+    other.remove(["lease.txt"])
+    assert filled.label_sets() == {()}
 
 
 def test_the_nearest_chunk_has_the_cosine_as_its_score(filled, embedder):

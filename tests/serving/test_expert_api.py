@@ -1,5 +1,6 @@
 """Asking with evidence, searching, conversations, documents, pages, comparisons, what is counted and logged."""
 
+import dataclasses
 import io
 import json
 import logging
@@ -282,12 +283,17 @@ def test_a_wrong_method_is_told_the_right_ones(served):
         assert answer.json()["error"]["code"] == "method_not_allowed"
 
 
-def test_an_answer_leaves_room_for_the_question(served):
+def test_an_answer_leaves_room_for_the_question(served, monkeypatch):
     desk = served.service.desk
     context = desk.engine.inner.context_tokens
     assert desk.most_tokens(0) == desk.settings.model.max_answer_tokens
     assert desk.most_tokens(8) == 8 and desk.most_tokens(10**6) == context // 2
     assert served.ask(max_tokens=8192).status_code == 200
+    whole = dataclasses.replace(
+        desk.settings, model=dataclasses.replace(desk.settings.model, max_answer_tokens=context)
+    )
+    monkeypatch.setattr(desk, "settings", whole)  # what is not asked for is not cut, nor said to be
+    assert desk.most_tokens(0) == context
 
 
 def test_passages_name_the_version_of_their_document(served):

@@ -1,7 +1,5 @@
 """Conversations: each its owner's, in order, and gone with the documents that they speak of; follow-ups."""
 
-import sqlite3
-
 import pytest
 
 from doyen.errors import StoreError, UsageError
@@ -73,7 +71,13 @@ def test_a_broken_file_is_said_so(sessions, expert):
     (expert / "serving" / "sessions.db").write_bytes(b"no database" * 200)
     with pytest.raises(StoreError, match="cannot be kept"):
         sessions.begin("ada")
-    assert issubclass(sqlite3.DatabaseError, sqlite3.Error)
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(sessions, expert):
+    (expert / "serving").write_bytes(b"a file")
+    with pytest.raises(StoreError, match="cannot be kept") as caught:
+        sessions.begin("ada")
+    assert "disk space" in caught.value.hint
 
 
 # ---- follow-ups

@@ -1,7 +1,10 @@
 """Many clients, clients that leave, clients that do not read, too many, too long; keys over HTTP; stopping."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -222,8 +225,20 @@ def test_logs_are_json_lines():
 
 
 def test_the_command_loads_no_web_server_before_it_needs_one():
-    import subprocess
-    import sys
-
     code = "import doyen, doyen.cli, sys; print([m for m in ('fastapi', 'uvicorn', 'pydantic', 'lancedb') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_the_command_keeps_blas_to_one_thread_before_it_is_loaded(template):
+    code = f"""
+import os, sys, types
+running = types.ModuleType("doyen.serving.running")
+running.serve_api = lambda *_, **__: print("numpy" in sys.modules, os.environ["OPENBLAS_NUM_THREADS"])
+sys.modules[running.__name__] = running
+sys.argv = ["doyen", "serve", "--expert", {str(template)!r}]
+from doyen.cli import main
+main()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["False", "1"], done.stderr
