@@ -19,7 +19,7 @@ from doyen.index.vector_matrix import FRAGMENT_ROWS
 from doyen.index.vector_writing import write_snapshot
 from doyen.index.writing import erase, retire
 
-_KEEP_TABLE_STATES = timedelta(minutes=10)
+_KEEP_ALL = timedelta(days=36500)
 _KEEP_NO_STATE = timedelta(milliseconds=1)
 _FEW_FRAGMENTS = 8
 """Up to here, a table is left as it is: compacting one changed document would copy all the others."""
@@ -118,22 +118,49 @@ def _ids_of(tables: Tables, keys: NDArray[np.int64]) -> list[str]:
     )
 
 
-def finish(tables: Tables, *, whole: bool, keep_versions_days: float, now: float) -> None:
-    """Bring the full-text index up to date, compact, drop what is too old; see `LanceIndex.finish`."""
+def finish(
+    tables: Tables, *, whole: bool, keep_versions_days: float, now: float, publish: Callable[[], None] | None = None
+) -> None:
+    """Bring the full-text index up to date, compact, drop what is too old; see `LanceIndex.finish`.
+
+    `publish` makes the state that was reached the one that readers see; what they have seen before goes after that.
+    """
+    tables.home.require_hold()
     too_old = f"retired_at <= {now - keep_versions_days * _DAY_S!r}"
     if tables.versions.count_rows(too_old):
         tables.versions.delete(too_old)
-    if tables.erasing:
+    erasing = bool(tables.erasing)
+    compacted: Sequence[str] = TABLES if erasing else ()
+    if erasing:
         _erase_from_files(tables)
     else:
-        for name in TABLES:
-            if _fragments(tables, name) > _FEW_FRAGMENTS or (name == "chunks" and _beside_the_index(tables)):
-                _compact(tables, name)
+        compacted = [name for name in TABLES if _wants_compacting(tables, name)]
+        for name in compacted:
+            _compact(tables, name)
         if not tables.chunks.list_indices():  # after compacting, which would have to renumber its rows
             _index_text(tables)
     write_snapshot(tables.folder, tables.chunks, tables.dim)
     if whole:
+        if publish is not None:
+            publish()
+        if tables.home.publishes and compacted:
+            _drop_states(tables, compacted, erasing=erasing)
+            if publish is not None and erasing:
+                publish()
         tables.end()
+
+
+def _wants_compacting(tables: Tables, name: str) -> bool:
+    return _fragments(tables, name) > _FEW_FRAGMENTS or (name == "chunks" and _beside_the_index(tables))
+
+
+def _drop_states(tables: Tables, names: Sequence[str], *, erasing: bool) -> None:
+    """Drop old states of tables whose readers see published states: not before the newest one is published."""
+    for name in names:
+        table = getattr(tables, name)
+        if table.count_rows() or erasing:
+            keep = _KEEP_NO_STATE if erasing else tables.home.keep
+            table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
 
 
 def _beside_the_index(tables: Tables) -> bool:
@@ -150,8 +177,11 @@ def _compact(tables: Tables, name: str, *, erasing: bool = False) -> None:
     """Merge small files, take new rows into the full-text index, drop old states of the table."""
     table = getattr(tables, name)
     if erasing or table.count_rows():
-        keep = _KEEP_NO_STATE if erasing else _KEEP_TABLE_STATES
-        table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
+        if tables.home.publishes:
+            table.optimize(cleanup_older_than=_KEEP_ALL)
+        else:
+            keep = _KEEP_NO_STATE if erasing else tables.home.keep
+            table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
 
 
 def _index_text(tables: Tables) -> None:
@@ -210,6 +240,6 @@ def _slices(table: Any, condition: str) -> list[tuple[int, int]]:
 
 def _thinned_fragments(tables: Tables, name: str) -> Sequence[int]:
     """Return the numbers of the fragments with deleted rows: their deletion files begin with them (Lance's format)."""
-    files = (tables.folder / f"{name}.lance" / "_deletions").glob("*")
-    found = {int(match[1]) for file in files if (match := re.match(r"(\d+)-", file.name))}
+    files = tables.home.names(f"{name}.lance/_deletions")
+    found = {int(match[1]) for file in files if (match := re.match(r"(\d+)-", file))}
     return sorted(found)

@@ -18,7 +18,7 @@ from doyen.errors import StoreError
 from doyen.index.filtering import Where, parts_of
 from doyen.index.rows import CHUNK_COLUMNS, FoundRow, chunk_from, matrix
 from doyen.index.scanning import Floats, best
-from doyen.index.tables import Tables, rows_with
+from doyen.index.tables import Tables, rows_with, storage_fault
 from doyen.index.vector_matrix import FRAGMENT_ROWS, MatrixFolder, Recall, VectorMatrix
 from doyen.records import Chunk
 
@@ -33,9 +33,10 @@ _ROWS_AT_ONCE = 8192
 class ChunkSearch:
     """Searches the chunks of one store, from any number of threads."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._matrices = MatrixFolder(tables.folder, tables.dim)
+    def __init__(self, tables: Tables, newest: Callable[[], Tables | None] | None = None) -> None:
+        """Take `newest`, which opens the newest finished state, where the tables are of one that may have gone."""
+        self._tables, self._newest = tables, newest
+        self._matrices = _matrices(tables)
         self._masks: dict[Any, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()
         self._text_indexed = False
@@ -66,8 +67,7 @@ class ChunkSearch:
             return self._scan(vector, limit, where)
         version = int(self._tables.chunks.version)
         mask = None if where is None else self._mask(snapshot, version, where)
-        unfinished = self._tables.unfinished
-        whole = version == snapshot.version and not unfinished
+        whole = version == snapshot.version and not self._tables.unfinished
         asked = limit if whole else 2 * limit
         places, scores = snapshot.nearest(vector, asked, mask)
         found = _rows_at(snapshot, places, scores)
@@ -118,18 +118,29 @@ class ChunkSearch:
                 return []
         ids, condition = _split(where)
         fetched = limit
+        snapshot = self._whole() if ids is None else None
+        columns = [*_COLUMNS, "_score"] if snapshot is None else ["_score"]
         while True:
             query = self._tables.chunks.search(text_query(words), query_type="fts").limit(fetched)
             if condition is not None:
                 query = query.where(condition, prefilter=True)
-            table = query.select([*_COLUMNS, "_score"]).with_row_id(True).to_arrow()
+            table = query.select(columns).with_row_id(True).to_arrow()
             kept = table if ids is None else table.filter(_among(table["document"], ids))
             if kept.num_rows >= limit or table.num_rows < fetched:
                 break
             fetched *= 4
+        if snapshot is not None:
+            held, places = snapshot.places_of(kept["_rowid"].to_numpy()[:limit])
+            return _rows_at(snapshot, places[held], kept["_score"].to_numpy()[:limit][held])
         rows = [row for row in self._current(kept.slice(0, limit).to_pylist()) if row is not None]
         vectors = self._vectors([row["_rowid"] for row in rows])
         return [_found(row, float(row["_score"]), vectors[row["_rowid"]]) for row in rows if row["_rowid"] in vectors]
+
+    def _whole(self) -> VectorMatrix | None:
+        """Return the snapshot where it shows the table as it is: then it has the documents and places of all rows."""
+        snapshot = self._matrices.current()
+        whole = snapshot is not None and int(self._tables.chunks.version) == snapshot.version
+        return snapshot if whole and not self._tables.unfinished else None
 
     # ---- rows
 
@@ -202,15 +213,21 @@ class ChunkSearch:
         except (OSError, RuntimeError):
             time.sleep(_RETRY_AFTER_S)
         try:
-            if not (self._tables.folder / "chunks.lance").is_dir():
+            if not self._tables.home.there():
                 raise OSError("the chunks table is gone")
-            self._tables, self._text_indexed = Tables.open(self._tables.folder, self._tables.dim), False
+            newest = self._newest() if self._newest is not None else None
+            self._tables = newest or Tables.open(self._tables.home, self._tables.dim)
+            self._matrices, self._text_indexed = _matrices(self._tables), False
             return work()
         except (OSError, RuntimeError) as error:
-            raise StoreError(
-                f"the index {self._tables.folder} cannot be read: {error}",
+            raise storage_fault(error) or StoreError(
+                f"the index {self._tables.home.name} cannot be read: {error}",
                 hint="see that its folder is there and readable; doyen ingest --rebuild SOURCE… makes it anew",
             ) from error
+
+
+def _matrices(tables: Tables) -> MatrixFolder:
+    return MatrixFolder(tables.folder, tables.dim, tables.snapshot if tables.state is not None else None)
 
 
 def text_query(words: str) -> Any:

@@ -81,6 +81,12 @@ class Index(Protocol):
 
     manifest: IndexManifest
 
+    def view(self) -> Index:
+        """Return the index in one finished state, where the store has such: one question is answered from one view."""
+
+    def take_hold(self) -> None:
+        """Go over to the newest state, to write: called first by whoever holds the index. Raises StoreError."""
+
     # ---- documents and versions
     def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:
         """Yield all documents, or those that someone may see, without their texts, in no order."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,16 @@ class VectorMatrix:
         return int((scores[places != own][: len(wanted)] >= least).sum()) / max(len(wanted), 1)
 
 
-def open_matrix(folder: Path, dim: int) -> VectorMatrix | None:
-    """Map the snapshot in an index folder; None where there is none, or one that is not whole."""
+def parts_of_snapshot(state: dict[str, Any]) -> list[str]:
+    """Return the endings of the files of a snapshot, from its manifest."""
+    return ["rows", "documents", "starts", "vectors", "names.json", *(("codes", "npy") if state["code_words"] else ())]
+
+
+def open_matrix(folder: Path, dim: int, snapshot: str = "manifest") -> VectorMatrix | None:
+    """Map the newest snapshot in an index folder, or the one named; None where there is none, or one that is not whole."""
     folder = folder / FOLDER
     try:
-        state = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / f"{snapshot}.json").read_text(encoding="utf-8"))
         count, words = int(state["rows"]), int(state["code_words"])
         if state["format"] != FORMAT or state["dim"] != dim or not count:
             return None
@@ -161,14 +167,17 @@ def _mapped(path: Path, part: str, shape: tuple[int, ...]) -> Any:
 class MatrixFolder:
     """The newest snapshot of an index folder, mapped once and again when another process has made a newer one."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
-        self._folder, self._dim = folder, dim
+    def __init__(self, folder: Path, dim: int, only: Callable[[], str | None] | None = None) -> None:
+        """Take `only`, which returns the one snapshot to be shown, once it is in the folder."""
+        self._folder, self._dim, self._only = folder, dim, only
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._matrix: VectorMatrix | None = None
 
     def current(self) -> VectorMatrix | None:
-        """Return the snapshot that the folder has now."""
+        """Return the snapshot that the folder has now, or the only one."""
+        if self._only is not None:
+            return self._the_only()
         try:
             stat = (self._folder / FOLDER / "manifest.json").stat()
             seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -178,4 +187,10 @@ class MatrixFolder:
             if seen != self._seen:
                 self._matrix = open_matrix(self._folder, self._dim) if seen else None
                 self._seen = seen
+            return self._matrix
+
+    def _the_only(self) -> VectorMatrix | None:
+        with self._lock:
+            if self._matrix is None and self._only is not None and (snapshot := self._only()) is not None:
+                self._matrix = open_matrix(self._folder, self._dim, snapshot)
             return self._matrix

@@ -45,7 +45,7 @@ def write_snapshot(folder: Path, table: Any, dim: int, *, exact_rows: int = EXAC
     if before is not None and before.version == version:
         return before
     place = folder / FOLDER
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     name = secrets.token_hex(8)
     count, state = _write_rows(place / name, table, dim)
     if count:

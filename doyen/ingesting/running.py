@@ -149,6 +149,8 @@ class Run:
             with writing_store():
                 index = self._index = self._open(embedder)
             with self.place.only_writer():
+                with writing_store():
+                    index.take_hold()
                 Work(self._job, self.place.state, index, embedder, self._counter(), self.report, label).do(listings)
         finally:
             embedder.stop()

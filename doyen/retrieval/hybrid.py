@@ -44,19 +44,24 @@ class Retriever:
         reranker: Reranker | None = None,
         reranked: int = 30,
     ) -> None:
-        self.index = index
+        self._index = index
         self.embedder = embedder
         self.settings = settings or RetrievalSettings()
         self.reranker = reranker
         self.reranked = reranked
         # A content's text never changes; questions asked together stand on the same documents.
-        self._read_text = lru_cache(maxsize=_TEXTS)(lambda document, sha256: index.text(document, sha256)[0])
+        self._read_text = lru_cache(maxsize=_TEXTS)(lambda document, sha256: self.index.text(document, sha256)[0])
         if not same_vectors(index.manifest.fingerprint, embedder.fingerprint) or index.manifest.dim != embedder.dim:
             raise StoreError(
                 f"this index was made with embedder '{index.manifest.embedder}' ({index.manifest.fingerprint}), "
                 f"not {embedder.name} ({embedder.fingerprint})",
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
             )
+
+    @property
+    def index(self) -> Index:
+        """The index as it was last finished."""
+        return self._index.view()
 
     def search(self, question: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the `k` best chunks for one question, of those that meet `where` (see `LanceIndex.filter_condition`)."""
@@ -77,15 +82,14 @@ class Retriever:
         if not terms.stems:
             return []
         limit = max(self.settings.candidates, wanted)
-        text = _BESIDE.submit(self.index.matching_rows, terms.text, limit, where=where)
-        dense = self.index.nearest_rows(vector, limit, where=where)
+        index = self.index
+        text = _BESIDE.submit(index.matching_rows, terms.text, limit, where=where)
+        dense = index.nearest_rows(vector, limit, where=where)
         found = foremost(merged(dense, text.result(), vector), wanted)
-        chunks = self.index.chunks_at([one.row.row for one in found])
-        near = self._nearness(vector, [one.row.document for one in found])
+        chunks = index.chunks_at([one.row.row for one in found])
+        documents = [one.row.document for one in found]
+        near = index.summary_nearness(vector, documents) if self.settings.summary_weight else {}
         return fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages, near), near=_NEAR)
-
-    def _nearness(self, vector: NDArray[np.float32], documents: Sequence[str]) -> dict[str, float]:
-        return self.index.summary_nearness(vector, documents) if self.settings.summary_weight else {}
 
     def documents(self, question: str, k: int = 10, *, where: Where | None = None) -> list[DocumentHit]:
         """Return the `k` documents that tell most about a question, with their summaries.
@@ -131,16 +135,17 @@ class Retriever:
 
     def similar(self, document: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""
-        vectors = self.index.vectors_of(document)
+        index = self.index
+        vectors = index.vectors_of(document)
         if not len(vectors):
-            self.index.text(document)  # raises if it is not indexed
+            index.text(document)  # raises if it is not indexed
             return []
         mean = vectors.mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         limit = max(self.settings.candidates, 10 * k)
         best: dict[str, FoundRow] = {}
-        for row in self.index.nearest_rows(mean.astype(np.float32), limit, where=where, without=document):
+        for row in index.nearest_rows(mean.astype(np.float32), limit, where=where, without=document):
             best.setdefault(row.document, row)
         found = list(best.values())[:k]
-        chunks = self.index.chunks_at([row.row for row in found])
+        chunks = index.chunks_at([row.row for row in found])
         return [Hit(chunks[row.row], row.score, row.score) for row in found if row.row in chunks]

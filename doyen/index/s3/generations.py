@@ -1,0 +1,185 @@
+"""The generations of an index in a bucket: tables that Lance reads there, small objects, snapshots that readers copy.
+
+The vectors' snapshot is mapped into memory from a local folder; a reader fetches the one that belongs to the state that it
+reads. Knows no rows.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from doyen.errors import StoreError
+from doyen.index.generations import FOLDER, MANIFEST, Record
+from doyen.index.importing import load_lancedb
+from doyen.index.s3.connecting import Bucket, bucket_of
+from doyen.index.s3.lease import held
+from doyen.index.vector_matrix import FOLDER as SNAPSHOTS
+from doyen.index.vector_matrix import parts_of_snapshot
+
+KEEP = timedelta(hours=1)
+"""How long states of the tables and snapshots of the vectors are kept after a newer one was published."""
+
+
+@dataclass(frozen=True)
+class BucketHome:
+    """A generation below a prefix of a bucket; `folder` is its local part."""
+
+    bucket: Bucket
+    generation: str
+    keep: timedelta = KEEP
+    publishes: bool = True
+    _marks: dict[str, bytes | None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The URI of the index."""
+        return self.bucket.name
+
+    @property
+    def folder(self) -> Path:
+        """The local folder of the vectors."""
+        return self.bucket.cache / self.generation
+
+    @property
+    def _below(self) -> str:
+        return f"{FOLDER}/{self.generation}"
+
+    def connect(self, session: Any) -> Any:
+        """Return the LanceDB database; it looks for newer states at each read."""
+        uri = f"s3://{self.bucket.bucket}/{self.bucket.prefix}/{self._below}"
+        interval = timedelta(0)
+        options = self.bucket.options
+        return load_lancedb().connect(uri, read_consistency_interval=interval, session=session, storage_options=options)
+
+    def require_hold(self) -> None:
+        """See that this process holds the index. Raises StoreError where it does not."""
+        if self.bucket.lease is None:
+            raise StoreError(f"{self.name} is written without a hold", hint="doyen ingest, doyen remove and doyen reembed take one")
+        self.bucket.lease.require()
+
+    def there(self) -> bool:
+        """Whether there are tables."""
+        return bool(self.bucket.listed(f"{self._below}/chunks.lance"))
+
+    def read(self, name: str) -> bytes | None:
+        """Return a small object; while this process holds the index, what it knows of it."""
+        if self.bucket.lease is not None and name in self._marks:
+            return self._marks[name]
+        found = self.bucket.get(f"{self._below}/{name}")
+        data = None if found is None else found[0]
+        if self.bucket.lease is not None:
+            self._marks[name] = data
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small object."""
+        self.require_hold()
+        self.bucket.put(f"{self._below}/{name}", data)
+        self._marks[name] = data
+
+    def remove(self, name: str) -> None:
+        """Remove a small object."""
+        self.bucket.remove(f"{self._below}/{name}")
+        self._marks[name] = None
+
+    def names(self, below: str) -> list[str]:
+        """Return the names of the objects in a folder."""
+        return [name.rpartition("/")[2] for name, _ in self.bucket.listed(f"{self._below}/{below}")]
+
+    def fetch_snapshot(self, snapshot: str) -> None:
+        """Copy a snapshot into the local folder, if it is not there; its list of parts comes last."""
+        folder = self.folder / SNAPSHOTS
+        mark = folder / f"{snapshot}.json"
+        if mark.exists():
+            return
+        found = self.bucket.get(f"{self._below}/{SNAPSHOTS}/{snapshot}.json")
+        if found is None:
+            return
+        for part in parts_of_snapshot(json.loads(found[0])):
+            name = f"{snapshot}.{part}"
+            if not self.bucket.download(f"{self._below}/{SNAPSHOTS}/{name}", folder / name):
+                return
+        mark.write_bytes(found[0])
+        self._drop_old(folder, snapshot)
+
+    def _drop_old(self, folder: Path, snapshot: str) -> None:
+        """Remove snapshots of before from this machine; who has them mapped goes on with them."""
+        least = datetime.now(UTC).timestamp() - self.keep.total_seconds()
+        for path in folder.iterdir():
+            own = path.name.partition(".")[0]
+            if own != snapshot and path.name != MANIFEST and path.stat().st_mtime < least:
+                path.unlink(missing_ok=True)
+
+    def keep_snapshot(self) -> str | None:
+        """Copy the newest snapshot of the local folder into the bucket; return its id, None where there is none."""
+        folder = self.folder / SNAPSHOTS
+        try:
+            text = (folder / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return None
+        state = json.loads(text)
+        snapshot, below = str(state["id"]), f"{self._below}/{SNAPSHOTS}"
+        if self.bucket.written_at(f"{below}/{snapshot}.json") is None:
+            for part in parts_of_snapshot(state):
+                self.bucket.upload(f"{below}/{snapshot}.{part}", folder / f"{snapshot}.{part}")
+            self.bucket.put(f"{below}/{snapshot}.json", text)
+        (folder / f"{snapshot}.json").write_bytes(text)
+        return snapshot
+
+    def drop_snapshots(self, current: str | None) -> None:
+        """Remove other snapshots from the bucket, KEEP after they were written; at once where documents are erased."""
+        keep = timedelta(0) if self.read("erasing.json") is not None else self.keep
+        now = datetime.now(UTC)
+        for name, written in self.bucket.listed(f"{self._below}/{SNAPSHOTS}"):
+            if name.rpartition("/")[2].partition(".")[0] != current and now - written >= keep:
+                self.bucket.remove(name)
+
+
+@dataclass(frozen=True)
+class BucketRoot:
+    """The generations below a prefix."""
+
+    uri: str
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket. Raises StoreError where the URI is wrong or there are no credentials."""
+        return bucket_of(self.uri)
+
+    @property
+    def name(self) -> str:
+        """The URI without parameters."""
+        return self.bucket.name
+
+    def read(self) -> tuple[Record, str] | None:
+        """Return the record and its tag; None where there is none. Raises StoreError."""
+        found = self.bucket.get(MANIFEST)
+        if found is None:
+            return None
+        hint = f"remove {self.name} and run doyen ingest again"
+        return Record.read(found[0], self.name, f"{self.name}/{MANIFEST} is broken", hint), found[1]
+
+    def write(self, record: Record, mark: str | None) -> None:
+        """Replace the record of that tag, or make it. Raises StoreError where another process was faster."""
+        data = record.text().encode()
+        done = self.bucket.create(MANIFEST, data) if mark is None else self.bucket.exchange(MANIFEST, data, mark)
+        if done is None:
+            what = f"another doyen has changed the index {self.name} meanwhile"
+            raise StoreError(what, hint="run the same command again: it goes on")
+
+    def home(self, generation: str) -> BucketHome:
+        """Return where a generation lies."""
+        return BucketHome(self.bucket, generation)
+
+    def drop(self, generation: str) -> None:
+        """Remove a generation."""
+        self.bucket.drop(f"{FOLDER}/{generation}")
+
+    def hold(self) -> AbstractContextManager[Any]:
+        """Hold the index against a second writer, on whatever machine. Raises StoreError."""
+        return held(self.bucket)
