@@ -72,7 +72,8 @@ class Refusing:
     def check_keys(self, on):
         """Check keys from now on, or not."""
         data = b"0" if on else b"inf"
-        urllib.request.urlopen(f"{self.address}/moto-api/reset-auth", data).close()
+        request = urllib.request.Request(f"{self.address}/moto-api/reset-auth", data, {"Content-Type": "text/plain"})
+        urllib.request.urlopen(request).close()
 
     def forget(self, name, key):
         self._iam.delete_access_key(UserName=name, AccessKeyId=key)

@@ -50,6 +50,8 @@ class Generation:
     purpose: str = ""
     since: float = 0.0
     """Seconds since the epoch."""
+    successor: State | None = None
+    """The state that its successor had when it took its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,33 @@ class Record:
         manifest = IndexManifest.read(json.dumps(row), index, broken, hint=hint)
         return cls(manifest, rest["generation"] or "", state, beside["upcoming"], beside["previous"], old)
 
-    def switched(self, state: State | None) -> Record:
-        """Return the record after the upcoming generation has become the current one; the one before can be gone back to."""
+    def switched(self, state: State | None, tables: State) -> Record:
+        """Return the record after the upcoming generation, with these `tables`, has become the current one.
+
+        The one before can be gone back to.
+        """
         coming = self.upcoming
         assert coming is not None and coming.manifest is not None
         now = time.time()
-        before = Generation(self.generation, self.manifest, self.state, coming.purpose, now)
+        before = Generation(self.generation, self.manifest, self.state, coming.purpose, now, tables)
         old = self.old if self.previous is None else (*self.old, replace(self.previous, since=now))
         return Record(coming.manifest, coming.id, state, None, before, old)
+
+    def gone_back(self) -> Record:
+        """Return the record after the previous generation has become the current one again."""
+        to = self.previous
+        assert to is not None and to.manifest is not None
+        left = Generation(self.generation, self.manifest, self.state, "left", time.time())
+        return Record(to.manifest, to.id, to.state, self.upcoming, None, (*self.old, left))
+
+    def alone(self) -> Record:
+        """Return the record of the current generation without those beside it."""
+        return Record(self.manifest, self.generation, self.state)
+
+    @property
+    def beside(self) -> list[str]:
+        """The generations that are not the current one."""
+        return [one.id for one in (self.upcoming, self.previous, *self.old) if one is not None]
 
 
 def new_generation(manifest: IndexManifest, purpose: str) -> Generation:
@@ -114,7 +135,8 @@ def _generation(row: Any) -> Generation | None:
     manifest = None if row["manifest"] is None else IndexManifest(**row["manifest"])
     if manifest is not None and manifest.format != FORMAT_VERSION:
         raise ValueError(f"a generation of format {manifest.format}")
-    return Generation(row["id"], manifest, _state(row["state"]), row["purpose"], float(row["since"]))
+    since, successor = float(row["since"]), _state(row["successor"])
+    return Generation(row["id"], manifest, _state(row["state"]), row["purpose"], since, successor)
 
 
 class Home(Protocol):

@@ -94,14 +94,18 @@ class LanceIndex:
     Where finished states are published (a bucket), a reader sees one of them, whole, and `view` moves on to the next.
     """
 
-    def __init__(self, root: Root, record: Record, generation: Generation | None = None, *, newest: bool = False) -> None:
+    def __init__(
+        self, root: Root, record: Record, generation: Generation | None = None, *, newest: bool = False
+    ) -> None:
         """Open the current generation of a root, or one beside it; `newest`: its tables as they are, for who writes."""
         self.root = root
         self.generation = record.generation if generation is None else generation.id
         beside = None if generation is None else generation.manifest
         self.manifest = beside or record.manifest
         self.home = root.home(self.generation)
-        self._open(Tables.open(self.home, self.manifest.dim, None if newest or generation is not None else record.state))
+        self._open(
+            Tables.open(self.home, self.manifest.dim, None if newest or generation is not None else record.state)
+        )
         self._lock = threading.Lock()
         self._looked, self._next = time.monotonic(), self
 
@@ -185,28 +189,22 @@ class LanceIndex:
 
     def _publish(self) -> None:
         """Make the state of the tables the one that readers see; of an upcoming generation, make it the current one."""
-        if self.generation_is_current and not self.home.publishes:
+        found = self.root.read()
+        assert found is not None, "a held index does not vanish"
+        if found[0].generation == self.generation and not self.home.publishes and not found[0].old:
             return
         snapshot = self.home.keep_snapshot()
         state = self.tables.shown(snapshot) if self.home.publishes else None
-        found = self.root.read()
-        assert found is not None, "a held index does not vanish"
         record, mark = found
         if record.generation == self.generation:
             record = dataclasses.replace(record, state=state)
         elif record.upcoming is not None and record.upcoming.id == self.generation:
-            record = record.switched(state)
+            record = record.switched(state, self.tables.shown(snapshot))
         else:
             raise StoreError(f"the index {self.root.name} was made anew meanwhile", hint="run the same command again")
         record = _without_old(self.root, record, self.home.keep)
         self.root.write(record, mark)
         self.home.drop_snapshots(snapshot)
-
-    @property
-    def generation_is_current(self) -> bool:
-        """Whether readers take this generation."""
-        found = self.root.read()
-        return found is not None and found[0].generation == self.generation
 
     # ---- documents and versions
 
@@ -494,6 +492,10 @@ class LanceIndex:
         """
         return self._vectors.find(texts)
 
+    def added(self, texts: Sequence[str]) -> None:
+        """Take note of texts whose rows were added to the tables without `write`: `vectors_for` finds them then."""
+        self._vectors.added(texts)
+
     def write(
         self,
         batch: Sequence[IndexEntry],
@@ -537,8 +539,19 @@ class LanceIndex:
         write was interrupted (and may still be under way); the next ingest recovers.
         """
         now = time.time() if now is None else now
-        publish = self._publish
+        publish, erasing = self._publish, whole and bool(self.tables.erasing)
         maintenance.finish(self.tables, whole=whole, keep_versions_days=keep_versions_days, now=now, publish=publish)
+        if erasing:
+            self._forget_generations()
+
+    def _forget_generations(self) -> None:
+        """Remove the generations beside this one: they hold what was erased."""
+        found = self.root.read()
+        if found is None or not found[0].beside:
+            return
+        self.root.write(found[0].alone(), found[1])
+        for generation in found[0].beside:
+            self.root.drop(generation)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doyen.errors import StoreError
+from doyen.index import lance
 from doyen.index.generations import FOLDER, MANIFEST, FolderRoot, Root
 from doyen.index.lance import LanceIndex, recorded_fingerprint
 from doyen.index.postgresql.connecting import parse
@@ -112,7 +114,9 @@ class BucketPlace:
         finally:
             bucket.remove(probe)
         if not safe:
-            raise StoreError(f"{self.name}: this service ignores conditional writes", hint="use a service that has them")
+            raise StoreError(
+                f"{self.name}: this service ignores conditional writes", hint="use a service that has them"
+            )
         return f"{self.name} at {bucket.endpoint or f'AWS, {bucket.region}'}: reached, with conditional writes"
 
     def exists(self) -> bool:
@@ -121,8 +125,8 @@ class BucketPlace:
 
     def stamp(self) -> float | None:
         """Return a number of the current generation; None where there is none. Raises StoreError."""
-        found = self.root.read()
-        return None if found is None else float(int(found[0].generation[:12] or "0", 16))
+        found = self.root.bucket.recent(MANIFEST, lance.FOLLOW_S)  # every question asks
+        return None if found is None else float(int(json.loads(found).get("generation") or "0", 16))
 
     def recorded_fingerprint(self) -> str | None:
         """Return the embedder fingerprint of the index there, None where there is none. Raises StoreError."""

@@ -38,6 +38,8 @@ class IndexManifest:
     format: int = FORMAT_VERSION
     counter: str = ""
     """Fingerprint of the token counter that sized the chunks."""
+    before: str = ""
+    """The embedder whose place this one took; readers whose settings still name that one take this one."""
 
     @classmethod
     def read(cls, text: str | bytes, index: str, broken: str, hint: str = _ANEW) -> IndexManifest:

@@ -142,3 +142,9 @@ def delete_where(table: Any, column: str, values: Sequence[str], *, also: str = 
     for i in range(0, len(values), _MOST_VALUES):
         condition = one_of(column, values[i : i + _MOST_VALUES])
         table.delete(f"{condition} AND {also}" if also else condition)
+
+
+def delete_rows(table: Any, rows: Any) -> None:
+    """Delete rows by their ids `(n,)`."""
+    for i in range(0, len(rows), _MOST_VALUES):
+        table.delete(f"_rowid IN ({', '.join(map(str, rows[i : i + _MOST_VALUES].tolist()))})")

@@ -27,7 +27,6 @@ from doyen.finetuning.retriever.record import RetrieverTraining
 from doyen.finetuning.retriever.reranker import adopt, finetune_reranker
 from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, ranking_loss, train
 from doyen.index.lance import LanceIndex
-from doyen.ingesting.revectoring import exchange
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 TOPICS = [a + b for a in ("ka", "le", "mi", "no") for b in ("dar", "fen", "gul", "hox", "jin", "pav", "rud")]
@@ -398,15 +397,6 @@ def test_a_reranker_that_orders_no_better_is_not_kept(own, untouched):
     assert not made.used
     assert (own / "doyen.toml").read_text() == (untouched / "doyen.toml").read_text()
     assert not list(own.glob("rerankers/*"))
-
-
-def test_two_folders_change_places(tmp_path):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    exchange(tmp_path / "a", tmp_path / "b")
-    assert [(tmp_path / name / "file").read_text() for name in "ab"] == ["b", "a"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
 def run(*words):

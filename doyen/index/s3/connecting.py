@@ -10,6 +10,8 @@ import configparser
 import hashlib
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -36,8 +38,13 @@ _REFUSED = re.compile(
     r"InvalidClientTokenId|AuthorizationHeaderMalformed)\b"
 )
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestExpired")
-_NO_KEYS = re.compile(r"169\.254\.169\.254|no credentials|CredentialsNotLoaded|credential provider|Missing (AccessKeyId|SecretAccessKey)", re.I)
-_SILENT = re.compile(r"error sending request|connect(ion)? (refused|error|reset)|tcp connect|dns error|timed? ?out|operation timed", re.I)
+_NO_KEYS = re.compile(
+    r"169\.254\.169\.254|no credentials|CredentialsNotLoaded|credential provider|Missing (AccessKeyId|SecretAccessKey)",
+    re.I,
+)
+_SILENT = re.compile(
+    r"error sending request|connect(ion)? (refused|error|reset)|tcp connect|dns error|timed? ?out|operation timed", re.I
+)
 
 
 class Bucket:
@@ -47,11 +54,15 @@ class Bucket:
         """Take a URI. Raises StoreError where it is none, or the extra is not installed."""
         self.bucket, self.prefix, given = parse(uri)
         self.name = f"s3://{self.bucket}/{self.prefix}"
-        self.endpoint = given.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self.endpoint = (
+            given.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        )
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self.region = given.get("region") or region or "us-east-1"
         self.lease: Any = None
         """The hold of this process on it, while it has one (lease.py)."""
+        self._seen: tuple[float, bytes | None] | None = None
+        self._lock = threading.Lock()
         self._keys = keys()
         if not self._keys and self.endpoint and not any(os.environ.get(name) for name in _ROLES):
             raise StoreError(f"{self.name}: no credentials were found", hint=_LOGIN)
@@ -68,7 +79,11 @@ class Bucket:
     def options(self) -> dict[str, str]:
         """What Lance is told of it."""
         options = {f"aws_{key}": value for key, value in self._keys.items()}
-        options |= {"aws_region": self.region, "client_max_retries": str(_RETRIES), "client_retry_timeout": str(_RETRY_S)}
+        options |= {
+            "aws_region": self.region,
+            "client_max_retries": str(_RETRIES),
+            "client_retry_timeout": str(_RETRY_S),
+        }
         if self.endpoint:
             options |= {"aws_endpoint": self.endpoint}
             options |= {"allow_http": "true"} if self.endpoint.startswith("http://") else {}
@@ -107,6 +122,14 @@ class Bucket:
                 self._require_bucket(error)
                 return None
             return bytes(found.bytes()), str(found.meta["e_tag"])
+
+    def recent(self, name: str, seconds: float) -> bytes | None:
+        """Return an object as it was at most so many seconds ago, None where there was none. Raises StoreError."""
+        with self._lock:
+            if self._seen is None or time.monotonic() - self._seen[0] >= seconds:
+                found = self.get(name)
+                self._seen = time.monotonic(), None if found is None else found[0]
+            return self._seen[1]
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object. Raises StoreError."""
@@ -201,7 +224,9 @@ class Bucket:
         try:
             yield
         except (BaseError, OSError) as error:
-            raise fault(error, self.name) or StoreError(f"{self.name}: {first_line(error)}", hint="doyen doctor") from None
+            raise fault(error, self.name) or StoreError(
+                f"{self.name}: {first_line(error)}", hint="doyen doctor"
+            ) from None
 
 
 def fault(error: BaseException, name: str) -> StoreError | None:

@@ -59,7 +59,9 @@ class BucketHome:
     def require_hold(self) -> None:
         """See that this process holds the index. Raises StoreError where it does not."""
         if self.bucket.lease is None:
-            raise StoreError(f"{self.name} is written without a hold", hint="doyen ingest, doyen remove and doyen reembed take one")
+            raise StoreError(
+                f"{self.name} is written without a hold", hint="doyen ingest, doyen remove and doyen reembed take one"
+            )
         self.bucket.lease.require()
 
     def there(self) -> bool:
