@@ -139,7 +139,7 @@ def finish(
             _compact(tables, name)
         if not tables.chunks.list_indices():  # after compacting, which would have to renumber its rows
             _index_text(tables)
-    write_snapshot(tables.folder, tables.chunks, tables.dim)
+    write_snapshot(tables.folder, tables.chunks, tables.dim, anew=erasing)
     if whole:
         if publish is not None:
             publish()

@@ -36,7 +36,9 @@ RECALL_SOUGHT = 0.99
 _RECALL_LEAST_RESCORED = 1000
 _MOST_RESCORED = 64_000
 _QUERIES = 100
-FORMAT = 1
+FORMAT = 2
+GONE = -1
+"""In place of a document's number: the table has that row no more."""
 PARTS: dict[str, Any] = {"rows": "<u8", "documents": "<i4", "starts": "<i8", "vectors": "<f2", "codes": "<u8"}
 
 
@@ -65,9 +67,13 @@ class VectorMatrix:
     codes: NDArray[np.uint64] | None = None
     projected: Floats | None = None
     recall: Recall | None = None
+    gone: int = 0
+    path: Path = Path()
+    _alive: NDArray[np.bool_] | None = field(init=False, repr=False)
     _scan: JointScan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._alive = self.documents != GONE if self.gone else None
         self._scan = JointScan(self.vectors)  # it reads nothing before the first search
 
     def nearest(
@@ -75,6 +81,8 @@ class VectorMatrix:
     ) -> tuple[Places, Floats]:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
         query = np.ascontiguousarray(query, dtype=np.float32)
+        if self._alive is not None:
+            mask = self._alive if mask is None else mask & self._alive
         if self.codes is None:
             return self._scan.nearest(query, limit, mask)
         assert self.projected is not None
@@ -97,7 +105,8 @@ class VectorMatrix:
         Half of the queries are stored vectors, their own rows left out; half are moved to a cosine of about 0.7 from one,
         as far as a question is from a passage.
         """
-        sample = np.sort(rng.choice(len(self.vectors), size=min(_QUERIES, len(self.vectors)), replace=False))
+        rows = np.flatnonzero(self.documents != GONE)
+        sample = np.sort(rng.choice(rows, size=min(_QUERIES, len(rows)), replace=False))
         own = self.vectors[sample].astype(np.float32)
         noise = rng.standard_normal(own.shape).astype(np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
@@ -117,7 +126,9 @@ class VectorMatrix:
 
     def _share(self, wanted: Places, query: Floats, own: int, rescored: int) -> float:
         """Return the share of the 10 nearest other than row `own` that are found; of equally near ones any will do."""
-        wanted = wanted[wanted != own][:10]
+        wanted = wanted[(wanted != own) & (self.documents[wanted] != GONE)][:10]
+        if not len(wanted):
+            return 1.0
         least = float((self.vectors[wanted].astype(np.float32) * query).sum(axis=1).min()) - 1e-5
         places, scores = self.nearest(query, len(wanted) + 1, rescored=rescored)
         return int((scores[places != own][: len(wanted)] >= least).sum()) / max(len(wanted), 1)
@@ -152,6 +163,8 @@ def open_matrix(folder: Path, dim: int, snapshot: str = "manifest") -> VectorMat
             codes=codes,
             projected=projected,
             recall=recall,
+            gone=int(state["gone"]),
+            path=name,
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -159,7 +172,8 @@ def open_matrix(folder: Path, dim: int, snapshot: str = "manifest") -> VectorMat
 
 def _mapped(path: Path, part: str, shape: tuple[int, ...]) -> Any:
     dtype = np.dtype(PARTS[part])
-    if path.stat().st_size != dtype.itemsize * int(np.prod(shape)):
+    size, wanted = path.stat().st_size, dtype.itemsize * int(np.prod(shape))
+    if size < wanted or (size > wanted and part != "vectors"):  # to vectors, a later snapshot may have been appended
         raise ValueError(f"{path.name} has another length than its manifest says")
     return np.memmap(path, dtype=dtype, mode="r", shape=shape)
 

@@ -360,3 +360,22 @@ def test_old_snapshots_go_after_their_time(store, embedder, tmp_path, monkeypatc
     assert index_place(
         make_expert(tmp_path / "e", Settings(store=StoreSettings(store))), Settings(store=StoreSettings(store))
     ).exists()
+
+
+def test_only_new_vectors_are_sent_and_fetched(store, embedder, tmp_path, monkeypatch):
+    place = place_of(store, tmp_path)
+    index = place.open_or_create(manifest_of(embedder))
+    sizes = []
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, {f"{i}.txt": f"number {i}" for i in range(40)})
+        index.finish()
+        bucket = bucket_of(store)
+        upload = bucket.upload
+        monkeypatch.setattr(bucket, "upload", lambda name, path: sizes.append((name, path.stat().st_size)) or upload(name, path))
+        write_texts(index, embedder, {"new.txt": "the boiler of the mill"})
+        index.finish()
+    assert [size for name, size in sizes if name.endswith(".vectors")] == [256 * 2]
+    monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "another machine"))
+    assert nearest(place.open(), embedder.embed(["boiler of the mill"])[0], 1)[0].chunk.document == "new.txt"
+    assert len(nearest(place.open(), embedder.embed(["number"])[0], 99)) == 41

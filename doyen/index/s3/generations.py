@@ -7,12 +7,15 @@ reads. Knows no rows.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from doyen.config import replaced, write_atomic
 from doyen.errors import StoreError
 from doyen.index.generations import FOLDER, MANIFEST, Record
 from doyen.index.importing import load_lancedb
@@ -99,15 +102,36 @@ class BucketHome:
         mark = folder / f"{snapshot}.json"
         if mark.exists():
             return
-        found = self.bucket.get(f"{self._below}/{SNAPSHOTS}/{snapshot}.json")
+        below = f"{self._below}/{SNAPSHOTS}"
+        found = self.bucket.get(f"{below}/{snapshot}.json")
         if found is None:
             return
-        for part in parts_of_snapshot(json.loads(found[0])):
-            name = f"{snapshot}.{part}"
-            if not self.bucket.download(f"{self._below}/{SNAPSHOTS}/{name}", folder / name):
+        state = json.loads(found[0])
+        for part in parts_of_snapshot(state):
+            if part != "vectors" and not self.bucket.download(f"{below}/{snapshot}.{part}", folder / f"{snapshot}.{part}"):
                 return
-        mark.write_bytes(found[0])
-        self._drop_old(folder, snapshot)
+        if self._fetch_vectors(folder, state):
+            write_atomic(mark, found[0])
+            self._drop_old(folder, snapshot)
+
+    def _fetch_vectors(self, folder: Path, state: dict[str, Any]) -> bool:
+        """Copy the vectors: what an older snapshot has on this machine, and from the bucket the segments that it lacks."""
+        segments, target = state["segments"], folder / f"{state['id']}.vectors"
+        here = _longest_here(folder, segments)
+        with replaced(target) as partial:
+            with partial.open("wb") as file:
+                if here:
+                    rows = sum(count for _, count in segments[: here[1]])
+                    with here[0].open("rb") as old:
+                        copy_bytes(old, file, rows * state["dim"] * 2)
+                for name, _ in segments[here[1] if here else 0 :]:
+                    piece = folder / f".{state['id']}.{os.getpid()}.piece"
+                    if not self.bucket.download(f"{self._below}/{SNAPSHOTS}/{name}.vectors", piece):
+                        return False
+                    with piece.open("rb") as new:
+                        shutil.copyfileobj(new, file, 1 << 20)
+                    piece.unlink()
+        return True
 
     def _drop_old(self, folder: Path, snapshot: str) -> None:
         """Remove snapshots of before from this machine; who has them mapped goes on with them."""
@@ -128,18 +152,59 @@ class BucketHome:
         snapshot, below = str(state["id"]), f"{self._below}/{SNAPSHOTS}"
         if self.bucket.written_at(f"{below}/{snapshot}.json") is None:
             for part in parts_of_snapshot(state):
-                self.bucket.upload(f"{below}/{snapshot}.{part}", folder / f"{snapshot}.{part}")
+                if part != "vectors":
+                    self.bucket.upload(f"{below}/{snapshot}.{part}", folder / f"{snapshot}.{part}")
+            self._keep_vectors(folder, state)
             self.bucket.put(f"{below}/{snapshot}.json", text)
         (folder / f"{snapshot}.json").write_bytes(text)
         return snapshot
 
+    def _keep_vectors(self, folder: Path, state: dict[str, Any]) -> None:
+        """Copy the segments of the vectors that the bucket lacks."""
+        start, width = 0, state["dim"] * 2
+        for name, count in state["segments"]:
+            key = f"{self._below}/{SNAPSHOTS}/{name}.vectors"
+            if self.bucket.written_at(key) is None:
+                piece = folder / f".{name}.{os.getpid()}.piece"
+                with (folder / f"{state['id']}.vectors").open("rb") as file, piece.open("wb") as part:
+                    file.seek(start * width)
+                    copy_bytes(file, part, count * width)
+                self.bucket.upload(key, piece)
+                piece.unlink()
+            start += count
+
     def drop_snapshots(self, current: str | None) -> None:
         """Remove other snapshots from the bucket, KEEP after they were written; at once where documents are erased."""
         keep = timedelta(0) if self.read("erasing.json") is not None else self.keep
+        found = self.bucket.get(f"{self._below}/{SNAPSHOTS}/{current}.json") if current else None
+        needed = {current, *(name for name, _ in json.loads(found[0])["segments"])} if found else set()
         now = datetime.now(UTC)
         for name, written in self.bucket.listed(f"{self._below}/{SNAPSHOTS}"):
-            if name.rpartition("/")[2].partition(".")[0] != current and now - written >= keep:
+            if name.rpartition("/")[2].partition(".")[0] not in needed and now - written >= keep:
                 self.bucket.remove(name)
+
+
+def _longest_here(folder: Path, segments: list[list[Any]]) -> tuple[Path, int] | None:
+    """Return the vectors of a snapshot on this machine that are the beginning of others', and how many segments they are."""
+    best: tuple[Path, int] | None = None
+    for mark in folder.glob("*.json"):
+        if mark.name.endswith(".names.json"):
+            continue
+        try:
+            state = json.loads(mark.read_text(encoding="utf-8"))
+            known, vectors = state["segments"], folder / f"{state['id']}.vectors"
+        except (OSError, ValueError, KeyError):
+            continue
+        if known == segments[: len(known)] and vectors.exists() and (best is None or len(known) > best[1]):
+            best = vectors, len(known)
+    return best
+
+
+def copy_bytes(source: IO[bytes], target: IO[bytes], count: int) -> None:
+    """Copy so many bytes from where a file stands."""
+    while count > 0 and (data := source.read(min(count, 1 << 20))):
+        target.write(data)
+        count -= len(data)
 
 
 @dataclass(frozen=True)
