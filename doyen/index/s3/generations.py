@@ -177,10 +177,11 @@ class BucketHome:
         """Remove other snapshots from the bucket, KEEP after they were written; at once where documents are erased."""
         keep = timedelta(0) if self.read("erasing.json") is not None else self.keep
         found = self.bucket.get(f"{self._below}/{SNAPSHOTS}/{current}.json") if current else None
-        needed = {current, *(name for name, _ in json.loads(found[0])["segments"])} if found else set()
+        needed = {f"{name}.vectors" for name, _ in json.loads(found[0])["segments"]} if found else set()
         now = datetime.now(UTC)
         for name, written in self.bucket.listed(f"{self._below}/{SNAPSHOTS}"):
-            if name.rpartition("/")[2].partition(".")[0] not in needed and now - written >= keep:
+            own = name.rpartition("/")[2]
+            if own.partition(".")[0] != current and own not in needed and now - written >= keep:
                 self.bucket.remove(name)
 
 
