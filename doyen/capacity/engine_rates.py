@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from doyen.capacity.figures import LEAST_SPREAD
 from doyen.capacity.queueing import NodeSpeed
 from doyen.capacity.rates import EngineRates
 from doyen.config import Settings
@@ -49,23 +50,30 @@ def rates_of(engine: Engine, prompts: Sequence[Prompt], max_tokens: int, batch_t
     reading = [_timed(engine, [p], 1) for p in firsts]
     read_token = statistics.median(s / made[0].prompt_tokens for s, made in reading)
     alone = [_timed(engine, [p], max_tokens) for p in wholes]
-    steps = [(s - read_token * made[0].prompt_tokens) / max(1, made[0].completion_tokens) for s, made in alone]
-    single = max(statistics.median(steps), 1e-5)
+    writing_s = [s - read_token * made[0].prompt_tokens for s, made in alone]
+    tokens = [made[0].completion_tokens for _, made in alone]
+    single = max(sum(writing_s) / max(1, sum(tokens)), 1e-5)
     seconds, made = _timed(engine, together, max_tokens)
     lengths = [one.completion_tokens for one in made]
-    writing = seconds - read_token * sum(one.prompt_tokens for one in made)
-    text_step = min(single, max(0.0, text_share(writing, single, lengths)))
+    left = seconds - read_token * sum(one.prompt_tokens for one in made)
+    text_step = min(single, max(0.0, text_share(left, single, lengths)))
     answered = [m[0] for _, m in alone] + list(made)
     return EngineRates(
         name=engine.name,
         read_token_s=read_token,
         step_s=single - text_step,
         text_step_s=text_step,
-        spread=max(0.05, statistics.pstdev(steps) / single / len(steps) ** 0.5) if len(steps) > 1 else 0.2,
+        spread=max(LEAST_SPREAD, _halves([s / made[0].prompt_tokens for s, made in reading])),
         batch_tokens=batch_tokens,
         prompt_tokens=[one.prompt_tokens for one in answered],
         answer_tokens=[one.completion_tokens for one in answered],
     )
+
+
+def _halves(values: Sequence[float]) -> float:
+    """Return by how much the means of two halves differ, as a share of both."""
+    first, second = sum(values[::2]), sum(values[1::2])
+    return abs(first / max(1, len(values[::2])) - second / max(1, len(values[1::2]))) * len(values) / (first + second)
 
 
 def text_share(writing_s: float, single_s: float, lengths: Sequence[int]) -> float:

@@ -52,7 +52,9 @@ class Figure:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Figure | float) -> Figure:
-        return self * (Figure(1 / other.value, other.spread, other.origin, other.note) if isinstance(other, Figure) else 1 / other)
+        return self * (
+            Figure(1 / other.value, other.spread, other.origin, other.note) if isinstance(other, Figure) else 1 / other
+        )
 
     def __add__(self, other: Figure) -> Figure:
         return total((self, other))

@@ -7,7 +7,6 @@ expert that is thrown away, whose clock and disk say what lies between and aroun
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import resource
@@ -19,12 +18,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files
+from doyen.capacity.wanted import PAGE_CHARACTERS
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
 from doyen.errors import UsageError
@@ -35,12 +36,13 @@ from doyen.ingesting.opening import open_index
 from doyen.originals import wanted_original
 from doyen.parsing import Limits, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
+from doyen.records import Document
 from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
 _SEARCHES = 24
 _FEWEST = 4
-_SPREAD_WORDS = 12
+_QUESTION_WORDS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,12 @@ class _Ingest:
 
 
 def measure(
-    settings: Settings, *, sample: Path | None = None, answers: bool = True, expert: Path | None = None, say: Say = lambda _: None
+    settings: Settings,
+    *,
+    sample: Path | None = None,
+    answers: bool = True,
+    expert: Path | None = None,
+    say: Say = lambda _: None,
 ) -> Rates:
     """Measure this machine with the settings' embedder and model, on files of `sample` or on PDFs that are made.
 
@@ -106,7 +113,8 @@ def measure(
         found = _composed(stages, shape, timed, small, whole, embedder.dim)
         say("searching and answering")
         retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
-        questions = _questions(list(timed.values()))
+        passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
+        questions = questions_of(passages)
         searched = _searched(retriever, questions)
         engine = measure_engine(settings, retriever, questions, say) if answers else None
         return Rates(
@@ -183,7 +191,9 @@ def _indexed(timed: Sequence[Timed], embedder: Embedder, settings: Settings, fol
     rng, costs = np.random.default_rng(7), []
     for number, group in enumerate((timed[:1], timed)):
         index = LanceIndex.open_or_create(folder / str(number), manifest)
-        entries = [IndexEntry(d, "sample", c, d.id, d.sha256, "", k, s) for t in group for d, c, k, s in t.parsed.documents]
+        entries = [
+            IndexEntry(d, "sample", c, d.id, d.sha256, "", k, s) for t in group for d, c, k, s in t.parsed.documents
+        ]
         sizes = [sum(len(e.chunks) for e in entries), sum(len(e.summaries) for e in entries)]
         own, summaries = (_unit(rng, size, embedder.dim) for size in sizes)
         began = time.process_time()
@@ -243,7 +253,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
     keep = settings.documents.keep_originals
     sizes = {path: path.stat().st_size for path in timed}
     paged = sum(size for path, size in sizes.items() if wanted_original(keep, path.suffix))
-    pages = sum(max(1, len(d.pages)) for one in timed.values() for d, *_ in one.parsed.documents)
+    pages = sum(pages_of(d) for one in timed.values() for d, *_ in one.parsed.documents)
     return Shape(
         documents=documents,
         bytes=sum(sizes.values()) / documents,
@@ -254,9 +264,14 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
     )
 
 
+def pages_of(document: Document) -> float:
+    """Return a document's pages; of a text without any, by its length."""
+    return float(max(len(document.pages), len(document.text) / PAGE_CHARACTERS if len(document.pages) <= 1 else 0, 0.1))
+
+
 def _composed(
     stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: _Ingest, whole: _Ingest, dim: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file."""
     first = next(iter(timed.values()))
     documents = shape.documents - len(first.parsed.documents)
@@ -269,7 +284,7 @@ def _composed(
     left = (cpu - of_stages) / documents
     notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]
     grown = {part: max(0, whole.bytes[part] - small.bytes[part]) for part in whole.bytes}
-    stored = grown["chunks"] - 4 * dim * chunks
+    vectors = 2.0 * dim
     return {
         "stages": stages | {"handing over": Line(max(left, 0.0), 0.0, 0.3)},
         "start_s": small.seconds,
@@ -277,7 +292,8 @@ def _composed(
         "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores))),
         "bytes_per": {
             "page texts": grown["page texts"] / characters,
-            "chunks": max(stored, 0.0) / chunks,
+            "vectors": vectors,
+            "chunk texts": max(grown["chunks"] / chunks - vectors, 0.0),
             "full-text index": grown["full-text index"] / chunks,
         },
         "notes": notes,
@@ -287,16 +303,15 @@ def _composed(
 # ---- searching
 
 
-def _questions(timed: Sequence[Timed]) -> list[str]:
-    """Return questions in the documents' own words: a stretch of words from each of some passages."""
-    rng = np.random.default_rng(11)
-    texts = [c.text.split() for one in timed for _, chunks, _, _ in one.parsed.documents for c in chunks]
-    texts = [words for words in texts if len(words) >= _SPREAD_WORDS] or texts
-    chosen = rng.permutation(len(texts))[:96]
-    return [" ".join(texts[int(i)][: _SPREAD_WORDS]) + "?" for i in chosen]
+def questions_of(passages: Sequence[str], most: int = 96) -> list[str]:
+    """Return questions in the documents' own words: the first words of some passages, each once."""
+    texts = [passage.split() for passage in passages]
+    texts = [words for words in texts if len(words) >= _QUESTION_WORDS] or texts
+    chosen = np.random.default_rng(11).permutation(len(texts))[:most]
+    return [" ".join(texts[int(i)][:_QUESTION_WORDS]) + "?" for i in chosen]
 
 
-def _searched(retriever: Retriever, questions: Sequence[str]) -> dict[str, float]:
+def _searched(retriever: Retriever, questions: Sequence[str]) -> dict[str, Any]:
     retriever.search(questions[0])
     seconds, began = [], time.process_time()
     for question in (list(questions) * _SEARCHES)[:_SEARCHES]:

@@ -70,7 +70,10 @@ class LoadRun:
 
     def as_dict(self) -> dict[str, Any]:
         """Return quantiles of the waiting and of the whole time, in seconds, and the share that was refused."""
-        row: dict[str, Any] = {"answers_per_s": round(self.answers_per_s, 4), "refused_share": round(self.refused_share, 5)}
+        row: dict[str, Any] = {
+            "answers_per_s": round(self.answers_per_s, 4),
+            "refused_share": round(self.refused_share, 5),
+        }
         for name, seconds in (("wait", self.wait_s), ("whole", self.whole_s)):
             for percent in (50, 95, 99):
                 row[f"{name}_p{percent}_s"] = round(quantile(seconds, percent), 3)
@@ -101,6 +104,7 @@ class _Node:
         return len(self.writing) + len(self.waiting) + (self.reading >= 0)
 
     def next_event(self) -> float:
+        """Return when a prompt will have been read or an answer written, infinite if none."""
         if self.reading >= 0:
             return self.read_until
         if self.writing:
@@ -114,10 +118,11 @@ class _Node:
         self.now = now
 
 
-class _Simulation:
-    """One run over arrivals in order."""
+class Simulation:
+    """One run; questions arrive in order of time. `ended` and `began` are by the question's number, NaN where it was refused."""
 
     def __init__(self, speed: NodeSpeed, nodes: int, questions: Questions) -> None:
+        """Take nodes of one kind, and what each question takes."""
         self.nodes = [_Node(speed) for _ in range(nodes)]
         self.read_s, self.tokens = questions.read_s.tolist(), questions.tokens.tolist()
         self.began, self.ended = [math.nan] * len(self.read_s), [math.nan] * len(self.read_s)
@@ -126,6 +131,7 @@ class _Simulation:
         self.refused = 0
 
     def arrive(self, question: int, now: float) -> None:
+        """Send a question to the node with the fewest, or away where that one is full."""
         self.run_until(now)
         number = self._freest()
         node = self.nodes[number]
@@ -138,6 +144,7 @@ class _Simulation:
         self._schedule(number)
 
     def run_until(self, now: float) -> None:
+        """Let all happen that happens until then."""
         while self.events and self.events[0][0] <= now:
             when, number, turn = heapq.heappop(self.events)
             node = self.nodes[number]
@@ -181,7 +188,7 @@ class _Simulation:
 
 def simulate(speed: NodeSpeed, nodes: int, questions: Questions, arrivals_s: Seconds) -> LoadRun:
     """Answer questions that arrive at these moments, one each, ascending; the first tenth only warms the nodes up."""
-    run = _Simulation(speed, nodes, questions)
+    run = Simulation(speed, nodes, questions)
     warm, early = int(len(arrivals_s) * _WARM_SHARE), 0
     for question, now in enumerate(arrivals_s.tolist()):
         if question == warm:
@@ -220,7 +227,9 @@ def most_per_s(speed: NodeSpeed, questions: Questions) -> float:
     return 1 / each if each > 0 else math.inf
 
 
-def run_load(speed: NodeSpeed, nodes: int, questions: Questions, per_s: float, *, count: int = 20_000, seed: int = 7) -> LoadRun:
+def run_load(
+    speed: NodeSpeed, nodes: int, questions: Questions, per_s: float, *, count: int = 20_000, seed: int = 7
+) -> LoadRun:
     """Simulate questions that arrive by chance at a steady rate; of many nodes, a part with its part of the questions."""
     rng = np.random.default_rng(seed)
     part = min(nodes, MOST_NODES)
@@ -241,12 +250,16 @@ class Demand:
         return quantile(run.whole_s, self.percent) <= self.most_s and run.refused_share <= self.most_refused
 
 
-def nodes_for(speed: NodeSpeed, questions: Questions, demand: Demand, *, count: int = 20_000) -> tuple[int | None, LoadRun]:
+def nodes_for(
+    speed: NodeSpeed, questions: Questions, demand: Demand, *, count: int = 20_000
+) -> tuple[int | None, LoadRun]:
     """Return the fewest nodes that meet a demand, with their run; None where a question alone takes too long already."""
     alone = questions.read_s + questions.tokens * speed.step(1)
     low = max(1, math.floor(demand.per_s / most_per_s(speed, questions)))
     if np.percentile(alone, demand.percent) > demand.most_s:
-        return None, run_load(speed, 4 * low, questions, demand.per_s, count=count)
+        return None, run_load(speed, 4 * low, questions, max(demand.per_s, 1e-9), count=count)
+    if not demand.per_s:
+        return 1, run_load(speed, 1, questions, 1e-9, count=count)
     high, run = low, run_load(speed, low, questions, demand.per_s, count=count)
     while not demand.met(run):
         low, high = high + 1, max(high + 1, math.ceil(high * 1.5))
