@@ -136,7 +136,7 @@ def test_whatever_the_phrases_passages_come_best_first(seed):
     random = np.random.default_rng(seed)
     words = ["who", "repairs", "the", "yard", "lamp", "bicycle", "roof"]
     found = [
-        candidate(f"d{n}", *random.random(2) * 0.9, text=" ".join(random.choice(words, 6)) + f" {n % 25}")
+        candidate(f"d{n}", *(0.2 + random.random(2) * 0.7), text=" ".join(random.choice(words, 6)) + f" {n}")
         for n in range(30)
     ]
     dense, text = found[:20], found[10:]
