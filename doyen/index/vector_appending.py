@@ -77,14 +77,18 @@ def _addresses(table: Any) -> NDArray[np.uint64]:
 
 def _fresh(table: Any, last: int, names: list[str], dim: int) -> tuple[dict[str, Any], list[str], NDArray[np.float16]]:
     """Return columns and vectors of the rows after an address, in order of address, and the names with theirs."""
-    query = table.search().where(f"_rowaddr > {last}").select(["vector", "document", "start"]).with_row_id(True).limit(None)
+    query = (
+        table.search().where(f"_rowaddr > {last}").select(["vector", "document", "start"]).with_row_id(True).limit(None)
+    )
     found = query.to_arrow()
     order = np.argsort(found["_rowid"].to_numpy())
     numbers = {name: place for place, name in enumerate(names)}
     places = [numbers.setdefault(name, len(numbers)) for name in found["document"].to_pylist()]
     columns = {"rows": found["_rowid"].to_numpy(), "starts": found["start"].to_numpy()}
     columns |= {"documents": np.array(places, dtype=np.int32)}
-    flat = np.concatenate([np.empty(0, np.float16), *(c.flatten().to_numpy(zero_copy_only=False) for c in found["vector"].chunks)])
+    flat = np.concatenate(
+        [np.empty(0, np.float16), *(c.flatten().to_numpy(zero_copy_only=False) for c in found["vector"].chunks)]
+    )
     vectors = np.ascontiguousarray(flat.reshape(-1, dim)[order], dtype=PARTS["vectors"])
     return {part: column[order] for part, column in columns.items()}, list(numbers), vectors
 

@@ -372,7 +372,9 @@ def test_only_new_vectors_are_sent_and_fetched(store, embedder, tmp_path, monkey
         index.finish()
         bucket = bucket_of(store)
         upload = bucket.upload
-        monkeypatch.setattr(bucket, "upload", lambda name, path: sizes.append((name, path.stat().st_size)) or upload(name, path))
+        monkeypatch.setattr(
+            bucket, "upload", lambda name, path: sizes.append((name, path.stat().st_size)) or upload(name, path)
+        )
         write_texts(index, embedder, {"new.txt": "the boiler of the mill"})
         index.finish()
     assert [size for name, size in sizes if name.endswith(".vectors")] == [256 * 2]

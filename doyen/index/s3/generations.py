@@ -108,7 +108,9 @@ class BucketHome:
             return
         state = json.loads(found[0])
         for part in parts_of_snapshot(state):
-            if part != "vectors" and not self.bucket.download(f"{below}/{snapshot}.{part}", folder / f"{snapshot}.{part}"):
+            if part != "vectors" and not self.bucket.download(
+                f"{below}/{snapshot}.{part}", folder / f"{snapshot}.{part}"
+            ):
                 return
         if self._fetch_vectors(folder, state):
             write_atomic(mark, found[0])
