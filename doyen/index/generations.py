@@ -69,7 +69,11 @@ class Record:
     def text(self) -> str:
         """Return it as JSON; an index of one generation has the keys of its manifest alone."""
         row = asdict(self.manifest)
-        rest = {"generation": self.generation, "state": _row(self.state), "upcoming": _row(self.upcoming)}
+        rest: dict[str, Any] = {
+            "generation": self.generation,
+            "state": _row(self.state),
+            "upcoming": _row(self.upcoming),
+        }
         rest |= {"previous": _row(self.previous), "old": [_row(one) for one in self.old]}
         return json.dumps(row | {key: value for key, value in rest.items() if value}, indent=1)
 
@@ -142,10 +146,13 @@ def _generation(row: Any) -> Generation | None:
 class Home(Protocol):
     """Where the tables of one generation lie, with the small files beside them."""
 
-    keep: timedelta
-    """How long old states of the tables are kept for those who still read them."""
-    publishes: bool
-    """Whether readers see finished states alone (`Record.state`), not the newest one."""
+    @property
+    def keep(self) -> timedelta:
+        """How long old states of the tables are kept for those who still read them."""
+
+    @property
+    def publishes(self) -> bool:
+        """Whether readers see finished states alone (`Record.state`), not the newest one."""
 
     @property
     def name(self) -> str:

@@ -49,7 +49,7 @@ class Tables:
             found = [database.open_table(name) for name in TABLES]
             for name, table in zip(TABLES, found, strict=True):
                 table.checkout(state.versions[name])
-            return cls(home, dim, *found, state=state)
+            return cls(home, dim, found[0], found[1], found[2], found[3], state)
         names = database.list_tables().tables
         found = [database.open_table(name) if name in names else _make(database, name, dim, names) for name in TABLES]
         return cls(home, dim, *found)

@@ -43,7 +43,10 @@ def append_rows(path: Path, table: Any, dim: int, before: VectorMatrix, state: d
     own = before.path.with_suffix(".vectors")
     if not _shared(own, path.with_suffix(".vectors"), len(before.rows) * dim * 2, vectors):
         return None
-    both = {"rows": (before.rows, columns["rows"]), "documents": (documents, columns["documents"])}
+    both: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+        "rows": (before.rows, columns["rows"]),
+        "documents": (documents, columns["documents"]),
+    }
     both |= {"starts": (before.starts, columns["starts"])}
     for part, pieces in both.items():
         _write(path.with_suffix(f".{part}"), np.concatenate(pieces).astype(PARTS[part]).tobytes())
