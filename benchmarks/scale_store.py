@@ -64,7 +64,8 @@ def main() -> None:
     for name in given.parts:
         result: dict[str, Any] = {"seed": SEED, "note": given.note} | parts[name](given)
         print(json.dumps(result, indent=1))
-        measuring.save(f"scale_store_{name}", result, given.out)
+        out = given.out and given.out.with_stem(f"{given.out.stem}_{name}")
+        measuring.save(f"scale_store_{name}", result, out)
 
 
 # ---- s3
