@@ -165,6 +165,9 @@ class Home(Protocol):
     def connect(self, session: Any) -> Any:
         """Return the LanceDB database."""
 
+    def connect_state(self, session: Any) -> Any:
+        """Return the LanceDB database for who reads a finished state."""
+
     def require_hold(self) -> None:
         """See that nobody else writes. Raises StoreError where the hold was lost."""
 
@@ -232,6 +235,10 @@ class FolderHome:
     def connect(self, session: Any) -> Any:
         """Return the LanceDB database; reads always see the newest state, also of other processes."""
         return load_lancedb().connect(str(self.folder), read_consistency_interval=timedelta(0), session=session)
+
+    def connect_state(self, session: Any) -> Any:
+        """Return the LanceDB database."""
+        return self.connect(session)
 
     def require_hold(self) -> None:
         """Nothing: the hold ends with the process."""

@@ -25,8 +25,6 @@ from doyen.records import Chunk
 T = TypeVar("T")
 
 _MASKS = 32
-_CHUNKS_HELD = 20_000
-"""Of a state in a bucket: about 40 MiB."""
 _RETRY_AFTER_S = 0.2
 _COLUMNS = ("document", "start", "revision")
 _ROWS_AT_ONCE = 8192
@@ -39,7 +37,6 @@ class ChunkSearch:
         """Take `newest`, which opens the newest finished state, where the tables are of one that may have gone."""
         self._tables, self._newest = tables, newest
         self._matrices = _matrices(tables)
-        self._chunks: dict[int, Chunk] = {}
         self._masks: dict[Any, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()
         self._text_indexed = False
@@ -155,16 +152,8 @@ class ChunkSearch:
 
     def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
         """Return row → chunk; rows that the table has no more are absent."""
-        with self._lock:
-            here = {row: self._chunks[row] for row in rows if row in self._chunks}
-        missing = [row for row in rows if row not in here]
-        found = {row["_rowid"]: chunk_from(row) for row in self.retried(lambda: self._take(missing, CHUNK_COLUMNS))}
-        if self._tables.state is not None:  # a finished state never changes, and reading it is a matter of requests
-            with self._lock:
-                self._chunks |= found
-                while len(self._chunks) > _CHUNKS_HELD:
-                    self._chunks.pop(next(iter(self._chunks)))
-        return here | found
+        found = self.retried(lambda: self._take(rows, CHUNK_COLUMNS))
+        return {row["_rowid"]: chunk_from(row) for row in found}
 
     def _take(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         if not rows:
@@ -234,7 +223,7 @@ class ChunkSearch:
                 raise OSError("the chunks table is gone")
             newest = self._newest() if self._newest is not None else None
             self._tables = newest or Tables.open(self._tables.home, self._tables.dim)
-            self._matrices, self._text_indexed, self._chunks = _matrices(self._tables), False, {}
+            self._matrices, self._text_indexed = _matrices(self._tables), False
             return work()
         except (OSError, RuntimeError) as error:
             raise storage_fault(error) or StoreError(

@@ -44,7 +44,8 @@ class Tables:
         """Open the tables as they were in a state; without one as they are, making those that are missing."""
         home = FolderHome(home) if isinstance(home, Path) else home
         lancedb = load_lancedb()
-        database = home.connect(lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES))
+        session = lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES)
+        database = home.connect(session) if state is None else home.connect_state(session)
         if state is not None:
             found = [database.open_table(name) for name in TABLES]
             for name, table in zip(TABLES, found, strict=True):

@@ -381,3 +381,33 @@ def test_only_new_vectors_are_sent_and_fetched(store, embedder, tmp_path, monkey
     monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "another machine"))
     assert nearest(place.open(), embedder.embed(["boiler of the mill"])[0], 1)[0].chunk.document == "new.txt"
     assert len(nearest(place.open(), embedder.embed(["number"])[0], 99)) == 41
+
+
+def test_a_question_costs_no_request(store, embedder, tmp_path, monkeypatch):
+    monkeypatch.setattr(lance, "FOLLOW_S", 60)
+    place = place_of(store, tmp_path)
+    index = place.open_or_create(manifest_of(embedder))
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, {"a.txt": "apples are red", "b.txt": "pears are green"})
+        index.finish()
+    reader = place.open()
+    matching(reader, "apples", 9)  # fetches the vectors
+    bucket = bucket_of(store)
+    monkeypatch.setattr(bucket, "get", None)
+    monkeypatch.setattr(bucket, "_objects", None)
+    monkeypatch.setattr(bucket, "download", lambda *_: pytest.fail("a request"))
+    assert [h.chunk.text for h in matching(reader.view(), "apples", 9)] == ["apples are red"]
+
+
+def test_larger_tables_are_read_in_the_bucket(store, embedder, tmp_path):
+    place = place_of(f"{store}&mirror_gib=0", tmp_path)
+    index = place.open_or_create(manifest_of(embedder))
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, {"a.txt": "apples are red", "b.txt": "pears are green"})
+        index.finish()
+    reader = place.open()
+    assert not (reader.folder / "tables").exists()
+    assert [h.chunk.text for h in matching(reader, "apples", 9)] == ["apples are red"]
+    assert [h.chunk.text for h in nearest(reader, embedder.embed(["pears are"])[0], 1)] == ["pears are green"]

@@ -25,7 +25,8 @@ from doyen.config import replaced
 from doyen.errors import StoreError
 
 FORM = "s3://BUCKET/PREFIX?endpoint=https://host:port&region=REGION"
-_KNOWN = ("endpoint", "region")
+_KNOWN = ("endpoint", "region", "mirror_gib")
+_MIRROR_GIB = 50.0
 _RETRIES, _RETRY_S = 4, 30
 _PART_BYTES = 16 << 20
 _LOGIN = (
@@ -59,6 +60,8 @@ class Bucket:
         )
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self.region = given.get("region") or region or "us-east-1"
+        self.mirror_bytes = int(float(given.get("mirror_gib", _MIRROR_GIB)) * 2**30)
+        """Up to this size, readers copy the tables of an index to their machine."""
         self.lease: Any = None
         """The hold of this process on it, while it has one (lease.py)."""
         self._seen: tuple[float, bytes | None] | None = None
@@ -166,10 +169,17 @@ class Bucket:
 
     def listed(self, below: str) -> list[tuple[str, datetime]]:
         """Return the names below a folder, from the prefix on, and when each was written. Raises StoreError."""
+        return [(one["path"], one["last_modified"]) for one in self._objects(below)]
+
+    def sizes(self, below: str) -> dict[str, int]:
+        """Return the names below a folder, from the prefix on, and their sizes. Raises StoreError."""
+        return {one["path"]: int(one["size"]) for one in self._objects(below)}
+
+    def _objects(self, below: str) -> list[Any]:
         import obstore
 
         with self._told():
-            return [(o["path"], o["last_modified"]) for part in obstore.list(self._store, below) for o in part]
+            return [one for part in obstore.list(self._store, below) for one in part]
 
     def drop(self, below: str) -> None:
         """Delete all objects below a folder. Raises StoreError."""
@@ -266,6 +276,10 @@ def parse(uri: str) -> tuple[str, str, dict[str, str]]:
         what = f"parameter {unknown[0]}" if unknown else "no bucket" if not parts.netloc else "no prefix in the bucket"
         shown = uri.partition("?")[0]
         raise StoreError(f"[store] uri = '{shown}': {what} (an index has a prefix of its own)", hint=FORM)
+    try:
+        float(given.get("mirror_gib", "0"))
+    except ValueError:
+        raise StoreError("[store] uri: mirror_gib must be a number", hint=FORM) from None
     endpoint = given.get("endpoint", "")
     if endpoint and (urlsplit(endpoint).scheme not in ("http", "https") or urlsplit(endpoint).username is not None):
         raise StoreError("[store] uri: endpoint must be http://HOST or https://HOST, without keys", hint=FORM)

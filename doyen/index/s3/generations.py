@@ -1,7 +1,7 @@
-"""The generations of an index in a bucket: tables that Lance reads there, small objects, snapshots that readers copy.
+"""The generations of an index in a bucket: tables, small objects, snapshots of the vectors.
 
-The vectors' snapshot is mapped into memory from a local folder; a reader fetches the one that belongs to the state that it
-reads. Knows no rows.
+A writer works on the tables in the bucket. A reader copies what is new of them, and of the snapshot that belongs to the state
+that it reads, to its machine: a question costs no request then. Knows no rows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ from doyen.index.s3.lease import held
 from doyen.index.vector_matrix import FOLDER as SNAPSHOTS
 from doyen.index.vector_matrix import parts_of_snapshot
 
+TABLES_HERE = "tables"
+_AT_ONCE = 8
 KEEP = timedelta(hours=1)
 """How long states of the tables and snapshots of the vectors are kept after a newer one was published."""
 
@@ -58,6 +61,31 @@ class BucketHome:
         interval = timedelta(0)
         options = self.bucket.options
         return load_lancedb().connect(uri, read_consistency_interval=interval, session=session, storage_options=options)
+
+    def connect_state(self, session: Any) -> Any:
+        """Return the LanceDB database for who reads a finished state: a copy of the tables on this machine, if it fits."""
+        folder = self._mirrored()
+        return self.connect(session) if folder is None else load_lancedb().connect(str(folder), session=session)
+
+    def _mirrored(self) -> Path | None:
+        """Bring the copy of the tables up to date and return its folder; None where they are larger than is copied.
+
+        Files of tables never change: only new ones are fetched. What says that they belong to a state comes last.
+        """
+        below, target = f"{self._below}/", self.folder / TABLES_HERE
+        sizes = {name.removeprefix(below): size for name, size in self.bucket.sizes(below).items() if ".lance/" in name}
+        if sum(sizes.values()) > self.bucket.mirror_bytes:
+            return None
+        here = {str(p.relative_to(target)): p.stat().st_size for p in target.rglob("*") if p.is_file()}
+        missing = [name for name, size in sizes.items() if here.get(name) != size]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for states in (False, True):
+                part = [name for name in missing if ("/_versions/" in name) == states]
+                list(pool.map(lambda name: self.bucket.download(below + name, target / name), part))
+        for name in here.keys() - sizes.keys():
+            if ".partial" not in name:
+                (target / name).unlink(missing_ok=True)
+        return target
 
     def require_hold(self) -> None:
         """See that this process holds the index. Raises StoreError where it does not."""
