@@ -117,9 +117,9 @@ class ChunkSearch:
             if not self._text_indexed:
                 return []
         ids, condition = _split(where)
-        snapshot = self._matrices.current()
-        known = snapshot is not None and ids is None and not self._tables.unfinished
-        columns = () if known else _COLUMNS  # what else is needed of a row stands in the snapshot
+        # What else is needed of a row stands in the snapshot.
+        snapshot = self._matrices.current() if ids is None and not self._tables.unfinished else None
+        columns = _COLUMNS if snapshot is None else ()
         fetched = limit
         while True:
             query = self._tables.chunks.search(text_query(words), query_type="fts").limit(fetched)
@@ -131,7 +131,7 @@ class ChunkSearch:
                 break
             fetched *= 4
         kept = kept.slice(0, limit)
-        if snapshot is not None and known:
+        if snapshot is not None:
             return self._rows_of(snapshot, kept["_rowid"].to_numpy(), kept["_score"].to_numpy())
         rows = [row for row in self._current(kept.to_pylist()) if row is not None]
         vectors = self._vectors([row["_rowid"] for row in rows])
