@@ -23,7 +23,7 @@ import numpy as np
 from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files
-from doyen.capacity.wanted import PAGE_CHARACTERS
+from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
 from doyen.embedding.runtime import cores
@@ -37,7 +37,6 @@ from doyen.ingesting.opening import open_index
 from doyen.originals import wanted_original
 from doyen.parsing import Limits, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
-from doyen.records import Document
 from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
@@ -254,7 +253,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
     keep = settings.documents.keep_originals
     sizes = {path: path.stat().st_size for path in timed}
     paged = sum(size for path, size in sizes.items() if wanted_original(keep, path.suffix))
-    pages = sum(pages_of(d) for one in timed.values() for d, *_ in one.parsed.documents)
+    pages = sum(pages_of(len(d.pages), len(d.text)) for one in timed.values() for d, *_ in one.parsed.documents)
     return Shape(
         documents=documents,
         bytes=sum(sizes.values()) / documents,
@@ -263,11 +262,6 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
         pages=pages / documents,
         paged=paged / sum(sizes.values()),
     )
-
-
-def pages_of(document: Document) -> float:
-    """Return a document's pages; of a text without any, by its length."""
-    return float(max(len(document.pages), len(document.text) / PAGE_CHARACTERS if len(document.pages) <= 1 else 0, 0.1))
 
 
 def _composed(

@@ -19,6 +19,7 @@ from doyen.cli.capacity import plan_lines
 from doyen.config import EmbedderSettings, ModelSettings, Settings, settings_toml
 from doyen.documents.reading import read_documents
 from doyen.errors import UsageError
+from doyen.ingesting import ingest
 
 ENGINE = EngineRates("small", 0.0005, 0.02, 0.004, 0.05, 8192, [1000, 1200], [40, 60])
 RATES = Rates(
@@ -163,6 +164,15 @@ def test_a_machine_is_measured_on_files_and_plans_by_it(expert, tmp_path):
     assert load_rates(expert / FILE_NAME) == rates
     plan = plan_for(Wanted(1000, questions_per_day=1000), expert, say=said.append)
     assert plan.serving is not None and "no rates are kept" not in "".join(said)
+
+
+def test_an_experts_own_documents_say_what_documents_are_like(expert, tmp_path):
+    RATES.save(expert / FILE_NAME)
+    report = ingest(expert, [texts(tmp_path / "files", 22)])
+    plan = plan_for(Wanted(2200), expert)
+    assert plan.corpus["chunks"].source == "recorded (the expert's documents)"
+    assert plan.corpus["chunks"].value == pytest.approx(100 * (report.chunks + 22))  # and a summary each
+    assert any("the expert's largest ingest took" in remark for remark in plan.remarks)
 
 
 def test_fewer_than_four_files_measure_nothing(expert, tmp_path):
