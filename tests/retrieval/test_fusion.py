@@ -6,7 +6,7 @@ import pytest
 from doyen.config import RetrievalSettings
 from doyen.index.rows import FoundRow
 from doyen.records import Chunk
-from doyen.retrieval.fusion import foremost, fuse, merged, name_matches, phrase_match, weigh
+from doyen.retrieval.fusion import foremost, merged, name_matches, phrase_match, ranked, weigh
 from doyen.retrieval.terms import question_terms, stem_sequence
 
 QUESTION = np.array([1.0, 0.0], dtype=np.float32)
@@ -29,7 +29,11 @@ def fused(dense, text, weight=0.5, document_weight=0.0, phrase_weight=0.0, terms
     settings = RetrievalSettings(dense_weight=weight, document_weight=document_weight, phrase_weight=phrase_weight)
     chunks = {c.row.row: c.chunk for c in [*dense, *text]}
     found = merged([c.row for c in dense], [c.row for c in text], QUESTION)
-    return fuse(terms, found, chunks, settings, languages)
+    return sorted((hit for same in ranked(terms, found, chunks, settings, languages) for hit in same), key=in_order)
+
+
+def in_order(hit):
+    return -hit.score, hit.chunk.document
 
 
 def weighed(candidate, languages=(), terms=TERMS):
