@@ -97,9 +97,7 @@ def test_the_first_hits_are_those_of_all(made, weights, most):
 def test_passages_that_cannot_come_first_are_not_compared(monkeypatch):
     read = []
     monkeypatch.setattr(fusion, "stem_sequence", lambda text, language: read.append(text) or text.split())
-    found = [
-        Found(FoundRow(n, f"{n}.txt", 0, 0.0, np.zeros(2, dtype=np.float32)), 1 - n / 50, 0.0) for n in range(40)
-    ]
+    found = [Found(FoundRow(n, f"{n}.txt", 0, 0.0, np.zeros(2, dtype=np.float32)), 1 - n / 50, 0.0) for n in range(40)]
     chunks = {n: Chunk(f"{n}.txt", 0, 1, f"text {n}", language="en") for n in range(40)}
     passages = ranked(TERMS, found, chunks, RetrievalSettings(phrase_weight=0.1))
     assert next(iter(passages))[0].chunk.document == "0.txt"
