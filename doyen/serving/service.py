@@ -17,7 +17,7 @@ from doyen.serving.page_drawing import PageDrawer
 from doyen.serving.sessions import Sessions
 
 _ASKING_THREADS = 32
-_QUICK_THREADS = 8
+_QUICK_THREADS = 16
 _QUICK = 256
 
 
