@@ -39,6 +39,11 @@ class Service:
     stopping: bool = False
 
     @property
+    def state(self) -> str:
+        """`loading`, `ready` or `stopping`."""
+        return "stopping" if self.stopping else "ready" if self.ready else "loading"
+
+    @property
     def origins(self) -> list[str]:
         """The other sites whose pages may use the server with a key."""
         return [origin.strip() for origin in self.desk.settings.serve.origins.split(",") if origin.strip()]
