@@ -103,9 +103,7 @@ class Retriever:
         terms = [question_terms(one.question) for one in sought]
         limits = [max(self.settings.candidates, most) for most in wanted]
         asked = [i for i, own in enumerate(terms) if own.stems]
-        text = {
-            i: _BESIDE.submit(index.matching_rows, terms[i].text, limits[i], where=sought[i].where) for i in asked
-        }
+        text = {i: _BESIDE.submit(index.matching_rows, terms[i].text, limits[i], where=sought[i].where) for i in asked}
         dense = index.nearest_rows_of_many([VectorQuery(vectors[i], limits[i], sought[i].where) for i in asked])
         found: dict[int, list[Found]] = {}
         for i, near in zip(asked, dense, strict=True):
