@@ -29,6 +29,8 @@ FOLDER = "generations"
 LOCK = "lock"
 _LANCE = ("chunks", "summaries", "documents", "versions")
 _OWN = ("vectors", *(f"{name}.lance" for name in _LANCE), "writing", "erasing.json")
+_BESIDE = ("generation", "state", "upcoming", "previous", "old", "shown")
+_SHOWN_APART = 8
 _KEEP_TABLE_STATES = timedelta(minutes=10)
 
 
@@ -55,6 +57,14 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A state that was published, and when (seconds since the epoch)."""
+
+    state: State
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What `manifest.json` says: the current generation, and those beside it."""
 
@@ -65,6 +75,8 @@ class Record:
     previous: Generation | None = None
     old: tuple[Generation, ...] = ()
     """Replaced; kept for readers that still answer from them."""
+    shown: tuple[Shown, ...] = ()
+    """Published states of the current generation, the oldest one that a reader may still answer from first. Not each of them."""
 
     def text(self) -> str:
         """Return it as JSON; an index of one generation has the keys of its manifest alone."""
@@ -75,6 +87,7 @@ class Record:
             "upcoming": _row(self.upcoming),
         }
         rest |= {"previous": _row(self.previous), "old": [_row(one) for one in self.old]}
+        rest |= {"shown": [_row(one) for one in self.shown]}
         return json.dumps(row | {key: value for key, value in rest.items() if value}, indent=1)
 
     @classmethod
@@ -82,14 +95,28 @@ class Record:
         """Return the record of an index from its JSON. Raises StoreError where it is `broken` or of another format."""
         try:
             row = json.loads(text)
-            rest = {key: row.pop(key, None) for key in ("generation", "state", "upcoming", "previous", "old")}
+            rest = {key: row.pop(key, None) for key in _BESIDE}
             beside = {key: _generation(rest[key]) for key in ("upcoming", "previous")}
             old = tuple(one for one in map(_generation, rest["old"] or ()) if one is not None)
             state = _state(rest["state"])
+            shown = tuple(_shown(one) for one in rest["shown"] or ())
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise StoreError(f"{broken}: {error}", hint=hint) from error
         manifest = IndexManifest.read(json.dumps(row), index, broken, hint=hint)
-        return cls(manifest, rest["generation"] or "", state, beside["upcoming"], beside["previous"], old)
+        return cls(manifest, rest["generation"] or "", state, beside["upcoming"], beside["previous"], old, shown)
+
+    def published(self, state: State, keep_s: float) -> Record:
+        """Return the record after a newer state of the current generation was published.
+
+        `shown` begins with the state that readers saw `keep_s` ago, or an older one; an eighth of that apart is near enough.
+        """
+        now = time.time()
+        shown = self.shown or (() if self.state is None else (Shown(self.state, 0.0),))
+        if not shown or now - shown[-1].since >= keep_s / _SHOWN_APART:
+            shown = (*shown, Shown(state, now))
+        while len(shown) > 1 and shown[1].since <= now - keep_s:
+            shown = shown[1:]
+        return replace(self, state=state, shown=shown)
 
     def switched(self, state: State | None, tables: State) -> Record:
         """Return the record after the upcoming generation, with these `tables`, has become the current one.
@@ -131,6 +158,13 @@ def _row(value: Any) -> dict[str, Any] | None:
 
 def _state(row: Any) -> State | None:
     return None if not row else State({name: int(row["versions"][name]) for name in _LANCE}, row["snapshot"])
+
+
+def _shown(row: Any) -> Shown:
+    state = _state(row["state"])
+    if state is None:
+        raise ValueError("a published state without tables")
+    return Shown(state, float(row["since"]))
 
 
 def _generation(row: Any) -> Generation | None:
@@ -192,8 +226,8 @@ class Home(Protocol):
     def keep_snapshot(self) -> str | None:
         """Put the snapshot in `folder` where readers find it; return its id, None where there is none."""
 
-    def drop_snapshots(self, current: str | None) -> None:
-        """Remove other snapshots that nobody reads any more."""
+    def drop_snapshots(self, current: str | None, oldest: str | None) -> None:
+        """Remove snapshots from before the `oldest` one that is still read."""
 
 
 class Root(Protocol):
@@ -273,7 +307,7 @@ class FolderHome:
         """Return None: readers look into the folder."""
         return None
 
-    def drop_snapshots(self, current: str | None) -> None:
+    def drop_snapshots(self, current: str | None, oldest: str | None) -> None:
         """Nothing: writing a new one drops the others."""
 
 

@@ -31,7 +31,7 @@ from doyen.index.filtering import (
     documents_that_meet,
     parse_filters,
 )
-from doyen.index.generations import MANIFEST, FolderRoot, Generation, Record, Root, new_generation
+from doyen.index.generations import MANIFEST, FolderRoot, Generation, Record, Root, State, new_generation
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DATABASE_SCHEMES,
@@ -76,6 +76,8 @@ __all__ = [
 _DOCUMENTS_AT_ONCE = 500
 FOLLOW_S = 5.0
 """How long a reader of a bucket answers from one state before it looks for a newer one."""
+WAIT_S = 2.0
+"""How long a question waits for a newer state to be fetched: it is answered from the one before then."""
 _LABELS = ("id", "labels")
 
 
@@ -108,6 +110,7 @@ class LanceIndex:
         )
         self._lock = threading.Lock()
         self._looked, self._next = time.monotonic(), self
+        self._looking: threading.Thread | None = None
 
     def _open(self, tables: Tables) -> None:
         self.tables = tables
@@ -153,18 +156,28 @@ class LanceIndex:
         """Return the index as it was last finished: one question is answered from one view.
 
         Of a folder that is the index itself, whose newest state is always seen. A newer state is looked for every
-        FOLLOW_S; where that fails, the one at hand goes on answering.
+        FOLLOW_S, and waited for at most WAIT_S; while it is fetched, and where that fails, the one at hand goes on answering.
         """
         if self.tables.state is None:
             return self
+        looking = None
         with self._lock:
-            if time.monotonic() - self._looked >= FOLLOW_S:
+            if time.monotonic() - self._looked >= FOLLOW_S and (self._looking is None or not self._looking.is_alive()):
                 self._looked = time.monotonic()
-                with contextlib.suppress(StoreError, OSError, RuntimeError):
-                    found = self.root.read()
-                    if found and found[0].generation == self.generation and found[0].state != self._next.tables.state:
-                        self._next = LanceIndex(self.root, found[0])
-            return self._next
+                looking = self._looking = threading.Thread(target=self._look, name="doyen-follow", daemon=True)
+                looking.start()
+        if looking is not None:
+            looking.join(WAIT_S)
+        return self._next
+
+    def _look(self) -> None:
+        """Open a newer state, if there is one, with all that a question needs of it."""
+        with contextlib.suppress(StoreError, OSError, RuntimeError, ValueError):
+            found = self.root.read()
+            if found and found[0].generation == self.generation and found[0].state != self._next.tables.state:
+                coming = LanceIndex(self.root, found[0])
+                coming.tables.snapshot()
+                self._next = coming
 
     def _newest_tables(self) -> Tables | None:
         found = self.root.read()
@@ -187,24 +200,34 @@ class LanceIndex:
             with reading(self.root.name):
                 self._open(Tables.open(self.home, self.manifest.dim))
 
-    def _publish(self) -> None:
-        """Make the state of the tables the one that readers see; of an upcoming generation, make it the current one."""
+    def _publish(self) -> State | None:
+        """Make the state of the tables the one that readers see; of an upcoming generation, make it the current one.
+
+        Where documents are erased, the generations beside it go first: they hold them too. Returns the oldest state that a
+        reader may still answer from, None where readers see no states or all old ones are to go.
+        """
         found = self.root.read()
         assert found is not None, "a held index does not vanish"
-        if found[0].generation == self.generation and not self.home.publishes and not found[0].old:
-            return
-        snapshot = self.home.keep_snapshot()
-        state = self.tables.shown(snapshot) if self.home.publishes else None
         record, mark = found
-        if record.generation == self.generation:
-            record = dataclasses.replace(record, state=state)
-        elif record.upcoming is not None and record.upcoming.id == self.generation:
-            record = record.switched(state, self.tables.shown(snapshot))
-        else:
+        erasing, current = bool(self.tables.erasing), record.generation == self.generation
+        if current and not self.home.publishes and not (record.beside if erasing else record.old):
+            return None
+        if not current and (record.upcoming is None or record.upcoming.id != self.generation):
             raise StoreError(f"the index {self.root.name} was made anew meanwhile", hint="run the same command again")
-        record = _without_old(self.root, record, self.home.keep)
+        for generation in record.beside if erasing else ():
+            self.root.drop(generation)
+        snapshot = self.home.keep_snapshot()
+        tables = self.tables.shown(snapshot)
+        state = tables if self.home.publishes else None
+        if not current:
+            record = record.switched(state, tables)
+        elif state is not None:
+            record = record.published(state, 0.0 if erasing else self.home.keep.total_seconds())
+        record = record.alone() if erasing else _without_old(self.root, record, self.home.keep)
         self.root.write(record, mark)
-        self.home.drop_snapshots(snapshot)
+        oldest = record.shown[0].state if record.shown else state
+        self.home.drop_snapshots(snapshot, oldest.snapshot if oldest else None)
+        return None if erasing else oldest
 
     # ---- documents and versions
 
@@ -543,19 +566,8 @@ class LanceIndex:
         write was interrupted (and may still be under way); the next ingest recovers.
         """
         now = time.time() if now is None else now
-        publish, erasing = self._publish, whole and bool(self.tables.erasing)
-        maintenance.finish(self.tables, whole=whole, keep_versions_days=keep_versions_days, now=now, publish=publish)
-        if erasing:
-            self._forget_generations()
-
-    def _forget_generations(self) -> None:
-        """Remove the generations beside this one: they hold what was erased."""
-        found = self.root.read()
-        if found is None or not found[0].beside:
-            return
-        self.root.write(found[0].alone(), found[1])
-        for generation in found[0].beside:
-            self.root.drop(generation)
+        days, publish = keep_versions_days, self._publish
+        maintenance.finish(self.tables, whole=whole, keep_versions_days=days, now=now, publish=publish)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Knows what holds between the tables (writing.py), nothing of the documents' cont
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.index.generations import State
 from doyen.index.tables import TABLES, Tables, delete_where, rows_of
 from doyen.index.vector_matrix import FRAGMENT_ROWS
 from doyen.index.vector_writing import write_snapshot
 from doyen.index.writing import erase, retire
 
 _KEEP_ALL = timedelta(days=36500)
+_CLOCKS_APART = timedelta(minutes=10)
+"""By so much may the clocks of writers on several machines differ."""
 _KEEP_NO_STATE = timedelta(milliseconds=1)
 _FEW_FRAGMENTS = 8
 """Up to here, a table is left as it is: compacting one changed document would copy all the others."""
@@ -119,11 +123,17 @@ def _ids_of(tables: Tables, keys: NDArray[np.int64]) -> list[str]:
 
 
 def finish(
-    tables: Tables, *, whole: bool, keep_versions_days: float, now: float, publish: Callable[[], None] | None = None
+    tables: Tables,
+    *,
+    whole: bool,
+    keep_versions_days: float,
+    now: float,
+    publish: Callable[[], State | None] | None = None,
 ) -> None:
     """Bring the full-text index up to date, compact, drop what is too old; see `LanceIndex.finish`.
 
-    `publish` makes the state that was reached the one that readers see; what they have seen before goes after that.
+    `publish` makes the state that was reached the one that readers see, and returns the oldest one that they may still
+    answer from; what is older goes after that.
     """
     tables.home.require_hold()
     too_old = f"retired_at <= {now - keep_versions_days * _DAY_S!r}"
@@ -141,10 +151,9 @@ def finish(
             _index_text(tables)
     write_snapshot(tables.folder, tables.chunks, tables.dim, anew=erasing)
     if whole:
-        if publish is not None:
-            publish()
+        oldest = publish() if publish is not None else None
         if tables.home.publishes and compacted:
-            _drop_states(tables, compacted, erasing=erasing)
+            _drop_states(tables, compacted, oldest, erasing=erasing)
             if publish is not None and erasing:
                 publish()
         tables.end()
@@ -154,13 +163,20 @@ def _wants_compacting(tables: Tables, name: str) -> bool:
     return _fragments(tables, name) > _FEW_FRAGMENTS or (name == "chunks" and _beside_the_index(tables))
 
 
-def _drop_states(tables: Tables, names: Sequence[str], *, erasing: bool) -> None:
-    """Drop old states of tables whose readers see published states: not before the newest one is published."""
+def _drop_states(tables: Tables, names: Sequence[str], oldest: State | None, *, erasing: bool) -> None:
+    """Drop states of tables from before the oldest one that a reader may still answer from; all old ones where rows are erased.
+
+    Not before the newest one is published.
+    """
     for name in names:
         table = getattr(tables, name)
-        if table.count_rows() or erasing:
-            keep = _KEEP_NO_STATE if erasing else tables.home.keep
-            table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
+        if erasing:
+            table.optimize(cleanup_older_than=_KEEP_NO_STATE, delete_unverified=True)
+        elif table.count_rows() and oldest is not None:
+            made = [row["timestamp"] for row in table.list_versions() if row["version"] == oldest.versions[name]]
+            if made:  # else it went already, and nothing older is left
+                age = timedelta(seconds=time.time() - made[0].timestamp())
+                table.optimize(cleanup_older_than=max(age, timedelta(0)) + _CLOCKS_APART)
 
 
 def _beside_the_index(tables: Tables) -> bool:

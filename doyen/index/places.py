@@ -145,10 +145,11 @@ class BucketPlace:
 
     def clear(self) -> None:
         """Remove the index and what was remembered of its sources. Raises StoreError if another process writes it."""
-        if self.exists():
+        bucket = self.root.bucket
+        if self.exists() or bucket.folders(FOLDER):  # or of a removal that was interrupted
             with self.only_writer():
-                self.root.bucket.remove(MANIFEST)
-                self.root.bucket.drop(FOLDER)
+                bucket.remove(MANIFEST)
+                bucket.drop(FOLDER)
         shutil.rmtree(self.state, ignore_errors=True)
 
     def only_writer(self) -> AbstractContextManager[None]:

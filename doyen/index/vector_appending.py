@@ -22,19 +22,21 @@ MOST_GONE = 0.1
 """Share of rows that are scanned for nothing, above which the snapshot is written anew."""
 MOST_ADDED = 0.5
 """Share of rows that came since it was last written as a whole, above which it is written anew."""
+MOST_FRESH = 131_072
+"""New rows that are held in memory at once, above which the snapshot is written anew, batch by batch."""
 _ROWS_AT_ONCE = 8192
 
 
 def append_rows(path: Path, table: Any, dim: int, before: VectorMatrix, state: dict[str, Any]) -> dict[str, Any] | None:
     """Write the parts of a new snapshot, but for its codes; return what its manifest says of rows, None beyond the bounds.
 
-    `state` is the manifest of `before`. Takes 40 bytes of memory a row.
+    `state` is the manifest of `before`. Takes 40 bytes of memory a row, and what is new of the vectors twice.
     """
     rows = _addresses(table)
     alive, fresh = np.isin(before.rows, rows), rows[~np.isin(rows, before.rows)]
     whole = int(state["segments"][0][1])
     gone, added = 1 - float(alive.mean()), (len(before.rows) + len(fresh) - whole) / whole
-    if gone > MOST_GONE or added > MOST_ADDED or (len(fresh) and fresh[0] < before.rows[-1]):
+    if gone > MOST_GONE or added > MOST_ADDED or len(fresh) > MOST_FRESH or (len(fresh) and fresh[0] < before.rows[-1]):
         return None
     columns, names, vectors = _fresh(table, int(before.rows[-1]), before.names, dim)
     if not np.array_equal(columns["rows"], fresh):

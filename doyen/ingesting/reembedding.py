@@ -124,7 +124,8 @@ class _Job:
             )
         name = previous.manifest.embedder
         now = LanceIndex(self._root, record, newest=True)
-        if previous.successor is None or dict(now.tables.shown(None).versions) != dict(previous.successor.versions):
+        shown, taken_over = record.state or now.tables.shown(None), previous.successor
+        if now.unfinished or taken_over is None or dict(shown.versions) != dict(taken_over.versions):
             return self.to(name, _vectors_of(LanceIndex(self._root, record, previous)), name)
         found = self._root.read()
         assert found is not None

@@ -33,21 +33,6 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def server():
-    with running_s3() as address:
-        yield address
-
-
-@pytest.fixture
-def store(server, request, monkeypatch, tmp_path):
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(lance, "FOLLOW_S", 0.0)
-    return f"s3://{BUCKET}/{abs(hash(request.node.nodeid))}?endpoint={server}"
-
-
 @pytest.fixture
 def source(tmp_path):
     return write_files(tmp_path / "source", FILES)

@@ -175,6 +175,14 @@ class Bucket:
         """Return the names below a folder, from the prefix on, and their sizes. Raises StoreError."""
         return {one["path"]: int(one["size"]) for one in self._objects(below)}
 
+    def folders(self, below: str) -> set[str]:
+        """Return the names of the folders in a folder. Raises StoreError."""
+        import obstore
+
+        with self._told():
+            found = obstore.list_with_delimiter(self._store, below)
+            return {name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"]}
+
     def _objects(self, below: str) -> list[Any]:
         import obstore
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,8 +30,12 @@ from doyen.index.vector_matrix import parts_of_snapshot
 
 TABLES_HERE = "tables"
 _AT_ONCE = 8
+_FETCHING = threading.Lock()
+"""Held by who fetches: threads of a process would write the same files."""
+_LEFT_FREE = 2 << 30
+_UNFINISHED_S = 86400.0
 KEEP = timedelta(hours=1)
-"""How long states of the tables and snapshots of the vectors are kept after a newer one was published."""
+"""How long states of the tables and snapshots of the vectors are kept after a newer one was published, at least."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class BucketHome:
     keep: timedelta = KEEP
     publishes: bool = True
     _marks: dict[str, bytes | None] = field(default_factory=dict)
+    """What this process knows of small objects in its present hold, and nobody else changes."""
+    _hold: list[Any] = field(default_factory=lambda: [None])
 
     @property
     def name(self) -> str:
@@ -70,22 +79,40 @@ class BucketHome:
     def _mirrored(self) -> Path | None:
         """Bring the copy of the tables up to date and return its folder; None where they are larger than is copied.
 
-        Files of tables never change: only new ones are fetched. What says that they belong to a state comes last.
+        Files of tables never change: only new ones are fetched. What says that they belong to a state comes last. What the
+        bucket has no more goes; what is here is looked at first, so that no file goes that another process just fetched.
         """
         below, target = f"{self._below}/", self.folder / TABLES_HERE
-        sizes = {name.removeprefix(below): size for name, size in self.bucket.sizes(below).items() if ".lance/" in name}
-        if sum(sizes.values()) > self.bucket.mirror_bytes:
-            return None
-        here = {str(p.relative_to(target)): p.stat().st_size for p in target.rglob("*") if p.is_file()}
-        missing = [name for name, size in sizes.items() if here.get(name) != size]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for states in (False, True):
-                part = [name for name in missing if ("/_versions/" in name) == states]
-                list(pool.map(lambda name: self.bucket.download(below + name, target / name), part))
-        for name in here.keys() - sizes.keys():
-            if ".partial" not in name:
+        with _FETCHING:
+            here = _files_in(target)
+            there = self.bucket.sizes(below).items()
+            sizes = {name.removeprefix(below): size for name, size in there if ".lance/" in name}
+            missing = [name for name, size in sizes.items() if here.get(name) != size]
+            if sum(sizes.values()) > self.bucket.mirror_bytes or not self._fits(sum(sizes[name] for name in missing)):
+                return None
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                for states in (False, True):
+                    part = [name for name in missing if ("/_versions/" in name) == states]
+                    list(pool.map(lambda name: self.bucket.download(below + name, target / name), part))
+            for name in here.keys() - sizes.keys():
                 (target / name).unlink(missing_ok=True)
+            if missing:
+                self._drop_other_generations()
         return target
+
+    def _fits(self, size: int) -> bool:
+        """Whether so many bytes more leave some of the disk free."""
+        place = self.bucket.cache
+        while not place.exists():
+            place = place.parent
+        return not size or shutil.disk_usage(place).free - size > _LEFT_FREE
+
+    def _drop_other_generations(self) -> None:
+        """Remove what is here of generations that the bucket has no more."""
+        there = self.bucket.folders(FOLDER)
+        for folder in self.bucket.cache.iterdir():
+            if folder.name not in there and folder.name != self.generation:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def require_hold(self) -> None:
         """See that this process holds the index. Raises StoreError where it does not."""
@@ -101,6 +128,9 @@ class BucketHome:
 
     def read(self, name: str) -> bytes | None:
         """Return a small object; while this process holds the index, what it knows of it."""
+        if self._hold[0] is not self.bucket.lease:
+            self._hold[0] = self.bucket.lease
+            self._marks.clear()
         if self.bucket.lease is not None and name in self._marks:
             return self._marks[name]
         found = self.bucket.get(f"{self._below}/{name}")
@@ -126,10 +156,11 @@ class BucketHome:
 
     def fetch_snapshot(self, snapshot: str) -> None:
         """Copy a snapshot into the local folder, if it is not there; its list of parts comes last."""
-        folder = self.folder / SNAPSHOTS
-        mark = folder / f"{snapshot}.json"
-        if mark.exists():
-            return
+        with _FETCHING:
+            if not (self.folder / SNAPSHOTS / f"{snapshot}.json").exists():
+                self._fetch(self.folder / SNAPSHOTS, snapshot)
+
+    def _fetch(self, folder: Path, snapshot: str) -> None:
         below = f"{self._below}/{SNAPSHOTS}"
         found = self.bucket.get(f"{below}/{snapshot}.json")
         if found is None:
@@ -141,7 +172,7 @@ class BucketHome:
             ):
                 return
         if self._fetch_vectors(folder, state):
-            write_atomic(mark, found[0])
+            write_atomic(folder / f"{snapshot}.json", found[0])
             self._drop_old(folder, snapshot)
 
     def _fetch_vectors(self, folder: Path, state: dict[str, Any]) -> bool:
@@ -203,16 +234,26 @@ class BucketHome:
                 piece.unlink()
             start += count
 
-    def drop_snapshots(self, current: str | None) -> None:
-        """Remove other snapshots from the bucket, KEEP after they were written; at once where documents are erased."""
-        keep = timedelta(0) if self.read("erasing.json") is not None else self.keep
-        found = self.bucket.get(f"{self._below}/{SNAPSHOTS}/{current}.json") if current else None
-        needed = {f"{name}.vectors" for name, _ in json.loads(found[0])["segments"]} if found else set()
-        now = datetime.now(UTC)
-        for name, written in self.bucket.listed(f"{self._below}/{SNAPSHOTS}"):
-            own = name.rpartition("/")[2]
-            if own.partition(".")[0] != current and own not in needed and now - written >= keep:
-                self.bucket.remove(name)
+    def drop_snapshots(self, current: str | None, oldest: str | None) -> None:
+        """Remove snapshots from the bucket that were written before the `oldest` one that is still read.
+
+        Each snapshot goes on where an older one ends, or begins anew: so the parts of vectors that those between need are in
+        the oldest one, or were written after it.
+        """
+        below = f"{self._below}/{SNAPSHOTS}"
+        written: dict[str, list[tuple[str, datetime]]] = {}
+        for name, when in self.bucket.listed(below):
+            written.setdefault(name.rpartition("/")[2].partition(".")[0], []).append((name, when))
+        last = {own: max(when for _, when in parts) for own, parts in written.items()}
+        least = min((last[own] for own in (current, oldest) if own in last), default=datetime.now(UTC))
+        needed: set[str] = set()
+        for own in {current, oldest}:
+            if own in written and (found := self.bucket.get(f"{below}/{own}.json")) is not None:
+                needed.update(f"{below}/{name}.vectors" for name, _ in json.loads(found[0])["segments"])
+        for own, parts in written.items():
+            if own not in (current, oldest) and last[own] <= least:
+                for name in (name for name, _ in parts if name not in needed):
+                    self.bucket.remove(name)
 
 
 def _longest_here(folder: Path, segments: list[list[Any]]) -> tuple[Path, int] | None:
@@ -229,6 +270,18 @@ def _longest_here(folder: Path, segments: list[list[Any]]) -> tuple[Path, int] |
         if known == segments[: len(known)] and vectors.exists() and (best is None or len(known) > best[1]):
             best = vectors, len(known)
     return best
+
+
+def _files_in(folder: Path) -> dict[str, int]:
+    """Return the files below a folder and their sizes; of unfinished ones, those that an ended process left behind."""
+    found: dict[str, int] = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            left = ".partial" not in path.name or state.st_mtime < time.time() - _UNFINISHED_S
+            if left and stat.S_ISREG(state.st_mode):
+                found[str(path.relative_to(folder))] = state.st_size
+    return found
 
 
 def copy_bytes(source: IO[bytes], target: IO[bytes], count: int) -> None:
@@ -275,8 +328,9 @@ class BucketRoot:
         return BucketHome(self.bucket, generation)
 
     def drop(self, generation: str) -> None:
-        """Remove a generation."""
+        """Remove a generation, and what is here of it."""
         self.bucket.drop(f"{FOLDER}/{generation}")
+        shutil.rmtree(self.bucket.cache / generation, ignore_errors=True)
 
     def hold(self) -> AbstractContextManager[Any]:
         """Hold the index against a second writer, on whatever machine. Raises StoreError."""

@@ -39,6 +39,7 @@ class Lease:
 
     def take(self) -> None:
         """Take the lease. Raises StoreError where another writer has it, or the service ignores conditions."""
+        self._renewed = _clock()
         tag = self._bucket.create(LEASE, self._body())
         if tag is None:
             tag = self._instead_of_dead()
@@ -49,7 +50,7 @@ class Lease:
                 "the index",
                 hint="use a service with conditional writes: AWS S3, Ceph, MinIO, Cloudflare R2, SeaweedFS of a recent version",
             )
-        self._tag, self._renewed = tag, time.monotonic()
+        self._tag = tag
         threading.Thread(target=self._keep_renewing, name="doyen-lease", daemon=True).start()
 
     def _instead_of_dead(self) -> str:
@@ -88,7 +89,7 @@ class Lease:
 
     def require(self) -> None:
         """See that this process still has it. Raises StoreError where another one took it over."""
-        if time.monotonic() - self._renewed > self._lease_s / 2:
+        if _clock() - self._renewed > self._lease_s / 2:
             self._renew()
         if not self._tag:
             raise StoreError(
@@ -99,8 +100,15 @@ class Lease:
     def _renew(self) -> None:
         with self._lock:
             if self._tag:
-                self._tag = self._bucket.exchange(LEASE, self._body(), self._tag) or ""
-                self._renewed = time.monotonic()
+                asked = _clock()
+                self._tag = self._bucket.exchange(LEASE, self._body(), self._tag) or self._own_tag()
+                self._renewed = asked
+
+    def _own_tag(self) -> str:
+        """Return the tag of the lease if it is this one after all: a renewal of which the answer was lost."""
+        found = self._bucket.get(LEASE)
+        own = found is not None and self._row["token"].encode() in found[0]
+        return found[1] if found is not None and own else ""
 
     def _keep_renewing(self) -> None:
         while not self._stopped.wait(self._lease_s * _RENEW_S / LEASE_S) and self._tag:
@@ -139,6 +147,11 @@ def _holder() -> str:
     except (KeyError, OSError):
         user = "somebody"
     return f"{user}@{socket.gethostname()}, process {os.getpid()}"
+
+
+def _clock() -> float:
+    """Return seconds that go on while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _now() -> str:

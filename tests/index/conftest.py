@@ -1,0 +1,24 @@
+"""A prefix of its own in a bucket of a real S3 server, for each test that asks for `store`."""
+
+import pytest
+from s3_server import BUCKET, KEYS, running_s3
+
+from doyen.index import lance
+
+
+@pytest.fixture(scope="session")
+def server():
+    pytest.importorskip("moto", reason="needs moto[server]")
+    with running_s3() as address:
+        yield address
+
+
+@pytest.fixture
+def store(server, request, monkeypatch, tmp_path):
+    """The URI; readers look for newer states at each question."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lance, "FOLLOW_S", 0.0)
+    monkeypatch.setattr(lance, "WAIT_S", 60.0)
+    return f"s3://{BUCKET}/{abs(hash(request.node.nodeid))}?endpoint={server}"
