@@ -34,6 +34,32 @@ def running_s3():
         server.wait()
 
 
+@contextmanager
+def running_rclone(program, folder):
+    """Serve a folder of buckets by rclone, for readers: it ignores conditions on writes. Give its address."""
+    (folder / BUCKET).mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = ",".join(KEYS.values())
+    command = [program, "serve", "s3", str(folder), "--config", "", "--addr", f"127.0.0.1:{port}", "--auth-key", keys]
+    server = subprocess.Popen(
+        [*command, "--dir-cache-time", "1s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                raise RuntimeError("rclone did not start")
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def _plain_headers():
     """Name an access key: without authentication the server only looks at it."""
     return {"Authorization": "AWS4-HMAC-SHA256 Credential=tester/20260101/us-east-1/s3/aws4_request, Signature=x"}

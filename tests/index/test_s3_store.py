@@ -34,6 +34,11 @@ FILES = {
 
 
 @pytest.fixture
+def store(bucket_store):
+    return bucket_store
+
+
+@pytest.fixture
 def source(tmp_path):
     return write_files(tmp_path / "source", FILES)
 
@@ -213,8 +218,8 @@ def test_no_credentials_are_named_at_once(expert, store, monkeypatch, tmp_path):
         index_of(expert)
 
 
-def test_a_bucket_that_is_not_there_is_named(expert, server, monkeypatch):
-    (expert / "doyen.toml").write_text(f'[store]\nuri = "s3://nowhere/x?endpoint={server}"\n')
+def test_a_bucket_that_is_not_there_is_named(expert, s3_address, monkeypatch):
+    (expert / "doyen.toml").write_text(f'[store]\nuri = "s3://nowhere/x?endpoint={s3_address}"\n')
     with pytest.raises(StoreError, match="no such bucket"):
         index_of(expert)
 

@@ -35,6 +35,11 @@ class Other(HashEmbedder):
 
 
 @pytest.fixture
+def store(bucket_store):
+    return bucket_store
+
+
+@pytest.fixture
 def expert(store, tmp_path):
     return make_expert(tmp_path / "expert", Settings(store=StoreSettings(store)))
 
