@@ -175,10 +175,10 @@ def on_s3(given: argparse.Namespace) -> dict[str, Any]:
         published(folder, put)
         uri = f"s3://{BUCKET}/scale?endpoint={address}"
         named = {"local": folder, "s3": _reader(folder, Path(work) / "s3", f"{uri}&mirror_gib=200")}
-        found = _in_turn(named, questions, QUERIES // 2 - _WARM)
+        found = _in_turn(named, questions, (QUERIES - _WARM) // 2, _WARM)
         mirror = sum(p.stat().st_size for p in (Path(work) / "cache").rglob("*") if p.is_file())
         beside = {"s3": named["s3"], "in_the_bucket": _reader(folder, Path(work) / "direct", f"{uri}&mirror_gib=0")}
-        found["in_the_bucket"] = _in_turn(beside, questions, _DIRECT, warm=3)["in_the_bucket"]
+        found["in_the_bucket"] = _in_turn(beside, questions, _DIRECT, 3)["in_the_bucket"]
     ratio = {q: found["s3"]["search_ms"][q] / found["local"]["search_ms"][q] for q in ("p50", "p95")}
     same = found["local"].pop("hits") == found["s3"].pop("hits")
     found["in_the_bucket"].pop("hits")
@@ -237,7 +237,7 @@ def _reader(folder: Path, target: Path, uri: str) -> Path:
     return make_expert(target, Settings(store=StoreSettings(uri), embedder=settings.embedder))
 
 
-def _in_turn(experts: dict[str, Path], questions: list[str], count: int, warm: int = _WARM) -> dict[str, Any]:
+def _in_turn(experts: dict[str, Path], questions: list[str], count: int, warm: int) -> dict[str, Any]:
     """Time twice `count` questions of each, in turn, each in the state of a server that has answered some."""
     found: dict[str, Any] = {}
     retrievers = {}

@@ -111,6 +111,7 @@ class LanceIndex:
         self._lock = threading.Lock()
         self._looked, self._next = time.monotonic(), self
         self._looking: threading.Thread | None = None
+        self._follows = self.home.publishes and not newest and generation is None
 
     def _open(self, tables: Tables) -> None:
         self.tables = tables
@@ -158,7 +159,7 @@ class LanceIndex:
         Of a folder that is the index itself, whose newest state is always seen. A newer state is looked for every
         FOLLOW_S, and waited for at most WAIT_S; while it is fetched, and where that fails, the one at hand goes on answering.
         """
-        if self.tables.state is None:
+        if not self._follows:
             return self
         looking = None
         with self._lock:
@@ -196,6 +197,7 @@ class LanceIndex:
         if found is None or self.generation not in (found[0].generation, coming.id if coming else None):
             what = f"the index {self.root.name} was made anew meanwhile"
             raise StoreError(what, hint="run the same command again: it goes on")
+        self._follows, self._next = False, self
         if self.tables.state is not None:
             with reading(self.root.name):
                 self._open(Tables.open(self.home, self.manifest.dim))
