@@ -49,6 +49,7 @@ from doyen.index.s3.connecting import bucket_of
 from doyen.index.tables import rows_of
 from doyen.index.vector_matrix import FOLDER as SNAPSHOTS
 from doyen.ingesting import open_index
+from doyen.models.fetching import cache_folder
 
 _BATCH = 10_000
 _WARM = 20
@@ -57,6 +58,7 @@ _DIRECT = 20
 _FLAT = 0.25
 """By so much may the memory of the last tenth of the ingest exceed that of its first quarter."""
 GENERATION = "5ca1e0000000"
+_MODELS = (cache_folder() / "models").resolve()
 
 
 def main() -> None:
@@ -171,12 +173,12 @@ def on_s3(given: argparse.Namespace) -> dict[str, Any]:
     questions = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
     os.environ.update(KEYS)
     with TemporaryDirectory(dir=given.work) as work, _served(given, Path(work)) as (address, put):
-        os.environ["DOYEN_CACHE"] = str(Path(work) / "cache")
+        _own_cache(Path(work) / "cache")
         published(folder, put)
         uri = f"s3://{BUCKET}/scale?endpoint={address}"
         named = {"local": folder, "s3": _reader(folder, Path(work) / "s3", f"{uri}&mirror_gib=200")}
         found = _in_turn(named, questions, (QUERIES - _WARM) // 2, _WARM)
-        mirror = sum(p.stat().st_size for p in (Path(work) / "cache").rglob("*") if p.is_file())
+        mirror = sum(p.stat().st_size for p in (Path(work) / "cache" / "indexes").rglob("*") if p.is_file())
         beside = {"s3": named["s3"], "in_the_bucket": _reader(folder, Path(work) / "direct", f"{uri}&mirror_gib=0")}
         found["in_the_bucket"] = _in_turn(beside, questions, _DIRECT, 3)["in_the_bucket"]
     ratio = {q: found["s3"]["search_ms"][q] / found["local"]["search_ms"][q] for q in ("p50", "p95")}
@@ -210,6 +212,13 @@ def _served(given: argparse.Namespace, work: Path) -> Iterator[tuple[str, Callab
 
     with running_rclone(given.rclone, work / "served") as address:
         yield address, link
+
+
+def _own_cache(folder: Path) -> None:
+    """Let copies of tables go into a folder that is removed, beside the models that are fetched already."""
+    folder.mkdir()
+    os.symlink(_MODELS, folder / "models")
+    os.environ["DOYEN_CACHE"] = str(folder)
 
 
 def published(folder: Path, put: Callable[[str, Path], None]) -> None:
@@ -269,7 +278,7 @@ def written(given: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"chunks": given.written, "server": "moto"}
     os.environ.update(KEYS)
     with TemporaryDirectory(dir=given.work) as folder, running_s3() as address:
-        os.environ["DOYEN_CACHE"] = str(Path(folder) / "cache")
+        _own_cache(Path(folder) / "cache")
         stores = {"local": "index", "s3": f"s3://{BUCKET}/scale?endpoint={address}"}
         for name, uri in stores.items():
             found[name] = {"write_s": _filled(given, Path(folder) / name, uri)}
@@ -303,7 +312,7 @@ def switched(given: argparse.Namespace) -> dict[str, Any]:
     """Let readers ask while an index is re-embedded: of a folder, and a tenth as large of moto's S3 server."""
     os.environ.update(KEYS)
     with TemporaryDirectory(dir=given.work) as folder, running_s3() as address:
-        os.environ["DOYEN_CACHE"] = str(Path(folder) / "cache")
+        _own_cache(Path(folder) / "cache")
         uri = f"s3://{BUCKET}/switch?endpoint={address}"
         found = {
             "local": switching(Path(folder) / "local", "index", given.switched, given.readers),
