@@ -7,12 +7,10 @@ class is the front of rows.py, writing.py, maintenance.py, vectors.py; it knows 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,9 @@ from doyen.index.filtering import (
     documents_that_meet,
     parse_filters,
 )
-from doyen.index.generations import MANIFEST, FolderRoot, Generation, Record, Root, State, new_generation
+from doyen.index.following import Follower
+from doyen.index.generations import MANIFEST, FolderRoot, Generation, Record, Root, new_generation
+from doyen.index.publishing import publish
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DATABASE_SCHEMES,
@@ -74,10 +74,6 @@ __all__ = [
 ]
 
 _DOCUMENTS_AT_ONCE = 500
-FOLLOW_S = 5.0
-"""How long a reader of a bucket answers from one state before it looks for a newer one."""
-WAIT_S = 2.0
-"""How long a question waits for a newer state to be fetched: it is answered from the one before then."""
 _LABELS = ("id", "labels")
 
 
@@ -108,10 +104,8 @@ class LanceIndex:
         self._open(
             Tables.open(self.home, self.manifest.dim, None if newest or generation is not None else record.state)
         )
-        self._lock = threading.Lock()
-        self._looked, self._next = time.monotonic(), self
-        self._looking: threading.Thread | None = None
-        self._follows = self.home.publishes and not newest and generation is None
+        follows = self.home.publishes and not newest and generation is None
+        self._follower = Follower(self, self._newer) if follows else None
 
     def _open(self, tables: Tables) -> None:
         self.tables = tables
@@ -156,29 +150,20 @@ class LanceIndex:
     def view(self) -> LanceIndex:
         """Return the index as it was last finished: one question is answered from one view.
 
-        Of a folder that is the index itself, whose newest state is always seen. A newer state is looked for every
-        FOLLOW_S, and waited for at most WAIT_S; while it is fetched, and where that fails, the one at hand goes on answering.
+        Of a folder that is the index itself, whose newest state is always seen. Of a bucket, the one at hand goes on answering
+        while a newer state is fetched, and where that fails (following.py).
         """
-        if not self._follows:
-            return self
-        looking = None
-        with self._lock:
-            if time.monotonic() - self._looked >= FOLLOW_S and (self._looking is None or not self._looking.is_alive()):
-                self._looked = time.monotonic()
-                looking = self._looking = threading.Thread(target=self._look, name="doyen-follow", daemon=True)
-                looking.start()
-        if looking is not None:
-            looking.join(WAIT_S)
-        return self._next
+        return self if self._follower is None else self._follower.view()
 
-    def _look(self) -> None:
-        """Open a newer state, if there is one, with all that a question needs of it."""
+    def _newer(self, than: LanceIndex) -> LanceIndex | None:
+        """Open a state that is newer than that of a view, if there is one, with all that a question needs of it."""
         with contextlib.suppress(StoreError, OSError, RuntimeError, ValueError):
             found = self.root.read()
-            if found and found[0].generation == self.generation and found[0].state != self._next.tables.state:
-                coming = LanceIndex(self.root, found[0])
-                coming.tables.snapshot()
-                self._next = coming
+            if found and found[0].generation == self.generation and found[0].state != than.tables.state:
+                newer = LanceIndex(self.root, found[0])
+                newer.tables.snapshot()
+                return newer
+        return None
 
     def _newest_tables(self) -> Tables | None:
         found = self.root.read()
@@ -197,39 +182,10 @@ class LanceIndex:
         if found is None or self.generation not in (found[0].generation, coming.id if coming else None):
             what = f"the index {self.root.name} was made anew meanwhile"
             raise StoreError(what, hint="run the same command again: it goes on")
-        self._follows, self._next = False, self
+        self._follower = None
         if self.tables.state is not None:
             with reading(self.root.name):
                 self._open(Tables.open(self.home, self.manifest.dim))
-
-    def _publish(self) -> State | None:
-        """Make the state of the tables the one that readers see; of an upcoming generation, make it the current one.
-
-        Where documents are erased, the generations beside it go first: they hold them too. Returns the oldest state that a
-        reader may still answer from, None where readers see no states or all old ones are to go.
-        """
-        found = self.root.read()
-        assert found is not None, "a held index does not vanish"
-        record, mark = found
-        erasing, current = bool(self.tables.erasing), record.generation == self.generation
-        if current and not self.home.publishes and not (record.beside if erasing else record.old):
-            return None
-        if not current and (record.upcoming is None or record.upcoming.id != self.generation):
-            raise StoreError(f"the index {self.root.name} was made anew meanwhile", hint="run the same command again")
-        for generation in record.beside if erasing else ():
-            self.root.drop(generation)
-        snapshot = self.home.keep_snapshot()
-        tables = self.tables.shown(snapshot)
-        state = tables if self.home.publishes else None
-        if not current:
-            record = record.switched(state, tables)
-        elif state is not None:
-            record = record.published(state, 0.0 if erasing else self.home.keep.total_seconds())
-        record = record.alone() if erasing else _without_old(self.root, record, self.home.keep)
-        self.root.write(record, mark)
-        oldest = record.shown[0].state if record.shown else state
-        self.home.drop_snapshots(snapshot, oldest.snapshot if oldest else None)
-        return None if erasing else oldest
 
     # ---- documents and versions
 
@@ -568,8 +524,8 @@ class LanceIndex:
         write was interrupted (and may still be under way); the next ingest recovers.
         """
         now = time.time() if now is None else now
-        days, publish = keep_versions_days, self._publish
-        maintenance.finish(self.tables, whole=whole, keep_versions_days=days, now=now, publish=publish)
+        show = partial(publish, self.root, self.generation, self.tables)
+        maintenance.finish(self.tables, whole=whole, keep_versions_days=keep_versions_days, now=now, publish=show)
 
 
 @contextlib.contextmanager
@@ -579,12 +535,3 @@ def reading(name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         raise storage_fault(error, name) or error from None
-
-
-def _without_old(root: Root, record: Record, keep: timedelta) -> Record:
-    """Remove the generations that nobody reads any more."""
-    least = time.time() - keep.total_seconds()
-    for one in record.old:
-        if one.since < least:
-            root.drop(one.id)
-    return dataclasses.replace(record, old=tuple(one for one in record.old if one.since >= least))

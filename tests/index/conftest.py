@@ -3,7 +3,7 @@
 import pytest
 from s3_server import BUCKET, KEYS, running_s3
 
-from doyen.index import lance
+from doyen.index import following
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,6 @@ def bucket_store(s3_address, request, monkeypatch, tmp_path):
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(lance, "FOLLOW_S", 0.0)
-    monkeypatch.setattr(lance, "WAIT_S", 60.0)
+    monkeypatch.setattr(following, "FOLLOW_S", 0.0)
+    monkeypatch.setattr(following, "WAIT_S", 60.0)
     return f"s3://{BUCKET}/{abs(hash(request.node.nodeid))}?endpoint={s3_address}"

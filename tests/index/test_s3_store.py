@@ -15,7 +15,7 @@ from doyen.doctor import examine
 from doyen.erasing import remove_documents
 from doyen.errors import StoreError
 from doyen.folder import status
-from doyen.index import lance
+from doyen.index import following
 from doyen.index.places import place_of
 from doyen.index.s3 import generations
 from doyen.index.s3.connecting import bucket_of, fault, parse
@@ -374,7 +374,7 @@ def test_only_new_vectors_are_sent_and_fetched(store, embedder, tmp_path, monkey
 
 
 def test_a_question_costs_no_request(store, embedder, tmp_path, monkeypatch):
-    monkeypatch.setattr(lance, "FOLLOW_S", 60)
+    monkeypatch.setattr(following, "FOLLOW_S", 60)
     place = place_of(store, tmp_path)
     index = place.open_or_create(manifest_of(embedder))
     with place.only_writer():

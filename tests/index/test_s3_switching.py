@@ -193,7 +193,7 @@ def test_a_renewal_whose_answer_was_lost_does_not_end_the_hold(store, monkeypatc
 
 
 def test_a_question_does_not_wait_for_a_newer_state(store, embedder, tmp_path, monkeypatch):
-    monkeypatch.setattr("doyen.index.lance.WAIT_S", 0.0)
+    monkeypatch.setattr("doyen.index.following.WAIT_S", 0.0)
     place = place_of(store, tmp_path)
     index = place.open_or_create(manifest_of(embedder))
     with place.only_writer():
