@@ -127,6 +127,7 @@ def test_a_crash_before_generations_go_forgets_no_removal(filled, store, monkeyp
     assert [name for name, _ in bucket.listed("") if b"hall3 " in bucket.get(name)[0]] == []
 
 
+@pytest.mark.slow
 def test_a_reader_keeps_its_state_by_when_it_was_replaced(store, embedder, tmp_path, monkeypatch):
     """Not by how old it is: an index that nobody wrote to for days has one old state, which all readers answer from."""
     monkeypatch.setattr(maintenance, "_CLOCKS_APART", timedelta(minutes=2))  # for a machine that is busy
