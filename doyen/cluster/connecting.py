@@ -35,6 +35,8 @@ def connected(on: str) -> Iterator[list[Machine]]:
     address = address_of(on)
     ray = require_ray()
     if ray.is_initialized():  # by the program that calls doyen
+        if on != "ray":
+            raise UsageError(f"on={on!r}: this program is connected to a cluster already", hint="on='ray' takes that one")
         yield look_at_machines()
         return
     _require_answer(address)
@@ -72,6 +74,7 @@ def require_ray() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "3")
     os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", "5")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")  # Ray tells of ended workers on stdout, where results go
     try:
         import ray
     except ImportError as error:
@@ -90,6 +93,21 @@ def _require_answer(address: str | None) -> None:
         socket.create_connection((place["host"].strip("[]"), int(place["port"])), timeout=ANSWER_S).close()
     except (OSError, OverflowError) as error:
         raise _silent(address, getattr(error, "strerror", None) or str(error)) from error
+    if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
+        _require_speech(address, f"{place['host']}:{place['port']}")
+
+
+def _require_speech(address: str, place: str) -> None:
+    """Raise ClusterError where what takes connections does not speak gRPC: it is not Ray."""
+    try:
+        import grpc
+    except ImportError as error:
+        raise ClusterError(f"{address} needs Ray's client, which is not installed ({error})", hint=EXTRA) from error
+    with grpc.insecure_channel(place) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_S)
+        except grpc.FutureTimeoutError as error:
+            raise _silent(address, "something takes connections there, but does not answer as Ray does") from error
 
 
 def _silent(address: str, why: str) -> ClusterError:
@@ -109,8 +127,6 @@ def _connect(ray: Any, address: str | None) -> None:
         given["address"] = address
     try:
         ray.init(**given)
-    except ImportError as error:  # ray:// needs grpc
-        raise ClusterError(f"{address} needs Ray's client, which is not installed ({error})", hint=EXTRA) from error
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         said = " ".join(str(error).split())[:300]
         if "ersion mismatch" in said:

@@ -132,9 +132,11 @@ class Crew:
         for _ in range(TRIES):
             try:
                 return self._ready(member.actor, READY_S)
-            except _LostError:
+            except _LostError as error:
+                lost = error
                 member.actor = self._new_actor()
-        raise ClusterError(f"a worker ended {TRIES} times while it started", hint="ray status; doyen doctor there")
+        said = f"a worker ended {TRIES} times while it started: {_last_line(lost.__cause__ or lost)}"
+        raise ClusterError(said, hint="ray status; doyen doctor on the cluster's machines")
 
     def _new_actor(self) -> Any:
         """Ask the cluster for one more worker; it may wait for room."""
