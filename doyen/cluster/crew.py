@@ -29,26 +29,39 @@ _AGAIN = "run the same command again: it goes on where it stopped"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What the workers get: how many there are, and the cores and GPUs of each."""
+    """What the workers get: how many there are, and the cores, GPUs and memory of each."""
 
     workers: int
     cores: int
     gpus: int = 0
+    memory_gib: float = 0.0
 
 
-def places(machines: Sequence[Machine], workers: int, cores: int, *, gpus: bool = False) -> Places:
+def places(
+    machines: Sequence[Machine], workers: int, cores: int, *, gpus: bool = False, memory_gib: float = 0.0
+) -> Places:
     """Return how many workers of how many cores the machines have room for, at most `workers` (0: all).
 
-    With `gpus`, and where machines have some, a worker has one of them and a part of its machine's cores.
+    With `gpus`, and where machines have some, a worker has one of them and a part of its machine's cores. A worker needs
+    `memory_gib`, of machines that say how much they have.
+
+    Raises:
+        ClusterError: no machine has the memory for one.
     """
     with_gpus = [m for m in machines if m.gpus] if gpus else []
-    if with_gpus:
-        cores = min(cores, *(max(1, m.cores // m.gpus) for m in with_gpus))
-        room = sum(m.gpus for m in with_gpus)
-    else:
-        cores = min(cores, *(m.cores for m in machines))
-        room = sum(m.cores // cores for m in machines)
-    return Places(min(workers, room) if workers else room, cores, 1 if with_gpus else 0)
+    used = with_gpus or machines
+    cores = min(cores, *(max(1, m.cores // m.gpus) if with_gpus else m.cores for m in used))
+    room = sum(min(m.gpus if with_gpus else m.cores // cores, _fitting(m, memory_gib)) for m in used)
+    if not room:
+        most = max(m.memory_gib for m in used)
+        hint = "a smaller model, [model] bits = 4, or machines with more memory"
+        raise ClusterError(f"a worker needs {memory_gib} GiB, and no machine gives more than {most:.1f} GiB", hint=hint)
+    return Places(min(workers, room) if workers else room, cores, 1 if with_gpus else 0, memory_gib)
+
+
+def _fitting(machine: Machine, memory_gib: float) -> int:
+    """Return how many workers of that size a machine has memory for; very many where nothing is known."""
+    return int(machine.memory_gib / memory_gib) if memory_gib and machine.memory_gib else machine.cores
 
 
 @dataclass(slots=True)
@@ -145,6 +158,7 @@ class Crew:
         kind = ray.remote(self._kind).options(
             num_cpus=self._places.cores,
             num_gpus=self._places.gpus,
+            memory=int(self._places.memory_gib * 2**30) or None,
             max_concurrency=len(self._jobs) + 1,
             scheduling_strategy="SPREAD",
         )

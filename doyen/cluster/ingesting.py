@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import queue
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.cluster.crew import Crew, Places
+from doyen.cluster.machines import place_name
 from doyen.config import EmbedderSettings
 from doyen.embedding import Embedder, Kind, TokenCounter, load_counter, load_embedder
 from doyen.embedding.runtime import CORES_VARIABLE
@@ -89,14 +89,6 @@ class IngestWorker:
         """Return a vector a text `(n, dim) float32`."""
         assert self._embedder is not None
         return self._embedder.embed(texts, kind=kind)
-
-
-def place_name() -> str:
-    """Return how this machine is called in messages: its name, with the address that the cluster knows."""
-    import ray
-
-    host, address = socket.gethostname(), ray.util.get_node_ip_address()
-    return f"{host} ({address})" if host != address else host
 
 
 @dataclass(slots=True)

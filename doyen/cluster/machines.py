@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,17 @@ _PARTS = ("doyen", "python", "ray")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A node of the cluster; `versions` are those of doyen (with a hash of its code), Python and Ray there."""
+    """A node of the cluster; `versions` are those of doyen (with a hash of its code), Python and Ray there.
+
+    `memory_gib` is what Ray gives to workers there, 0 where it does not say.
+    """
 
     node: str
     name: str
     cores: int
     gpus: int
     versions: Mapping[str, str]
+    memory_gib: float = 0.0
 
 
 def own_versions() -> dict[str, str]:
@@ -67,8 +72,9 @@ def look_at_machines() -> list[Machine]:
     for node in nodes:
         name, resources = _name(node), node["Resources"]
         versions = _answer(asked[node["NodeID"]], name)
+        memory = resources.get("memory", 0) / 2**30
         found.append(
-            Machine(node["NodeID"], name, int(resources["CPU"]), int(resources.get("GPU", 0)), versions)
+            Machine(node["NodeID"], name, int(resources["CPU"]), int(resources.get("GPU", 0)), versions, memory)
         )
     require_same(found, own_versions())
     return found
@@ -90,6 +96,14 @@ def require_same(machines: Sequence[Machine], here: Mapping[str, str]) -> None:
             f"the machines of the cluster do not fit together: {'; '.join(faults)}; here it is {wanted}",
             hint=f"install the same on every machine (pip install 'doyen[ray]=={version}' ray=={here['ray']}), then ray start",
         )
+
+
+def place_name() -> str:
+    """Return how this machine is called in messages: its name, with the address that the cluster knows."""
+    import ray
+
+    host, address = socket.gethostname(), ray.util.get_node_ip_address()
+    return f"{host} ({address})" if host != address else host
 
 
 def _compared(part: str, version: str) -> str:
