@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def ask(
     constraint = _constraint(json_schema, regex, choices)
     folder = expert_folder(expert)
     with engine_on(on, load_settings(folder)) as engine:
-        options = {"arm": arm, "adapter": adapter, "filters": filter_ or (), "cache": cache}
+        options: dict[str, Any] = {"arm": arm, "adapter": adapter, "filters": filter_ or (), "cache": cache}
         one = doyen.Expert.open(folder, engine=engine, **options)
         _answer(one, _asked(question, questions), out, constraint, json_)
 

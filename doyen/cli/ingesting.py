@@ -119,7 +119,9 @@ def ingest(
         ),
     }
     if watch and on:
-        raise UsageError("--watch works on this machine", hint="leave out --on, or run doyen ingest --on ray by a clock")
+        raise UsageError(
+            "--watch works on this machine", hint="leave out --on, or run doyen ingest --on ray by a clock"
+        )
     if watch:
         _watch(folder, sources or [], interval, given, json_)
         return

@@ -104,8 +104,13 @@ def finetune(
     settings |= {"replay": replay, "early_stop": early_stop, "report_to": report_to, "seed": seed}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
-        own = {"examples": examples, "false_refusals": false_refusals}
-        own |= {"recalibrate": recalibrate or None, "replace": replace or None, "processes": processes, "on": on or None}
+        own: dict[str, Any] = {"examples": examples, "false_refusals": false_refusals}
+        own |= {
+            "recalibrate": recalibrate or None,
+            "replace": replace or None,
+            "processes": processes,
+            "on": on or None,
+        }
         _refuse(target, [*settings, *(option for option, value in own.items() if value is not None)])
         _retriever(target, folder, name, learning_rate, undo=undo, resume=resume, json_=json_)
     elif undo:

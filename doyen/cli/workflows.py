@@ -102,8 +102,8 @@ def run(
     try:
         with engine_on("" if dry_run else on, load_settings(folder)) as engine, Bar("rows") as bar:
             window = MOST_WINDOW * (engine.workers if engine else 1)
-            given = options | {"engine": engine, "window": window}
-            report = run_workflow(folder, path, source, out, progress=bar, say=note, **given)
+            options |= {"engine": engine, "window": window}
+            report = run_workflow(folder, path, source, out, progress=bar, say=note, **options)
     except KeyboardInterrupt:
         raise Interrupted("stopped: what is done is kept", hint="the same command goes on") from None
     show(dataclasses.asdict(report), "\n".join(_run_lines(report)), json_)

@@ -36,7 +36,9 @@ def connected(on: str) -> Iterator[list[Machine]]:
     ray = require_ray()
     if ray.is_initialized():  # by the program that calls doyen
         if on != "ray":
-            raise UsageError(f"on={on!r}: this program is connected to a cluster already", hint="on='ray' takes that one")
+            raise UsageError(
+                f"on={on!r}: this program is connected to a cluster already", hint="on='ray' takes that one"
+            )
         yield look_at_machines()
         return
     _require_answer(address)

@@ -178,7 +178,9 @@ class Crew:
         try:
             return ray.get(actor.ready.remote(), timeout=seconds)
         except ray.exceptions.GetTimeoutError as error:
-            raise ClusterError(f"the worker on {where} was not ready within {seconds:g} s", hint="ray status") from error
+            raise ClusterError(
+                f"the worker on {where} was not ready within {seconds:g} s", hint="ray status"
+            ) from error
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, DoyenError):

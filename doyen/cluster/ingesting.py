@@ -54,7 +54,9 @@ class Ready:
 class IngestWorker:
     """An actor that parses lots of files in a process of its own, within limits, and embeds texts beside that."""
 
-    def __init__(self, cores: int, embedder: EmbedderSettings, expert: Path, precision: str | None, embeds: bool) -> None:
+    def __init__(
+        self, cores: int, embedder: EmbedderSettings, expert: Path, precision: str | None, embeds: bool
+    ) -> None:
         """Take what to load; without `embeds` the texts are embedded elsewhere."""
         os.environ[CORES_VARIABLE] = str(cores)
         self._cores, self._settings, self._expert, self._precision = cores, embedder, expert, precision
@@ -140,9 +142,7 @@ class ClusterPool:
 
     def _handed_on(self, lot: _Lot) -> Iterator[Outcome[ParseTask, Parsed]]:
         """Submit a lot as soon as there is room; yield what is done meanwhile."""
-        while self._lots and (
-            self._lots >= self._crew.size * _LOTS_AHEAD or self._size + lot.size > _BYTES_UNDER_WAY
-        ):
+        while self._lots and (self._lots >= self._crew.size * _LOTS_AHEAD or self._size + lot.size > _BYTES_UNDER_WAY):
             yield from self._taken()
         self._lots, self._size = self._lots + 1, self._size + lot.size
         future = self._crew.submit(PARSE, "parse", self._parser, lot.tasks)

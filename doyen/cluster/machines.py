@@ -137,7 +137,9 @@ def _answer(asked: Any, name: str) -> dict[str, str]:
         found: dict[str, str] = ray.get(asked, timeout=0)
     except ray.exceptions.GetTimeoutError as error:
         hint = f"look at it (ray status); on {name}: ray stop, then ray start again"
-        raise ClusterError(f"{name}, a machine of the cluster, did not answer within {PROBE_S:g} s", hint=hint) from error
+        raise ClusterError(
+            f"{name}, a machine of the cluster, did not answer within {PROBE_S:g} s", hint=hint
+        ) from error
     except ray.exceptions.RayError as error:
         said = str(error).strip().splitlines()[-1]
         raise ClusterError(f"{name}, a machine of the cluster, cannot run Python: {said}", hint="ray status") from error

@@ -134,9 +134,10 @@ class FarProcess:
     """A process beside an actor, with what is used of a `subprocess.Popen`. An actor that is lost counts as killed."""
 
     def __init__(self, actor: Any, where: str) -> None:
-        self.where, self.lost, self.returncode = where, False, None
+        self.where, self.lost = where, False
+        self.returncode: int | None = None
         self._actor = actor
-        self.stdin = self.stderr = _Nothing()
+        self.stdin = self.stderr = NoStream()
         self.stdout = self
 
     def __enter__(self) -> FarProcess:
@@ -174,10 +175,10 @@ class FarProcess:
             ray.get(self._actor.signal.remote(int(number)), timeout=5)
 
 
-class _Nothing:
+class NoStream:
     """An empty stream."""
 
-    def __enter__(self) -> _Nothing:
+    def __enter__(self) -> NoStream:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -57,7 +57,9 @@ def launch_on(
             places = seats(look_at_machines(), places.processes, settings.cluster.worker_cores)
             given = given | {"resume": has_checkpoint(expert, given["name"])}
             if say:
-                begun = "from the last checkpoint" if given["resume"] else "from the beginning: there was no checkpoint yet"
+                begun = (
+                    "from the last checkpoint" if given["resume"] else "from the beginning: there was no checkpoint yet"
+                )
                 say(f"lost: {lost}; going on {begun} (start {restarts + 2} of {RESTARTS + 1})")
     raise AssertionError("the last start returns or raises")
 

@@ -66,9 +66,7 @@ class OwnHands:
 
 
 @contextmanager
-def hands(
-    on: str, expert: Path, settings: Settings, given: Embedder | None, recorded: str | None
-) -> Iterator[Hands]:
+def hands(on: str, expert: Path, settings: Settings, given: Embedder | None, recorded: str | None) -> Iterator[Hands]:
     """Give the hands that `on` names: "" those of this machine, else a cluster, which is let go of at the end.
 
     Raises:

@@ -81,7 +81,9 @@ def test_each_prompt_keeps_its_own_constraint(engine):
 def test_losses_and_logits_are_those_of_this_machine(engine, own, adapter):
     answers = [f"{n} days" for n in range(len(PROMPTS))]
     assert np.allclose(
-        engine.text_losses(answers, PROMPTS, adapter=adapter), own.text_losses(answers, PROMPTS, adapter=adapter), rtol=0.02
+        engine.text_losses(answers, PROMPTS, adapter=adapter),
+        own.text_losses(answers, PROMPTS, adapter=adapter),
+        rtol=0.02,
     )
     apart = np.abs(engine.next_token_logits(PROMPTS[0]) - own.next_token_logits(PROMPTS[0])).max()
     assert apart < 0.1
@@ -126,13 +128,18 @@ def test_workers_that_answer_otherwise_are_named():
     require_alike([Loaded("a", ("openvino", "bf16", *model))] * 2, model, "phi")
     with pytest.raises(ClusterError, match="worker on b has weights or a chat template of phi") as caught:
         require_alike(
-            [Loaded("a", ("openvino", "bf16", *model)), Loaded("b", ("openvino", "bf16", "config", "others", "template"))],
+            [
+                Loaded("a", ("openvino", "bf16", *model)),
+                Loaded("b", ("openvino", "bf16", "config", "others", "template")),
+            ],
             model,
             "phi",
         )
     assert "doyen models pull phi" in caught.value.hint
     with pytest.raises(ClusterError, match="b computes with openvino, f32, that on a with openvino, bf16"):
-        require_alike([Loaded("a", ("openvino", "bf16", *model)), Loaded("b", ("openvino", "f32", *model))], model, "phi")
+        require_alike(
+            [Loaded("a", ("openvino", "bf16", *model)), Loaded("b", ("openvino", "f32", *model))], model, "phi"
+        )
 
 
 def test_a_served_model_is_not_shared_out():
@@ -143,7 +150,9 @@ def test_a_served_model_is_not_shared_out():
 
 def test_ask_run_and_compare_take_a_cluster(ray, settings, tmp_path, capsys, monkeypatch):
     expert = make_expert(tmp_path / "expert", settings)
-    doyen.ingest(expert, [write_files(tmp_path / "files", {"leave.md": "# Leave\n\nThe guild grants 27 days of leave.\n"})])
+    doyen.ingest(
+        expert, [write_files(tmp_path / "files", {"leave.md": "# Leave\n\nThe guild grants 27 days of leave.\n"})]
+    )
     rows = [{"id": str(n), "question": f"How many days of leave in year {n}?", "split": "test"} for n in range(5)]
     questions = tiny_models.write_jsonl(tmp_path / "q.jsonl", rows)
     flow = """[workflow]
@@ -162,7 +171,15 @@ labels = { many = "many days", few = "few days" }
         out = tmp_path / name
         for command in (
             ["ask", "--questions", str(questions), "--out", str(out / "answers.jsonl"), "--arm", "rag", "--no-cache"],
-            ["run", str(tmp_path / "flow.toml"), str(tmp_path / "rows.csv"), "-o", str(out / "table.csv"), "--arm", "base"],
+            [
+                "run",
+                str(tmp_path / "flow.toml"),
+                str(tmp_path / "rows.csv"),
+                "-o",
+                str(out / "table.csv"),
+                "--arm",
+                "base",
+            ],
             ["compare", "--questions", str(questions), "--arms", "base,rag", "--out", str(out / "compared")],
         ):
             monkeypatch.setattr("sys.argv", ["doyen", *command, "--expert", str(expert), "--json", *on])
@@ -173,7 +190,12 @@ labels = { many = "many days", few = "few days" }
         report = json.loads((out / "compared" / "report.json").read_text())
         lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
         written = [(row["id"], row["answer"], row["citations"]) for row in lines]
-        return written, (out / "table.csv").read_text(), [row["arms"] for row in report["rows"]], report["manifest"]["engine"]
+        return (
+            written,
+            (out / "table.csv").read_text(),
+            [row["arms"] for row in report["rows"]],
+            report["manifest"]["engine"],
+        )
 
     (tmp_path / "here").mkdir(), (tmp_path / "there").mkdir()
     here, there = answers("here"), answers("there", "--on", "ray")

@@ -51,7 +51,8 @@ def test_machines_that_differ_are_named_with_what_they_have():
     require_same([machine(), machine(python="3.11.9")], HERE)  # pickles of 3.11.x are alike
     with pytest.raises(ClusterError) as caught:
         require_same(
-            [machine("a"), machine("b", python="3.12.1"), machine("c", doyen="0.1.0 (bb22)"), machine("d", doyen="")], HERE
+            [machine("a"), machine("b", python="3.12.1"), machine("c", doyen="0.1.0 (bb22)"), machine("d", doyen="")],
+            HERE,
         )
     said = str(caught.value)
     assert "b has python 3.12.1" in said and "c has doyen 0.1.0 (bb22)" in said and "d has no doyen" in said

@@ -1,8 +1,6 @@
 """`doyen finetune --on ray`: the adapter of `--processes`, though a machine is lost on the way."""
 
-import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
