@@ -66,6 +66,7 @@ class Clock:
         self.began, self.first = time.perf_counter(), 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take the progress of an ingest."""
         self.first = self.first or time.perf_counter() - self.began
 
 

@@ -184,8 +184,8 @@ class Crew:
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, DoyenError):
-                hint = f"on {where}: {cause.hint}" if cause.hint else None
-                raise ClusterError(f"the worker on {where}: {cause}", hint=hint) from error
+                mended = f"on {where}: {cause.hint}" if cause.hint else None
+                raise ClusterError(f"the worker on {where}: {cause}", hint=mended) from error
             raise ClusterError(f"the worker on {where} cannot start: {_last_line(error)}", hint="ray status") from error
         except ray.exceptions.RayError as error:
             raise _LostError from error
