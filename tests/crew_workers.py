@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from doyen.cluster.answering import AnswerWorker
 from doyen.errors import ModelError
 
 
@@ -34,3 +35,17 @@ class Counting:
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return times
+
+
+class KilledAtThird(AnswerWorker):
+    """Is killed at its third call, as if its machine had run out of memory."""
+
+    def __init__(self, cores, settings):
+        super().__init__(cores, settings)
+        self.calls = 0
+
+    def call(self, *given):
+        self.calls += 1
+        if self.calls == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().call(*given)

@@ -21,6 +21,8 @@ from doyen.errors import ClusterError, DoyenError
 TRIES = 5
 READY_S = 600.0
 """How long a worker may take to load its model."""
+PLACE_S = 120.0
+"""How long the cluster may take to have room for a worker at the start."""
 _NOBODY_S = 90.0
 """How long a run waits for a worker where none is left."""
 _LOOK_S = 1.0
@@ -144,7 +146,7 @@ class Crew:
         """Wait until the first worker of a place is ready, or another that takes the place of one lost meanwhile."""
         for _ in range(TRIES):
             try:
-                return self._ready(member.actor, READY_S)
+                return self._ready(member.actor)
             except _LostError as error:
                 lost = error
                 member.actor = self._new_actor()
@@ -164,22 +166,22 @@ class Crew:
         )
         return kind.remote(self._places.cores, *self._given)
 
-    def _ready(self, actor: Any, seconds: float) -> Any:
+    def _ready(self, actor: Any) -> Any:
         """Wait until a worker is ready; return what it says. Raises ClusterError, _LostError where it is gone."""
         import ray
 
         try:
-            where = ray.get(actor.where.remote(), timeout=seconds)
+            where = ray.get(actor.where.remote(), timeout=PLACE_S)
         except ray.exceptions.GetTimeoutError as error:
             hint = "ray status shows what is in use; [cluster] workers = 1 asks for less"
-            raise ClusterError(f"the cluster gave no worker within {seconds:g} s", hint=hint) from error
+            raise ClusterError(f"the cluster had no room for a worker within {PLACE_S:g} s", hint=hint) from error
         except ray.exceptions.RayError as error:
             raise _LostError from error
         try:
-            return ray.get(actor.ready.remote(), timeout=seconds)
+            return ray.get(actor.ready.remote(), timeout=READY_S)
         except ray.exceptions.GetTimeoutError as error:
             raise ClusterError(
-                f"the worker on {where} was not ready within {seconds:g} s", hint="ray status"
+                f"the worker on {where} was not ready within {READY_S:g} s", hint="ray status"
             ) from error
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
@@ -254,7 +256,7 @@ class Crew:
             while not self._closing.is_set():
                 if ray.wait([there], timeout=_LOOK_S)[0]:
                     try:
-                        self._ready(actor, READY_S)
+                        self._ready(actor)
                         member.actor, member.absent_since = actor, None
                         return
                     except _LostError:

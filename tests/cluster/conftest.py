@@ -1,4 +1,4 @@
-"""A Ray cluster of two cores on this machine, for the tests of a module."""
+"""A Ray cluster of four cores (so it believes) on this machine, for the tests of a module."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def ray():
         pytest.skip(f"{error} ({error.hint})")
     ray.init(
         address="local",
-        num_cpus=2,
+        num_cpus=4,
         include_dashboard=False,
         logging_level="ERROR",
         log_to_driver=False,

@@ -1,19 +1,18 @@
 """`doyen ask|run|compare --on ray`: the engine of a cluster writes what that of this machine writes."""
 
 import json
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
 import tiny_models
+from crew_workers import KilledAtThird
 from small_stores import make_expert, words_bert, write_files
 
 import doyen
 from doyen.answer_cache import adapter_hash
 from doyen.cli import main
-from doyen.cluster.answering import AdapterAt, AnswerWorker, Loaded, engine_on, require_alike
+from doyen.cluster.answering import AdapterAt, Loaded, engine_on, require_alike
 from doyen.cluster.crew import Crew, Places
 from doyen.config import ClusterSettings, EmbedderSettings, ModelSettings, Settings, StoreSettings
 from doyen.errors import ClusterError, UsageError
@@ -31,7 +30,7 @@ def settings(tmp_path_factory):
         store=StoreSettings("index"),
         model=ModelSettings(name=str(phi), max_answer_tokens=12),
         embedder=EmbedderSettings(name=str(words)),
-        cluster=ClusterSettings(worker_cores=1),
+        cluster=ClusterSettings(worker_cores=1, workers=2),
     )
 
 
@@ -102,25 +101,11 @@ def test_an_adapter_travels_to_a_machine_that_does_not_see_its_folder(ray, engin
 
 
 def test_a_killed_worker_costs_no_answer(ray, settings, own):
-    with Crew(KilledAtFirst, (settings.model, str(os.getpid())), Places(2, 1), ("answer",)) as crew:
+    with Crew(KilledAtThird, (settings.model,), Places(2, 1), ("answer",)) as crew:
         crew.start()
         asked = [crew.submit("answer", "call", "generate", ([p],), None, {"max_tokens": 6}) for p in PROMPTS]
         found = [future.result(timeout=120)[0].text for future in asked]
     assert found == texts(own.generate(PROMPTS, max_tokens=6))
-
-
-class KilledAtFirst(AnswerWorker):
-    """Is killed at its third call, as if its machine had run out of memory."""
-
-    def __init__(self, cores, settings, mark):
-        super().__init__(cores, settings)
-        self.calls = 0
-
-    def call(self, *given):
-        self.calls += 1
-        if self.calls == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().call(*given)
 
 
 def test_workers_that_answer_otherwise_are_named():
@@ -148,6 +133,7 @@ def test_a_served_model_is_not_shared_out():
         pass
 
 
+@pytest.mark.slow
 def test_ask_run_and_compare_take_a_cluster(ray, settings, tmp_path, capsys, monkeypatch):
     expert = make_expert(tmp_path / "expert", settings)
     doyen.ingest(
@@ -155,15 +141,15 @@ def test_ask_run_and_compare_take_a_cluster(ray, settings, tmp_path, capsys, mon
     )
     rows = [{"id": str(n), "question": f"How many days of leave in year {n}?", "split": "test"} for n in range(5)]
     questions = tiny_models.write_jsonl(tmp_path / "q.jsonl", rows)
-    flow = """[workflow]
-name = "leave"
-decision = "kind"
-[input.columns]
-text = "string"
+    flow = """name = "leave"
+arm = "base"
+[input]
+columns = { text = "text" }
 [steps.kind]
 do = "classify"
-text = "{text}"
-labels = { many = "many days", few = "few days" }
+instruction = "Many days, or few?"
+input = "{text}"
+choices = ["many", "few"]
 """
     write_files(tmp_path, {"flow.toml": flow, "rows.csv": "text\n" + "".join(f"{n} days\n" for n in range(5))})
 

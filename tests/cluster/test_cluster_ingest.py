@@ -35,7 +35,7 @@ def an_expert(folder, embedder, **cluster):
     settings = Settings(
         store=StoreSettings("index"),
         embedder=EmbedderSettings(name=str(embedder)),
-        cluster=ClusterSettings(**({"worker_cores": 1} | cluster)),
+        cluster=ClusterSettings(**({"worker_cores": 1, "workers": 2} | cluster)),
     )
     return make_expert(folder, settings)
 

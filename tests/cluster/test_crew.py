@@ -66,7 +66,7 @@ def test_work_that_ends_every_worker_is_given_up(ray, tmp_path):
 
 def test_a_program_that_is_connected_stays_so(ray):
     with connected("ray") as machines:
-        assert [m.cores for m in machines] == [2]
+        assert [m.cores for m in machines] == [4]
     assert ray.is_initialized()
     with pytest.raises(UsageError, match="connected to a cluster already"), connected("ray://127.0.0.1:9"):
         pass
