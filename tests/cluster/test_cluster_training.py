@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 import doyen
 from doyen.cluster.machines import Machine
 from doyen.cluster.training import Seats, TrainWorker, seats
-from doyen.errors import ClusterError, GateError, ModelError
+from doyen.errors import ClusterError, ConfigError, ModelError
 from doyen.prompts import closed_book_messages
 
 
@@ -70,7 +70,7 @@ def test_the_adapter_is_that_of_as_many_processes_here(ray, given):
     assert made.processes == 2 and [line.step for line in lines] == [1, 2, 3, 4]
     require_near(weights(expert, "here"), weights(expert, "there"))
     assert not list((expert / "adapters").glob(".seen-*"))
-    with pytest.raises(GateError):  # what is wrong with a run is told at once, not tried again
+    with pytest.raises(ConfigError, match="max_tokens = 8"):  # what is wrong with a run is told at once, not tried again
         doyen.finetune(expert, on="ray", processes=2, name="wrong", say=said.append, **options | {"max_tokens": 8})
     assert not any("lost" in line for line in said)
 
