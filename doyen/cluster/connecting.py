@@ -130,7 +130,8 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         ray.init(**given)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        said = " ".join(str(error).split())[:300]
+        said = " ".join(str(error).split())
+        said = said if len(said) < 300 else f"{said[:100]} … {said[-200:]}"
         if "ersion mismatch" in said:
             raise ClusterError(
                 f"the cluster at {address} is of another version: {said}",

@@ -6,10 +6,11 @@ so that the same arithmetic gives the same adapter. Loads no torch.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest
+from doyen.adapters import AdapterManifest, read_adapter
 from doyen.cluster.connecting import connected
 from doyen.cluster.machines import look_at_machines
 from doyen.cluster.training import Seats, Team, seats
@@ -44,6 +45,7 @@ def launch_on(
     """
     expert = expert.resolve()
     with connected(on) as machines:
+        began = time.time()
         places = seats(machines, processes or settings.cluster.workers, settings.cluster.worker_cores)
         for restarts in range(RESTARTS + 1):
             with Team(places) as team:
@@ -51,6 +53,8 @@ def launch_on(
                 try:
                     return _followed(team, expert, given, report, say)
                 except DoyenError as error:
+                    if team.lost and (made := _made_since(expert, given["name"], began)):
+                        return made  # what was lost had nothing left to do
                     if not (team.lost or isinstance(error, ProcessError)) or restarts == RESTARTS:
                         raise _told(error, given["name"], places) from error
                     lost = ", ".join(team.lost) or str(error).splitlines()[0]
@@ -68,6 +72,13 @@ def has_checkpoint(expert: Path, name: str) -> bool:
     """Whether an interrupted run of that name can go on."""
     work = expert / "adapters" / f".{name}.training"
     return any((work / where / "checkpoint.pt").exists() for where in ("", FOLDER))
+
+
+def _made_since(expert: Path, name: str, began: float) -> AdapterManifest | None:
+    """Return the adapter's manifest where it was put into its place after that time."""
+    made = expert / "adapters" / name
+    written = made / "manifest.json"
+    return read_adapter(made) if written.exists() and written.stat().st_mtime >= began else None
 
 
 def _followed(
