@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from small_stores import make_expert, words_bert, write_files
 
 import doyen
 from doyen import ingest
-from doyen.cluster.connecting import connected, require_ray
+from doyen.cluster.connecting import require_ray
 from doyen.config import ClusterSettings, EmbedderSettings, Settings, StoreSettings
 from doyen.errors import ClusterError
 
@@ -59,14 +62,17 @@ def test_a_machine_with_another_doyen_is_refused(tmp_path, monkeypatch):
     shutil.copytree(Path(doyen.__file__).parent, other / "doyen", ignore=shutil.ignore_patterns("__pycache__"))
     with (other / "doyen" / "words.py").open("a") as file:
         file.write("# changed\n")
-    path = os.pathsep.join([str(other), os.environ.get("PYTHONPATH", "")])
-    with (
-        two_machines(monkeypatch, PYTHONPATH=path),
-        pytest.raises(ClusterError, match="do not fit together: .* has doyen 0.*; here it is doyen") as caught,
-        connected("ray"),
-    ):
-        pass
-    assert "doyen[ray]==" in caught.value.hint
+    here = os.pathsep.join([str(Path(doyen.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    files = write_files(tmp_path / "files", {"pump.md": TEXT})
+    expert = make_expert(tmp_path / "expert")
+    with two_machines(monkeypatch, PYTHONPATH=os.pathsep.join([str(other), here])):
+        monkeypatch.setenv("PYTHONPATH", here)
+        command = [sys.executable, "-m", "doyen", "ingest", str(files), "--expert", str(expert), "--on", "ray"]
+        # elsewhere: Ray has workers import from the folder of a program first
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert re.search(r"do not fit together: \S+ .*has doyen 0.*; here it is doyen", ended.stderr), ended.stderr
+    assert "hint: install the same on every machine (pip install 'doyen[ray]==" in ended.stderr
 
 
 def test_an_ingest_by_rays_client_is_the_same(tmp_path, monkeypatch):
