@@ -10,6 +10,7 @@ import signal
 import statistics
 import threading
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,9 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 def cluster(workers: int) -> Iterator[Any]:
     """Start a head without processors, and a machine of one core for each worker, on core 0, 1, …"""
     ray = require_ray()
+    warnings.filterwarnings(
+        "ignore", message="lancedb fork support", category=RuntimeWarning
+    )  # it starts programs only
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

@@ -42,6 +42,8 @@ def given(tmp_path):
     """An expert, and named arguments of a run of four steps with dropout."""
     phi = tiny_models.phi_folder(tmp_path / "phi", initializer_range=0.05)
     expert = doyen.init(tmp_path / "expert", model=str(phi))
+    with (expert / "doyen.toml").open("a") as file:
+        file.write("\n[cluster]\nworker_cores = 1\n")  # as many threads as with --processes
     rows = [
         {"messages": [*closed_book_messages(f"How many days does the {thing} take?" + " Tell me." * n), answer]}
         for n, thing in enumerate(("crane", "lock", "berth", "barge", "guild", "quay", "pilot", "storm"))
