@@ -95,7 +95,7 @@ def run(
             raise UsageError(
                 f"--watch takes no {', '.join(unused)}", hint="each file that comes is run over, whole and once"
             )
-        _watch(folder, path, source, out, arm, adapter)
+        _watch(folder, path, source, out, arm, adapter, json_)
         return
     options: dict[str, Any] = {"limit": limit, "where": where, "table": table, "query": query}
     options |= {"again": again, "retry_failed": retry_failed, "dry_run": dry_run, "arm": arm, "adapter": adapter}
@@ -152,7 +152,7 @@ def _run_lines(report: RunReport) -> list[str]:
     return [*lines, f"wrote {report.out} and {report.audit}"]
 
 
-def _watch(folder: Path, path: Path, source: str, out: Path, arm: str, adapter: str) -> None:
+def _watch(folder: Path, path: Path, source: str, out: Path, arm: str, adapter: str, json_: bool) -> None:
     from doyen.workflows.opening import open_setup
     from doyen.workflows.reading import load_workflow
     from doyen.workflows.watching import watch_folder
@@ -161,15 +161,19 @@ def _watch(folder: Path, path: Path, source: str, out: Path, arm: str, adapter: 
     note(f"watching {source}; Ctrl-C stops")
     try:
         with closing(setup):
-            _follow(watch_folder(setup, Path(source), out))
+            follow(watch_folder(setup, Path(source), out), json_)
     except KeyboardInterrupt:
         raise Interrupted("stopped", hint="the same command goes on") from None
 
 
-def _follow(files: Iterable[Watched]) -> None:
+def follow(files: Iterable[Watched], json_: bool) -> None:
+    """Tell what became of watched files as they come; with `json_` also a line of JSON each on stdout."""
     for found in files:
         said = _run_lines(found.report)[0] if found.report else str(found.error)
         note(f"{found.file.name}: {said}")
+        if json_:
+            told = dataclasses.asdict(found.report) if found.report else {"error": str(found.error)}
+            print(json.dumps({"file": found.file.name} | told, ensure_ascii=False, default=str), flush=True)
 
 
 def evaluate(
@@ -343,8 +347,10 @@ def export(
 
 
 def _write_csv(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from doyen.config import replaced
+
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with out.open("w", encoding="utf-8", newline="") as file:
+    with replaced(out) as path, path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([[_text(row.get(name)) for name in columns] for row in rows])

@@ -117,19 +117,36 @@ class ChunkSearch:
             if not self._text_indexed:
                 return []
         ids, condition = _split(where)
+        snapshot = self._matrices.current()
+        known = snapshot is not None and ids is None and not self._tables.unfinished
+        columns = () if known else _COLUMNS  # what else is needed of a row stands in the snapshot
         fetched = limit
         while True:
             query = self._tables.chunks.search(text_query(words), query_type="fts").limit(fetched)
             if condition is not None:
                 query = query.where(condition, prefilter=True)
-            table = query.select([*_COLUMNS, "_score"]).with_row_id(True).to_arrow()
+            table = query.select([*columns, "_score"]).with_row_id(True).to_arrow()
             kept = table if ids is None else table.filter(_among(table["document"], ids))
             if kept.num_rows >= limit or table.num_rows < fetched:
                 break
             fetched *= 4
-        rows = [row for row in self._current(kept.slice(0, limit).to_pylist()) if row is not None]
+        kept = kept.slice(0, limit)
+        if snapshot is not None and known:
+            return self._rows_of(snapshot, kept["_rowid"].to_numpy(), kept["_score"].to_numpy())
+        rows = [row for row in self._current(kept.to_pylist()) if row is not None]
         vectors = self._vectors([row["_rowid"] for row in rows])
         return [_found(row, float(row["_score"]), vectors[row["_rowid"]]) for row in rows if row["_rowid"] in vectors]
+
+    def _rows_of(self, snapshot: VectorMatrix, rows: NDArray[np.uint64], scores: Floats) -> list[FoundRow]:
+        """Return the rows of some addresses, in their order; those that a snapshot lacks are read in the table."""
+        held, places = snapshot.places_of(rows)
+        found = {row.row: row for row in _rows_at(snapshot, places[held], scores[held])}
+        if not held.all():
+            missing = dict(zip(rows[~held].tolist(), scores[~held].tolist(), strict=True))
+            for row in self._take(list(missing), (*_COLUMNS, "vector")):
+                vector = np.asarray(row["vector"], dtype=np.float32)
+                found[row["_rowid"]] = _found(row, missing[row["_rowid"]], vector)
+        return [found[row] for row in rows.tolist() if row in found]
 
     # ---- rows
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +48,7 @@ class Guides:
         """Take the engine's tokenizer, the width of the model's logits and the tokens that end a turn."""
         self._tokenizer, self._vocabulary, self.stops = tokenizer, vocabulary, list(stops)
         self._words: _Words | None = None
-        self._kept: OrderedDict[str, tuple[Any, list[list[int]]]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Any, _Ends]] = OrderedDict()
         self._texts: dict[int, str] = {}
 
     def of(self, constraint: Constraint | None, max_tokens: int) -> Guide | None:
@@ -77,19 +78,30 @@ class Guides:
             self._texts[token] = self._tokenizer.decode([token])
         return self._texts[token]
 
-    def _grammar(self, constraint: JsonSchema | Regex, words: _Words) -> tuple[Any, list[list[int]]]:
-        """Return a matcher at its start, and tokens that may end a text within it, each with what closes the text."""
+    def _grammar(self, constraint: JsonSchema | Regex, words: _Words) -> tuple[Any, _Ends]:
+        """Return a matcher at its start, and what may end a text within it."""
         from llguidance import LLMatcher
 
         key = constraint_key(constraint)
         if key not in self._kept:
             matcher = LLMatcher(words.tokenizer, grammar_of(constraint), log_level=0)
-            closing = [words.stop] if isinstance(constraint, Regex) else words.quote
-            self._kept[key] = matcher, [[*words.spelled(text.encode()), *closing] for text in endings(constraint)]
+            json = not isinstance(constraint, Regex)
+            closing = words.quote if json else [words.stop]
+            texts = [[*words.spelled(text.encode()), *closing] for text in endings(constraint)]
+            self._kept[key] = matcher, _Ends(texts, words.structure if json else [], words.quote if json else [])
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What may end what a grammar asks for: whole texts with what closes them, and tokens that close a part of JSON."""
+
+    texts: list[list[int]]
+    structure: list[int]
+    quote: list[int]
 
 
 class _Words:
@@ -107,11 +119,14 @@ class _Words:
             tokenizer.backend_tokenizer.to_str(), n_vocab=max(vocabulary, len(tokenizer)), eos_token=list(stops)
         )
         self.stop = list(stops)[0]
-        self.structure, self.quote, self.letter, self.filling = (
-            [t[0] for t in map(self.tokenizer.tokenize_str, texts) if len(t) == 1]
-            for texts in (_STRUCTURE, '"', "a", _FILLING)
-        )
+        self.structure, self.quote, self.letter = (list(self._single(texts)) for texts in (_STRUCTURE, '"', "a"))
+        self.filling = self._single(_FILLING)
         self._forced: dict[bytes, list[int]] = {}
+
+    def _single(self, texts: Iterable[str]) -> dict[int, int]:
+        """Return those of the texts that are one token: the token → its characters."""
+        spelled = ((self.tokenizer.tokenize_str(text), len(text)) for text in texts)
+        return {tokens[0]: count for tokens, count in spelled if len(tokens) == 1}
 
     def spelled(self, text: bytes) -> list[int]:
         """Return the tokens of bytes."""
@@ -132,7 +147,7 @@ class GrammarGuide:
     strict = True
     shortened = False
 
-    def __init__(self, matcher: Any, words: _Words, ends: Sequence[list[int]], max_tokens: int) -> None:
+    def __init__(self, matcher: Any, words: _Words, ends: _Ends, max_tokens: int) -> None:
         """Take a fresh matcher. Raises EngineError where no answer within `max_tokens` is found."""
         self._matcher, self._words, self._ends, self._left = matcher, words, ends, max_tokens
         found = _way_out(matcher, words, ends, max_tokens)
@@ -195,10 +210,10 @@ def _bits(matcher: Any) -> NDArray[np.uint8]:
     return np.unpackbits(np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
 
 
-def _way_out(matcher: Any, words: _Words, ends: Sequence[list[int]], most: int) -> list[int] | None:
+def _way_out(matcher: Any, words: _Words, ends: _Ends, most: int) -> list[int] | None:
     """Return up to `most` tokens that bring a text to an end that its grammar accepts; None where none are found.
 
-    Looks for a short way, not for the shortest. `ends` are what may end a text at once.
+    Looks for a short way, not for the shortest.
     """
     probe, used = matcher.deep_copy(), Counter[int]()
     way: list[int] = []
@@ -208,7 +223,7 @@ def _way_out(matcher: Any, words: _Words, ends: Sequence[list[int]], most: int) 
         forced = probe.compute_ff_bytes()
         tokens = words.spelled(forced) if forced else []
         taken = tokens[: probe.validate_tokens(tokens)] if tokens else []
-        taken = taken or _onward(probe, words, ends, used)
+        taken = taken or _onward(probe, words, ends, used, most - len(way))
         if not taken:
             return None
         probe.consume_tokens(taken)
@@ -216,20 +231,20 @@ def _way_out(matcher: Any, words: _Words, ends: Sequence[list[int]], most: int) 
     return way if len(way) <= most else None
 
 
-def _onward(probe: Any, words: _Words, ends: Sequence[list[int]], used: Counter[int]) -> list[int]:
-    """Return tokens that may come next, [] where there are none: what closes most, else what has been used least."""
+def _onward(probe: Any, words: _Words, ends: _Ends, used: Counter[int], left: int) -> list[int]:
+    """Return tokens that may come next, [] where there are none: what closes most, else long ones that vary."""
     within_text = _may_come(probe, words.letter)  # where a letter may stand, a bracket closes nothing
-    for token in (*words.quote,) if within_text else (*words.structure, *words.quote):
+    for token in ends.quote if within_text else (*ends.structure, *ends.quote):
         if _may_come(probe, [token]):
             return [token]
-    for tokens in ends:
-        if _may_come(probe, tokens):
+    for tokens in ends.texts:
+        if len(tokens) <= left + 1 and _may_come(probe, tokens):
             return tokens[:-1]
-    free = [token for token in words.filling if _may_come(probe, [token])]
-    free = free or [int(token) for token in np.flatnonzero(_bits(probe))[:256]]
+    free = {token: count for token, count in words.filling.items() if _may_come(probe, [token])}
+    free = free or {int(token): 1 for token in np.flatnonzero(_bits(probe))[:256]}
     if not free:
         return []
-    token = min(free, key=used.__getitem__)
+    token = min(free, key=lambda t: (used[t] + 1) / free[t] ** 3)
     used[token] += 1
     return [token]
 

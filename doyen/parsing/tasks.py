@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from doyen.chunking import chunk_document
-from doyen.documents.reading import read_documents
+from doyen.documents.reading import ReadResult, read_documents
 from doyen.embedding.tokens import TokenCounter
 from doyen.errors import DocumentError
 from doyen.index.duplicates import sketch
@@ -59,6 +59,10 @@ class Parser:
 
     def __call__(self, task: ParseTask) -> Parsed:
         """Read and chunk an item. Raises TaskFailedError with a one-line reason."""
+        return self.cut(self.read(task))
+
+    def read(self, task: ParseTask) -> ReadResult:
+        """Read an item. Raises TaskFailedError with a one-line reason."""
         try:
             read = read_documents(
                 task.data,
@@ -76,6 +80,10 @@ class Parser:
         too_much = self.limits.too_much(sum(len(document.text) for document in read.documents))
         if too_much:
             raise TaskFailedError(f"{task.name} {too_much}")
+        return read
+
+    def cut(self, read: ReadResult) -> Parsed:
+        """Chunk what was read."""
         return Parsed([self._parts(document) for document in read.documents], list(read.failures), list(read.warnings))
 
     def _parts(self, document: Document) -> tuple[Document, list[Chunk], bytes, list[Summary]]:

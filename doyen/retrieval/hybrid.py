@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -21,7 +21,7 @@ from doyen.records import DocumentHit, Hit
 from doyen.reranking import Reranker, best_first
 from doyen.retrieval.by_document import best_documents
 from doyen.retrieval.copies import fold_duplicates
-from doyen.retrieval.fusion import foremost, fuse, merged
+from doyen.retrieval.fusion import foremost, merged, ranked
 from doyen.retrieval.neighbours import MOST_CHUNKS, hits_for, join_neighbours
 from doyen.retrieval.terms import question_terms
 
@@ -69,10 +69,13 @@ class Retriever:
 
     def _search(self, question: str, vector: NDArray[np.float32], k: int, where: Where | None) -> list[Hit]:
         wanted = max(k, self.reranked) if self.reranker else k
-        return self._reranked(question, self._fused(question, vector, wanted, where))[:k]
+        passages = self._passages(question, vector, wanted, where)
+        return self._reranked(question, fold_duplicates(passages, wanted, near=_NEAR))[:k]
 
-    def _fused(self, question: str, vector: NDArray[np.float32], wanted: int, where: Where | None) -> list[Hit]:
-        """Return hits by fused score, of which the first `wanted` are sure."""
+    def _passages(
+        self, question: str, vector: NDArray[np.float32], wanted: int, where: Where | None
+    ) -> Iterable[list[Hit]]:
+        """Return passages by fused score (see `ranked`), of which the first `wanted` are sure."""
         terms = question_terms(question)
         if not terms.stems:
             return []
@@ -82,7 +85,7 @@ class Retriever:
         found = foremost(merged(dense, text.result(), vector), wanted)
         chunks = self.index.chunks_at([one.row.row for one in found])
         near = self._nearness(vector, [one.row.document for one in found])
-        return fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages, near), near=_NEAR)
+        return ranked(terms, found, chunks, self.settings, self.embedder.languages, near)
 
     def _nearness(self, vector: NDArray[np.float32], documents: Sequence[str]) -> dict[str, float]:
         return self.index.summary_nearness(vector, documents) if self.settings.summary_weight else {}
@@ -94,7 +97,8 @@ class Retriever:
         of which only the summary is near follows those with passages.
         """
         vector = self.embedder.embed([question], kind="query")[0]
-        hits = self._fused(question, vector, max(k, self.settings.candidates), where)
+        passages = self._passages(question, vector, max(k, self.settings.candidates), where)
+        hits = fold_duplicates(passages, near=_NEAR)
         near = self.index.nearest_summaries(vector, k, where=where)
         ranked = best_documents(hits, near, k)
         ids = [document for document, _, _ in ranked]

@@ -76,16 +76,13 @@ async def queue(
     state: Annotated[Literal["new", "accepted", "edited", "rejected", "all"], Query()] = "new",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
-    """List it, without what shows documents that you may not see."""
+    """List it, without what shows documents, or what an adapter wrote, that are not for you."""
     service = service_of(request)
 
     def work(ticket: Ticket) -> dict[str, Any]:
         states = ("new", "accepted", "edited", "rejected") if state == "all" else (state,)
         rows = FeedbackBook(service.desk.expert).rows(states)
-        viewer = service.desk.viewer(principal)
-        hidden = viewer.hidden({d for row in rows for d in row.documents})
-        # Without passages nothing says what an answer stood on: it may repeat anything.
-        free = [r for r in rows if hidden.isdisjoint(r.documents) and (r.documents or _may_see(r, principal, service))]
+        free = _visible(service, principal, rows)
         audit(request, documents=sorted({d for r in free[:limit] for d in r.documents}))
         return {"feedback": [row.as_dict() for row in free[:limit]], "total": len(free)}
 
@@ -101,7 +98,7 @@ async def review(name: str, body: ReviewRequest, request: Request, principal: Ed
         book, viewer = FeedbackBook(service.desk.expert), service.desk.viewer(principal)
         try:
             row = book.find(name)
-            if viewer.hidden(row.documents) or not (row.documents or _may_see(row, principal, service)):
+            if not _visible(service, principal, [row]):
                 raise UsageError(f"there is no feedback '{name[:40]}'", hint="doyen feedback list")
         except UsageError as error:
             raise HTTPFault(404, "feedback_not_found", str(error)) from None
@@ -114,5 +111,21 @@ async def review(name: str, body: ReviewRequest, request: Request, principal: Ed
     return await run(request, service.quick, work)
 
 
-def _may_see(row: Feedback, principal: Principal, service: Service) -> bool:
-    return row.owner == principal.id or service.desk.viewer(principal).sees_others_work
+def _visible(service: Service, principal: Principal, rows: list[Feedback]) -> list[Feedback]:
+    """Return the rows that someone may see: those that show only their documents, written by adapters that they may use.
+
+    Without passages nothing says what an answer stood on: it may repeat anything, and is for its owner alone.
+    """
+    viewer = service.desk.viewer(principal)
+    if viewer.sees_all:
+        return rows
+    hidden = viewer.hidden({d for row in rows for d in row.documents})
+    adapters = {path.name for path in service.desk.adapters(principal)}
+
+    def is_free(row: Feedback) -> bool:
+        if row.owner == principal.id:
+            return True
+        trained = row.adapter or "finetuned" in row.arm
+        return bool(row.documents or viewer.sees_others_work) and (not trained or row.adapter in adapters)
+
+    return [row for row in rows if hidden.isdisjoint(row.documents) and is_free(row)]

@@ -58,7 +58,9 @@ def guides(request):
 
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["<unk>", "</s>", "<|end|>"], show_progress=False)
     made = request.param(trainer)
-    made.train_from_iterator(['yes no {"name": "Anna", "age": 34} the cat, example text'] * 20, trainer)
+    made.train_from_iterator(
+        ['yes no {"name": "Anna", "age": 34} the cat, example text', "example", "text"] * 20, trainer
+    )
     if request.param is with_byte_fallback:
         stored = json.loads(made.to_str())
         vocabulary = stored["model"]["vocab"]
@@ -99,6 +101,13 @@ def test_whatever_the_logits_the_text_has_its_form(guides, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_an_end_is_found_within_few_tokens(guides, schema, seed):
     jsonschema.validate(json.loads(written(guides, JsonSchema(schema), seed, max_tokens=70)), schema)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_text_needs_fewer_tokens_than_characters(guides, seed):
+    assert re.fullmatch(r"(.|\n){90,}", written(guides, Regex(r"(.|\n){90,}"), seed, max_tokens=60))
+    long = {"type": "string", "minLength": 90}
+    jsonschema.validate(json.loads(written(guides, JsonSchema(long), seed, max_tokens=60)), long)
 
 
 def test_what_never_ends_is_refused(guides):

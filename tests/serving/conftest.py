@@ -33,8 +33,8 @@ def template(tmp_path_factory, phi):
 
 @pytest.fixture
 def expert(template, tmp_path):
-    """A copy of it, to be changed; without what servers of the template have logged."""
-    return shutil.copytree(template, tmp_path / "expert", ignore=shutil.ignore_patterns("audit.jsonl*"))
+    """A copy of it, to be changed; without what servers of the template have kept."""
+    return shutil.copytree(template, tmp_path / "expert", ignore=shutil.ignore_patterns("serving"))
 
 
 @pytest.fixture

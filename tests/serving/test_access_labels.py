@@ -224,3 +224,18 @@ def test_a_removed_document_taints_what_was_trained_on_it(tmp_path):
     assert one.send(
         "POST", "/api/ask", None, json={"question": "x", "arm": "finetuned", "adapter": "of-open"}
     ).is_success
+
+
+@pytest.mark.parametrize("by", [{"arm": "finetuned", "adapter": "of-hr"}, {"arm": "rag+finetuned"}])
+def test_feedback_on_what_an_adapter_wrote_is_for_who_may_use_it(tmp_path, by):
+    guild = Guild(tmp_path, each=2)
+    shown = next(d for d in guild.secrets if d.startswith("open/"))
+    said = {"question": "How long?", "answer": "as trained", "thumb": "down", "correction": "Four weeks."}
+    said["passages"] = [{"document": shown, "start": 0, "end": 20}]
+    for given in (by, {"arm": "rag"}, {"arm": "finetuned", "adapter": "of-open"}):
+        assert guild.send("POST", "/api/feedback", ("hr",), json=said | given).status_code == 201
+    rows = guild.send("GET", "/api/feedback", ("hr",)).json()["feedback"]
+    assert len(rows) == 3
+    assert [row["arm"] for row in guild.send("GET", "/api/feedback", ()).json()["feedback"]] == ["rag", "finetuned"]
+    hidden = f"/api/feedback/{rows[0]['id']}/review"
+    assert guild.send("POST", hidden, (), json={"verdict": "accept"}).status_code == 404

@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import tiny_models
@@ -7,12 +8,14 @@ from small_stores import make_expert
 from typer.testing import CliRunner
 
 from doyen.cli import app
+from doyen.cli.workflows import follow
 from doyen.config import ModelSettings, Settings
 from doyen.errors import UsageError
 from doyen.workflows.labels import read_labelled
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.reviewing import ReviewQueue
 from doyen.workflows.running import run_workflow
+from doyen.workflows.watching import Watched
 
 ROWS = ["C1,water 300,1", "C2,storm and my lawyer 200,2"]
 
@@ -139,3 +142,12 @@ def test_run_from_the_command_line(flow_file, claims, tmp_path):
     watched = run(app, ["run", str(flow_file()), str(tmp_path), "-o", "out", "--watch", "--where", "amount > 1", *of])
     assert "--watch takes no --where" in str(watched.exception)
     assert isinstance(run(app, ["run", "nowhere", "x.csv", "-o", "y.csv", *of]).exception, UsageError)
+
+
+def test_watched_files_are_told_as_json_lines(capsys):
+    files = [Watched(Path("a.csv"), error=UsageError("no column"))]
+    follow(files, True)
+    follow(files, False)
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"file": "a.csv", "error": "no column"}
+    assert shown.err == "a.csv: no column\n" * 2

@@ -1,0 +1,252 @@
+"""Does `doyen plan` predict? Rates from one set at a small size, the prediction for another, larger one, and its real run.
+
+    python benchmarks/capacity.py --work DIR --measured-on DIR --held-out DIR… [--documents N] [--answers-s 120]
+
+Folders of documents are yours; none of their text is kept. The held-out corpus is told to the plan by what a user knows of
+it: number of files, their bytes, characters a document (`given`), or by a look at 20 of its files (`looked`), in which no more
+than their texts' lengths is taken. Rates of seconds are always those of the first set. Then it is ingested as a whole, searched,
+and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within 25%.
+
+Times are by the clock; processor seconds stand beside them. Run it on a quiet machine: with other work on it, compare those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import parser, save
+from served import Client, at_once, serving
+
+from doyen.capacity.measuring import measure, pages_of, questions_of, store_bytes
+from doyen.capacity.plan import plan_capacity
+from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
+from doyen.capacity.rates import Rates, Shape
+from doyen.capacity.sample import choose_files
+from doyen.capacity.serving import load_of, search_seconds
+from doyen.capacity.wanted import Wanted
+from doyen.config import Settings, settings_toml
+from doyen.documents.reading import SUFFIXES, read_documents
+from doyen.expert import open_retriever
+from doyen.ingesting import open_index
+from doyen.sources.folder import list_files
+
+BAR = 0.25
+CLIENTS = (1, 4, 16)
+SEARCHES = 100
+
+
+def chosen(folder: Path, into: Path, documents: int) -> Path:
+    """Copy a seeded choice of the files."""
+    shutil.rmtree(into, ignore_errors=True)
+    files = list_files(folder, SUFFIXES)[0]
+    random.Random(5).shuffle(files)
+    for path in files[:documents]:
+        target = into / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return into
+
+
+def known_of(files: Path, rates: Rates) -> Wanted:
+    """What a user knows: how many, how large, how long a document is."""
+    paths = list_files(files, SUFFIXES)[0]
+    texts = [d for p in paths for d in read_documents(p.read_bytes(), p.name, p.name).documents]
+    pages = sum(map(pages_of, texts)) / len(texts)
+    characters = sum(len(d.text) for d in texts) / len(texts)
+    size = sum(p.stat().st_size for p in paths) / len(texts)
+    return Wanted(len(texts), pages=pages, page_characters=characters / pages, document_bytes=size)
+
+
+def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
+    """The shape of 20 files: lengths and passages, no seconds."""
+    from doyen.embedding import load_counter
+    from doyen.parsing import Limits
+    from doyen.parsing.tasks import Parser, ParseTask
+
+    parse = Parser(load_counter(settings.embedder), settings.chunking.max_tokens, Limits())
+    paths = choose_files(files, 20)
+    found = [parse(ParseTask(p.name, p.name, str(p), str(files), p.read_bytes(), "0" * 64)) for p in paths]
+    rows = [row for one in found for row in one.documents]
+    count = len(rows)
+    return Shape(
+        documents=count,
+        bytes=sum(p.stat().st_size for p in paths) / count,
+        characters=sum(len(d.text) for d, *_ in rows) / count,
+        chunks=sum(len(c) + len(s) for _, c, _, s in rows) / count,
+        pages=sum(pages_of(d) for d, *_ in rows) / count,
+        paged=rates.shape.paged,
+    )
+
+
+def really(files: Path, work: Path, settings: Settings, answers_s: float) -> dict[str, Any]:
+    """Ingest, search and serve; return what it took."""
+    expert = work / "expert"
+    shutil.rmtree(expert, ignore_errors=True)
+    expert.mkdir(parents=True)
+    (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "doyen", "ingest", str(files), "--expert", str(expert), "--json"]
+    used, began = children_s(), time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    row: dict[str, Any] = {"ingest_s": time.perf_counter() - began, "ingest_cpu_s": children_s() - used}
+    stored = store_bytes(expert)
+    row |= {"storage_gb": sum(stored.values()) / 1e9, "storage_by_part": stored}
+    index = open_index(expert, settings)
+    row["chunks"] = index.chunk_count()
+    documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
+    texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
+    questions = questions_of(texts)
+    return row | searched(expert, settings, questions) | served(expert, work, questions, answers_s)
+
+
+def children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def searched(expert: Path, settings: Settings, questions: Sequence[str]) -> dict[str, Any]:
+    retriever = open_retriever(expert, settings)
+    retriever.search(questions[0])
+    seconds, began = [], time.process_time()
+    for number in range(SEARCHES):
+        started = time.perf_counter()
+        retriever.search(questions[number % len(questions)])
+        seconds.append(time.perf_counter() - started)
+    return {"search_s": statistics.median(seconds), "search_cpu_s": (time.process_time() - began) / SEARCHES}
+
+
+def served(expert: Path, work: Path, questions: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Ask with some clients at a time, each its next question when it has an answer."""
+    row: dict[str, Any] = {}
+    if not seconds:
+        return row
+    source, lock = iter(list(questions) * 100), threading.Lock()
+    with serving(expert, work / "server.log") as server:
+        Client(server.port).post("/api/ask", {"question": questions[0], "arm": "rag"})
+        for clients in CLIENTS:
+            times, tokens = list[float](), list[tuple[int, int]]()
+            began = time.perf_counter()
+
+            def ask(_: int, began: float = began, times: list[float] = times, tokens: list[Any] = tokens) -> None:
+                client = Client(server.port)
+                while time.perf_counter() - began < seconds:
+                    with lock:
+                        question = next(source)
+                    started = time.perf_counter()
+                    status, body = client.post("/api/ask", {"question": question, "arm": "rag"})
+                    usage = json.loads(body)["usage"] if status == 200 else {}
+                    with lock:
+                        times.append(time.perf_counter() - started)
+                        tokens.append((usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)))
+
+            used = server.processor_s()
+            at_once(clients, ask)
+            took = time.perf_counter() - began
+            row[f"answers_per_s_{clients}"] = len(times) / took
+            row[f"answer_p95_s_{clients}"] = float(np.percentile(times, 95))
+            row[f"answer_cpu_s_{clients}"] = (server.processor_s() - used) / len(times)
+            row[f"tokens_{clients}"] = [round(statistics.fmean(column), 1) for column in zip(*tokens, strict=True)]
+    return row
+
+
+def closed_loop(speed: NodeSpeed, questions: Questions, clients: int, count: int = 3000) -> tuple[float, float]:
+    """Simulate clients who ask again when they are answered: answers a second, 95th percentile.
+
+    Each new question arrives when an earlier one is answered.
+    """
+    rng = np.random.default_rng(5)
+    drawn = questions.drawn(count, rng)
+    if clients == 1:
+        whole = drawn.read_s + drawn.tokens * speed.step(1)
+        return 1 / float(whole.mean()), float(np.percentile(whole, 95))
+    run = Simulation(speed, 1, drawn)
+    asked = [0.0] * len(drawn.read_s)
+    waiting = list(range(len(drawn.read_s)))[::-1]
+    for _number in range(clients):
+        run.arrive(waiting.pop(), 0.0)
+    now = 0.0
+    while waiting:
+        before = run.nodes[0].count
+        now = run.nodes[0].next_event()
+        run.run_until(now)
+        for _number in range(before - run.nodes[0].count):
+            question = waiting.pop()
+            asked[question] = now
+            run.arrive(question, now)
+    ended = np.array(run.ended)
+    done = ~np.isnan(ended)
+    times = ended[done] - np.array(asked)[done]
+    return float(done.sum() / now), float(np.percentile(times, 95))
+
+
+def predicted(wanted: Wanted, rates: Rates, shape: Shape | None) -> dict[str, Any]:
+    """Return what the plan says, in the units of `really`."""
+    plan = plan_capacity(wanted, rates, shape=shape)
+    hours = next(figure for name, figure in plan.ingest.items() if name.startswith("hours on one node"))
+    search = search_seconds(plan.corpus["chunks"].value, rates)
+    row = {
+        "chunks": plan.corpus["chunks"].value,
+        "storage_gb": plan.storage_gb["total"].value,
+        "ingest_s": hours.value * 3600,
+        "ingest_cpu_s": plan.ingest["core-hours"].value * 3600 + rates.start_cpu_s,
+        "search_s": search.value * rates.search_s / rates.search_cpu_s,
+        "search_cpu_s": search.value,
+    }
+    if rates.engine:
+        speed, questions = load_of(rates.engine, search, rates)
+        for clients in CLIENTS:
+            per_s, p95 = closed_loop(speed, questions, clients)
+            row |= {f"answers_per_s_{clients}": per_s, f"answer_p95_s_{clients}": p95}
+    return row
+
+
+def against(predicted_row: dict[str, Any], real: dict[str, Any]) -> dict[str, float]:
+    """Return by how much each prediction is off: 0.1 for a tenth too much, -0.1 for a tenth too little."""
+    return {name: round(value / real[name] - 1, 3) for name, value in predicted_row.items() if real.get(name)}
+
+
+BARRED = ("storage_gb", "ingest_s", "search_s", *(f"answers_per_s_{c}" for c in CLIENTS))
+
+
+def main() -> None:
+    made = parser(__doc__ or "")
+    made.add_argument("--measured-on", type=Path, required=True)
+    made.add_argument("--held-out", type=Path, nargs="+", required=True)
+    made.add_argument("--documents", type=int, default=1000, help="files of each held-out set")
+    made.add_argument("--answers-s", type=float, default=120.0, help="seconds of asking for each number of clients")
+    given = made.parse_args()
+    settings = dataclasses.replace(Settings(), answer=dataclasses.replace(Settings().answer, arm="rag", cache_mib=0))
+    rates = measure(settings, sample=given.measured_on, answers=bool(given.answers_s), say=print)
+    rows = []
+    for folder in given.held_out:
+        files = chosen(folder, given.work / folder.parent.name / "files", given.documents)
+        known = known_of(files, rates)
+        guesses = {
+            "given": predicted(known, rates, None),
+            "looked": predicted(Wanted(known.documents), rates, look_at(files, rates, settings)),
+        }
+        real = really(files, given.work / folder.parent.name, settings, given.answers_s)
+        off = {name: against(guess, real) for name, guess in guesses.items()}
+        print(folder.parent.name, json.dumps(off, indent=1))
+        rows.append(
+            {"set": folder.parent.name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
+        )
+    worst = {way: max(abs(r["off"][way].get(n, 0.0)) for r in rows for n in BARRED) for way in ("given", "looked")}
+    result = {"bar": BAR, "worst": worst, "within": {way: value <= BAR for way, value in worst.items()}}
+    save("capacity", result | {"rates": rates.as_dict(), "sets": rows}, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""Some documents → what this machine takes for each stage of an ingest, for a search and for an answer: Rates.
+
+The stages are run one after the other and their processor seconds noted; the same files are then ingested for real into an
+expert that is thrown away, whose clock and disk say what lies between and around the stages. A minute or two in all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from doyen.capacity.engine_rates import measure_engine
+from doyen.capacity.rates import Line, Rates, Shape, fit_line
+from doyen.capacity.sample import choose_files, copy_files, make_files
+from doyen.capacity.wanted import PAGE_CHARACTERS
+from doyen.config import Settings, StoreSettings, settings_toml
+from doyen.embedding import Embedder, load_embedder
+from doyen.errors import UsageError
+from doyen.index.lance import LanceIndex
+from doyen.index.rows import IndexEntry
+from doyen.index.store import IndexManifest
+from doyen.ingesting.opening import open_index
+from doyen.originals import wanted_original
+from doyen.parsing import Limits, WorkerPool
+from doyen.parsing.tasks import Parsed, Parser, ParseTask
+from doyen.records import Document
+from doyen.retrieval.hybrid import Retriever
+
+Say = Callable[[str], None]
+_SEARCHES = 24
+_FEWEST = 4
+_QUESTION_WORDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A parsed item with the processor seconds of reading it, and of cutting it."""
+
+    parsed: Parsed
+    parse_s: float
+    chunk_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimedParser:
+    """The workers' function: what `Parser` does, with a watch on its two halves."""
+
+    parser: Parser
+
+    def __call__(self, task: ParseTask) -> Timed:
+        """Read and cut an item."""
+        began = time.process_time()
+        read = self.parser.read(task)
+        between = time.process_time()
+        parsed = self.parser.cut(read)
+        return Timed(parsed, between - began, time.process_time() - between)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ingest:
+    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part."""
+
+    seconds: float
+    cpu_s: float
+    bytes: dict[str, int]
+
+
+def measure(
+    settings: Settings,
+    *,
+    sample: Path | None = None,
+    answers: bool = True,
+    expert: Path | None = None,
+    say: Say = lambda _: None,
+) -> Rates:
+    """Measure this machine with the settings' embedder and model, on files of `sample` or on PDFs that are made.
+
+    `answers` is whether the model is measured too. `expert` is the folder that relative names of models start from.
+
+    Raises:
+        UsageError: the sample has fewer than four files that can be read.
+        ModelError: a model is not here.
+    """
+    settings = dataclasses.replace(settings, store=StoreSettings())
+    with tempfile.TemporaryDirectory(prefix="doyen-capacity-") as made:
+        work = Path(made)
+        files = copy_files(choose_files(sample), work / "files") if sample else make_files(work / "files")
+        say(f"reading {len(files)} files")
+        timed = _parsed(files, settings)
+        if len(timed) < _FEWEST:
+            raise UsageError(f"{len(timed)} of {len(files)} sampled files can be read", hint="at least four are needed")
+        say(f"embedding {sum(_vectors(one) for one in timed.values())} passages")
+        embedder = load_embedder(settings.embedder, expert=expert)
+        stages = _stages(list(timed.values()), embedder, settings, work)
+        say("ingesting them as a whole")
+        first, *_ = timed
+        small = _ingest(copy_files([first], work / "one"), work / "small", settings)
+        whole = _ingest(list(timed), work / "expert", settings)
+        shape = _shape(timed, settings)
+        found = _composed(stages, shape, timed, small, whole, embedder.dim)
+        say("searching and answering")
+        retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
+        passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
+        questions = questions_of(passages)
+        searched = _searched(retriever, questions)
+        engine = measure_engine(settings, retriever, questions, say) if answers else None
+        return Rates(
+            measured=datetime.now(UTC).date().isoformat(),
+            sample=f"{len(timed)} files of {sample.name}" if sample else f"{len(timed)} made PDFs",
+            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            processor=_processor(),
+            embedder=embedder.fingerprint,
+            dim=embedder.dim,
+            shape=shape,
+            search_chunks=retriever.index.chunk_count(),
+            memory_gib=_resident_gib(),
+            engine=engine,
+            **found,
+            **searched,
+        )
+
+
+def _parsed(files: Sequence[Path], settings: Settings) -> dict[Path, Timed]:
+    """Read and cut the files in a worker; those that fail are left out."""
+    from doyen.embedding import load_counter
+
+    given = settings.ingest
+    limits = Limits(given.file_timeout_s, given.file_memory_gib, given.file_max_characters)
+    parser = TimedParser(Parser(load_counter(settings.embedder), settings.chunking.max_tokens, limits))
+    tasks = [ParseTask(p.name, p.name, str(p), str(p.parent), p.read_bytes(), f"{i:064x}") for i, p in enumerate(files)]
+    with WorkerPool(parser, workers=1, limits=limits) as pool:
+        list(pool.run(tasks[:1]))  # the first loads the readers
+        outcomes = list(pool.run(tasks))
+    found = {o.task.name: o.result for o in outcomes if o.result is not None and o.result.parsed.documents}
+    return {path: timed for path in files if (timed := found.get(path.name)) is not None}
+
+
+def _vectors(timed: Timed) -> int:
+    return sum(len(chunks) + len(summaries) for _, chunks, _, summaries in timed.parsed.documents)
+
+
+def _characters(timed: Timed) -> int:
+    return sum(len(document.text) for document, *_ in timed.parsed.documents)
+
+
+def _stages(timed: Sequence[Timed], embedder: Embedder, settings: Settings, work: Path) -> dict[str, Line]:
+    documents = [float(len(one.parsed.documents)) for one in timed]
+    characters = [float(_characters(one)) for one in timed]
+    return {
+        "parse": fit_line(documents, characters, [one.parse_s for one in timed]),
+        "chunk": fit_line(documents, characters, [one.chunk_s for one in timed]),
+        "embed": _embedded(timed, embedder),
+        "index": _indexed(timed, embedder, settings, work / "index"),
+    }
+
+
+def _embedded(timed: Sequence[Timed], embedder: Embedder) -> Line:
+    """Embed the passages in groups of like length, and fit the cost to number and characters."""
+    texts = [chunk.indexed for one in timed for _, chunks, _, _ in one.parsed.documents for chunk in chunks]
+    texts += [s.indexed for one in timed for *_, summaries in one.parsed.documents for s in summaries]
+    texts = sorted(set(texts), key=len)
+    embedder.embed(texts[:8])
+    groups = [list(group) for group in np.array_split(np.array(texts, dtype=object), min(6, max(1, len(texts) // 16)))]
+    costs = []
+    for group in groups:
+        began = time.process_time()
+        embedder.embed(group)
+        costs.append(time.process_time() - began)
+    return fit_line([float(len(g)) for g in groups], [float(sum(map(len, g))) for g in groups], costs)
+
+
+def _indexed(timed: Sequence[Timed], embedder: Embedder, settings: Settings, folder: Path) -> Line:
+    """Write one item, then the others, and close; what the others take is the cost of their passages."""
+    counter = embedder.counter.fingerprint
+    manifest = IndexManifest(
+        settings.embedder.name, embedder.fingerprint, embedder.dim, settings.chunking.max_tokens, counter=counter
+    )
+    rng, costs = np.random.default_rng(7), []
+    for number, group in enumerate((timed[:1], timed)):
+        index = LanceIndex.open_or_create(folder / str(number), manifest)
+        entries = [
+            IndexEntry(d, "sample", c, d.id, d.sha256, "", k, s) for t in group for d, c, k, s in t.parsed.documents
+        ]
+        sizes = [sum(len(e.chunks) for e in entries), sum(len(e.summaries) for e in entries)]
+        own, summaries = (_unit(rng, size, embedder.dim) for size in sizes)
+        began = time.process_time()
+        index.write(entries, own, summary_vectors=summaries)
+        index.finish(whole=True, keep_versions_days=0)
+        costs.append(time.process_time() - began)
+    more = sum(map(_vectors, timed)) - _vectors(timed[0])
+    return Line(max(costs[1] - costs[0], 0.0) / max(more, 1), 0.0, 0.2)
+
+
+def _unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
+    vectors = rng.standard_normal((count, dim)).astype(np.float32)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), dtype=np.float32)
+
+
+# ---- a whole ingest
+
+
+def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
+    """Ingest files in a process of its own, as `doyen ingest` does."""
+    expert.mkdir(parents=True)
+    (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "doyen", "ingest", *map(str, files), "--expert", str(expert), "--json"]
+    before, began = _children_s(), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds, cpu = time.perf_counter() - began, _children_s() - before
+    if done.returncode and not (expert / "index").is_dir():
+        raise UsageError(f"the sample cannot be ingested: {done.stderr.strip()[-400:]}")
+    return _Ingest(seconds, cpu, store_bytes(expert))
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def store_bytes(expert: Path, state: Path | None = None) -> dict[str, int]:
+    """Return part → bytes on disk of an expert's index and originals; what is in a database counts for nothing."""
+    index = state or expert / "index"
+    text_index = sum(_size(p) for p in index.glob("*.lance/_indices"))
+    return {
+        "originals": _size(expert / "originals"),
+        "page texts": _size(index / "documents.lance"),
+        "chunks": _size(index / "chunks.lance") + _size(index / "summaries.lance") - text_index,
+        "full-text index": text_index,
+        "vector index": _size(index / "vectors"),
+        "versions": _size(index / "versions.lance"),
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
+    documents = sum(len(one.parsed.documents) for one in timed.values())
+    keep = settings.documents.keep_originals
+    sizes = {path: path.stat().st_size for path in timed}
+    paged = sum(size for path, size in sizes.items() if wanted_original(keep, path.suffix))
+    pages = sum(pages_of(d) for one in timed.values() for d, *_ in one.parsed.documents)
+    return Shape(
+        documents=documents,
+        bytes=sum(sizes.values()) / documents,
+        characters=sum(map(_characters, timed.values())) / documents,
+        chunks=sum(map(_vectors, timed.values())) / documents,
+        pages=pages / documents,
+        paged=paged / sum(sizes.values()),
+    )
+
+
+def pages_of(document: Document) -> float:
+    """Return a document's pages; of a text without any, by its length."""
+    return float(max(len(document.pages), len(document.text) / PAGE_CHARACTERS if len(document.pages) <= 1 else 0, 0.1))
+
+
+def _composed(
+    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: _Ingest, whole: _Ingest, dim: int
+) -> dict[str, Any]:
+    """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file."""
+    first = next(iter(timed.values()))
+    documents = shape.documents - len(first.parsed.documents)
+    characters = shape.characters * shape.documents - _characters(first)
+    chunks = shape.chunks * shape.documents - _vectors(first)
+    of_stages = stages["parse"](documents, characters) + stages["chunk"](documents, characters)
+    of_stages += stages["embed"](chunks, characters) + stages["index"](chunks, 0)
+    seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    left = (cpu - of_stages) / documents
+    notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]
+    grown = {part: max(0, whole.bytes[part] - small.bytes[part]) for part in whole.bytes}
+    vectors = 2.0 * dim
+    return {
+        "stages": stages | {"handing over": Line(max(left, 0.0), 0.0, 0.3)},
+        "start_s": small.seconds,
+        "start_cpu_s": small.cpu_s,
+        "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores))),
+        "bytes_per": {
+            "page texts": grown["page texts"] / characters,
+            "vectors": vectors,
+            "chunk texts": max(grown["chunks"] / chunks - vectors, 0.0),
+            "full-text index": grown["full-text index"] / chunks,
+        },
+        "notes": notes,
+    }
+
+
+# ---- searching
+
+
+def questions_of(passages: Sequence[str], most: int = 96) -> list[str]:
+    """Return questions in the documents' own words: the first words of some passages, each once."""
+    texts = [passage.split() for passage in passages]
+    texts = [words for words in texts if len(words) >= _QUESTION_WORDS] or texts
+    chosen = np.random.default_rng(11).permutation(len(texts))[:most]
+    return [" ".join(texts[int(i)][:_QUESTION_WORDS]) + "?" for i in chosen]
+
+
+def _searched(retriever: Retriever, questions: Sequence[str]) -> dict[str, Any]:
+    retriever.search(questions[0])
+    seconds, began = [], time.process_time()
+    for question in (list(questions) * _SEARCHES)[:_SEARCHES]:
+        started = time.perf_counter()
+        retriever.search(question)
+        seconds.append(time.perf_counter() - started)
+    cpu = (time.process_time() - began) / _SEARCHES
+    return {"search_s": float(np.median(seconds)), "search_cpu_s": cpu}
+
+
+def _resident_gib() -> float:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

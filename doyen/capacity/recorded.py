@@ -1,0 +1,90 @@
+"""What an expert's own ingests and comparisons recorded: the shape of its documents, the lengths of its prompts and answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from doyen.capacity.rates import Rates, Shape
+from doyen.capacity.wanted import PAGE_CHARACTERS
+from doyen.config import Settings
+from doyen.errors import StoreError
+from doyen.ingesting.opening import index_place
+from doyen.ingesting.timing import recorded_ingests
+
+_FEWEST_DOCUMENTS, _FEWEST_ANSWERS = 20, 20
+_MOST_ANSWERS = 500
+
+
+def recorded_shape(expert: Path, settings: Settings, rates: Rates) -> Shape | None:
+    """Return what the expert's indexed documents are like; None where they are fewer than twenty.
+
+    A document has a summary at least; how many bytes its file had is not recorded: as many as the sample's a character.
+    """
+    try:
+        documents = index_place(expert, settings).open().documents()
+    except StoreError:
+        return None
+    characters = sum(d.characters for d in documents)
+    if len(documents) < _FEWEST_DOCUMENTS or not characters:
+        return None
+    count, sampled = len(documents), rates.shape
+    pages = sum(d.pages if d.pages > 1 else max(d.characters / PAGE_CHARACTERS, 0.1) for d in documents)
+    return Shape(
+        documents=count,
+        bytes=sampled.bytes / sampled.characters * characters / count,
+        characters=characters / count,
+        chunks=sum(d.chunks + 1 for d in documents) / count,
+        pages=pages / count,
+        paged=sampled.paged,
+    )
+
+
+def with_recorded_answers(rates: Rates, expert: Path, arm: str) -> Rates:
+    """Return the rates with the prompts' and answers' lengths of the expert's newest comparison, if that has enough of them."""
+    if rates.engine is None:
+        return rates
+    for path in sorted(
+        expert.glob(f"comparisons/*/answers.{arm}.jsonl"), key=lambda p: p.stat().st_mtime, reverse=True
+    ):
+        rows = [row for row in _rows(path) if row.get("prompt_tokens", 0) > 0 and row.get("completion_tokens", 0) > 0]
+        if len(rows) >= _FEWEST_ANSWERS:
+            rows = rows[:: max(1, len(rows) // _MOST_ANSWERS)]
+            engine = replace(
+                rates.engine,
+                prompt_tokens=[int(row["prompt_tokens"]) for row in rows],
+                answer_tokens=[int(row["completion_tokens"]) for row in rows],
+            )
+            note = f"prompts and answers are as long as the {len(rows)} of the expert's comparison {path.parent.name}"
+            return replace(rates, engine=engine, notes=[*rates.notes, note])
+    return rates
+
+
+def largest_ingest(expert: Path, settings: Settings, rates: Rates, shape: Shape | None) -> str:
+    """Say what the expert's largest ingest took, and what it should have taken by these rates; "" where none is recorded."""
+    rows = [row for row in recorded_ingests(index_place(expert, settings).state) if not row.get("interrupted")]
+    row = max(rows, key=lambda r: r.get("chunks", 0) - r.get("reused", 0), default=None)
+    if row is None or shape is None or not (embedded := row.get("chunks", 0) - row.get("reused", 0)):
+        return ""
+    documents = row.get("new", 0) + row.get("changed", 0)
+    characters = shape.characters / shape.chunks * embedded
+    work = sum(
+        rates.stages[name](documents if name in ("parse", "chunk", "handing over") else embedded, characters)
+        for name in rates.stages
+    )
+    planned = work / (rates.cores * rates.busy) + rates.start_s
+    return f"the expert's largest ingest took {row['seconds']:.0f} s for {embedded:,} passages; by these rates {planned:.0f} s"
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found.append(row)
+    return found
