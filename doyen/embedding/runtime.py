@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.embedding.joint_run import JointRun
-
 # Measured on two cores with AMX (benchmarks/embedding.py): one stream a core with small batches, whose activations
 # stay in the core's second-level cache, is 2.5 times as fast as all cores on one batch of 1,024 tokens. Widths in
 # steps of 16 leave few shapes to compile kernels for; two waiting requests a stream hide the time between batches.
@@ -23,9 +21,8 @@ BATCH_TOKENS = 256
 WIDTH_STEP = 16
 REQUESTS_PER_STREAM = 2
 CORES_VARIABLE = "DOYEN_CORES"
-FEW_TEXTS = 4
-"""Up to here texts are run at once, by the thread that asks, with those of other threads: handing a question over to a stream
-and back takes as long as its network."""
+FEW_TEXTS, FEW_TOKENS = 16, 512
+"""Up to here texts are run by the thread that asks: handing a question over to a stream and back takes as long as its network."""
 GROUP_TEXTS = 2048  # sorted by length and tokenised together: bounds the memory of a call
 
 T = TypeVar("T")
@@ -54,9 +51,9 @@ class BatchedNetwork:
         compiled = ov.Core().compile_model(model, "CPU", options)
         self._queue = ov.AsyncInferQueue(compiled, streams * REQUESTS_PER_STREAM)
         self._request = compiled.create_infer_request()
-        self._few = JointRun(self._at_once)
         self._feed = feed
         self._lock = threading.Lock()
+        self._few = threading.Lock()
 
     def run(
         self,
@@ -68,13 +65,12 @@ class BatchedNetwork:
 
         `encode` tokenises a group of items (tokenizers' `Encoding`s), while the group before it is computed.
         `progress` is called with the number of items done since its last call. Calls from several threads wait for
-        each other, since each uses all cores; those of few items go together, and wait for no long one.
+        each other, since each uses all cores; those of few tokens wait for no long one.
         """
         if len(items) <= FEW_TEXTS:
-            found = self._few(encode(items))
-            if progress is not None and len(items):
-                progress(len(items))
-            return found
+            rows = encode(items)
+            if sum(len(row.ids) for row in rows) <= FEW_TOKENS:
+                return self._few_rows(rows, progress)
         out = np.empty((len(items), self.size), dtype=np.float32)
 
         def keep(found: NDArray[np.float32], batch: list[int]) -> None:
@@ -83,11 +79,14 @@ class BatchedNetwork:
         self._each(items, encode, keep, progress)
         return out
 
-    def _at_once(self, rows: Sequence[Any]) -> NDArray[np.float32]:
+    def _few_rows(self, rows: Sequence[Any], progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         """Return one row of each encoding `(n, size)`, computed by this thread."""
         out = np.empty((len(rows), self.size), dtype=np.float32)
-        for batch, own in batches(rows, lambda group: group):
-            out[batch] = self._request.infer(self._feed(*pad(own)), share_inputs=True)[0]
+        with self._few:
+            for batch, own in batches(rows, lambda group: group):
+                out[batch] = self._request.infer(self._feed(*pad(own)), share_inputs=True)[0]
+                if progress is not None:
+                    progress(len(batch))
         return out
 
     def run_tokens(

@@ -84,3 +84,16 @@ def test_near_copies_are_looked_for_among_the_first_only_and_keep_their_copies_n
     hits = [hit("a", "Rent"), hit("b", "Boiler"), hit("c", "rent."), hit("d", "rent.")]
     assert [(h.chunk.document, h.also) for h in folded(hits, near=3)] == [("a", ("c", "d")), ("b", ())]
     assert len(folded(hits, near=2)) == 3
+
+
+def test_no_more_passages_are_taken_than_are_wanted():
+    taken = []
+
+    def passages():
+        for number in range(50):
+            taken.append(number)
+            yield [hit("a", f"Rent {number}")]
+
+    assert len(fold_duplicates(passages(), 5, near=3)) == len(taken) == 5
+    taken.clear()
+    assert len(fold_duplicates(passages(), 2, near=3)) == 2 and len(taken) == 3
