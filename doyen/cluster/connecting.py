@@ -129,7 +129,7 @@ def _connect(ray: Any, address: str | None) -> None:
         given["address"] = address
     try:
         ray.init(**given)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises bare ones, where its processes do not start in half a minute
         said = " ".join(str(error).split())
         said = said if len(said) < 300 else f"{said[:100]} … {said[-200:]}"
         if "ersion mismatch" in said:
@@ -138,5 +138,6 @@ def _connect(ray: Any, address: str | None) -> None:
                 hint="install the cluster's versions of Python and Ray here, or this one's there",
             ) from error
         if address is None:
-            raise ClusterError(f"Ray does not start on this machine: {said}", hint="doyen doctor") from error
+            hint = "run it again: Ray waits half a minute for its processes, which is short on a busy machine"
+            raise ClusterError(f"Ray does not start on this machine: {said}", hint=hint) from error
         raise _silent(address, said) from error

@@ -88,7 +88,7 @@ class Crew:
     def __init__(self, kind: type, given: tuple[Any, ...], places: Places, lanes: Sequence[str]) -> None:
         self.size = places.workers
         self._kind, self._given, self._places = kind, given, places
-        self._jobs: dict[str, queue.SimpleQueue[_Job | None]] = {lane: queue.SimpleQueue() for lane in lanes}
+        self._jobs: dict[str, queue.SimpleQueue[_Job]] = {lane: queue.SimpleQueue() for lane in lanes}
         self._closing = threading.Event()
         self._fault: DoyenError | None = None
         self._members: list[_Member] = []
@@ -111,9 +111,15 @@ class Crew:
             DoyenError: a worker cannot start, or lacks what it needs: with the name of its machine.
         """
         with self._starting:
+            if self._fault:
+                raise self._fault
             if not self._members:
                 self._members = [_Member(self._new_actor()) for _ in range(self.size)]
-                self._said = [self._first(member) for member in self._members]
+                try:
+                    self._said = [self._first(member) for member in self._members]
+                except DoyenError as error:
+                    self._fault = error
+                    raise
                 for member in self._members:
                     for lane in self._jobs:
                         thread = threading.Thread(target=self._feed, args=(member, lane), daemon=True)
@@ -122,13 +128,16 @@ class Crew:
         return self._said
 
     def submit(self, lane: str, method: str, *given: Any) -> Future[Any]:
-        """Have a worker call a method; the future ends with its result, or with the DoyenError that it raised."""
+        """Have a worker call a method; the future ends with its result, or with the DoyenError that it raised.
+
+        Raises:
+            DoyenError: the workers cannot start (see `start`), or none is left.
+        """
         self.start()
         job = _Job(method, given)
-        if self._fault or self._closing.is_set():
-            job.future.set_exception(self._fault or ClusterError("the workers have ended"))
-        else:
-            self._jobs[lane].put(job)
+        self._jobs[lane].put(job)
+        if self._fault or self._closing.is_set():  # looked at after putting: who ends the run empties the queues once
+            self._give_up(ClusterError("the workers have ended", hint=_AGAIN))
         return job.future
 
     def close(self) -> None:
@@ -202,8 +211,6 @@ class Crew:
                 job = jobs.get(timeout=_LOOK_S)
             except queue.Empty:
                 continue
-            if job is None or job.future.cancelled():
-                continue
             actor = member.actor
             if self._done(job, actor):
                 continue
@@ -244,28 +251,39 @@ class Crew:
         Raises:
             ClusterError: the new one lacks what it needs, or there is none and all others are lost, too.
         """
-        import ray
-
         with member.lock:
             if member.actor is not lost:
                 return
             member.absent_since = time.monotonic()
             _end(lost)
-            actor = self._new_actor()
-            there = actor.where.remote()
             while not self._closing.is_set():
-                if ray.wait([there], timeout=_LOOK_S)[0]:
-                    try:
+                actor = self._new_actor()
+                try:
+                    if self._placed(actor):
                         self._ready(actor)
                         member.actor, member.absent_since = actor, None
-                        return
-                    except _LostError:
-                        actor = self._new_actor()
-                        there = actor.where.remote()
-                absent = [m.absent_since for m in self._members]
-                if all(a is not None and time.monotonic() - a > _NOBODY_S for a in absent):
-                    raise ClusterError("no worker of the cluster is left", hint=f"ray status; then {_AGAIN}")
-            _end(actor)
+                except _LostError:
+                    continue
+                if self._closing.is_set():
+                    _end(actor)
+                return
+
+    def _placed(self, actor: Any) -> bool:
+        """Wait until the cluster has room for a worker; False where the run ends before.
+
+        Raises:
+            ClusterError: no worker is left meanwhile.
+        """
+        import ray
+
+        there = actor.where.remote()
+        while not ray.wait([there], timeout=_LOOK_S)[0]:
+            if self._closing.is_set():
+                return False
+            absent = [m.absent_since for m in self._members]
+            if all(a is not None and time.monotonic() - a > _NOBODY_S for a in absent):
+                raise ClusterError("no worker of the cluster is left", hint=f"ray status; then {_AGAIN}")
+        return True
 
     def _give_up(self, error: DoyenError) -> None:
         """Let all jobs that wait end with an error, and those to come."""
@@ -276,8 +294,7 @@ class Crew:
                     job = jobs.get_nowait()
                 except queue.Empty:
                     break
-                if job is not None and not job.future.done():
-                    job.future.set_exception(self._fault)
+                job.future.set_exception(self._fault)
 
 
 class _Member:
@@ -294,7 +311,8 @@ def _end(actor: Any) -> None:
     import ray
 
     try:
-        ray.kill(actor)
+        if ray.is_initialized():  # else Ray would start a cluster in order to kill
+            ray.kill(actor)
     except Exception:  # it is gone, or the cluster is: there is nothing to end
         return
 

@@ -15,7 +15,7 @@ from doyen.cluster.connecting import connected
 from doyen.cluster.crew import places
 from doyen.cluster.ingesting import ClusterHands, ingest_crew
 from doyen.config import Settings
-from doyen.embedding import Embedder, load_counter, load_embedder, recorded_precision
+from doyen.embedding import Embedder, computed_by_torch, load_counter, load_embedder, recorded_precision
 from doyen.errors import UsageError
 from doyen.models.catalogue import EndpointSource, find_entry, in_expert
 from doyen.parsing import Limits, Outcome, WorkerPool
@@ -82,9 +82,10 @@ def hands(on: str, expert: Path, settings: Settings, given: Embedder | None, rec
         raise UsageError("the workers of a cluster load their embedder themselves", hint="leave embedder= out, or on=")
     counter = load_counter(settings.embedder, expert=expert)
     hosted = isinstance(find_entry(in_expert(settings.embedder.name, expert)).source, EndpointSource)
-    precision = None if hosted else recorded_precision(recorded) or _native()
+    on_torch = computed_by_torch(settings.embedder, expert=expert)
+    precision = None if hosted else recorded_precision(recorded) or ("f32" if on_torch else _native())
     with connected(on) as machines:
-        where = places(machines, settings.cluster.workers, settings.cluster.worker_cores)
+        where = places(machines, settings.cluster.workers, settings.cluster.worker_cores, gpus=on_torch)
         with ingest_crew(where, settings.embedder, expert, precision=precision, embeds=not hosted) as crew:
             yield ClusterHands(crew, settings.embedder, counter, local=own.embedder if hosted else None)
 
