@@ -1,0 +1,104 @@
+"""The part `ray_kills` of scale.py: an ingest by two workers of a Ray cluster that are killed so many times meanwhile.
+
+A worker is killed once it has used a random amount of processor time, so that some die while they load and others in the middle
+of their work, on a fast machine and on a slow one. Where an ingest ends before all kills were made, another one is begun.
+
+Bar: after 10 kills, the index is the plain path's, chunk for chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from scale_ray import Clock, chosen, cluster, compared, content, ingested
+
+from doyen.parsing.worker import cpu_seconds
+
+SEED = 11
+LEAST_AGE_S, MOST_AGE_S = 0.5, 12.0
+_LOOK_S = 0.05
+
+
+class Killer:
+    """Kills workers while it is entered, one at a time, at most `most` of them."""
+
+    def __init__(self, raylets: set[int], most: int, clock: Clock, chance: random.Random) -> None:
+        self.kills: list[dict[str, Any]] = []
+        self._raylets, self._most, self._clock, self._random = raylets, most, clock, chance
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._kill, daemon=True)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _kill(self) -> None:
+        age = self._age()
+        while len(self.kills) < self._most and not self._ended.wait(_LOOK_S):
+            old = [process for process in worker_processes(self._raylets) if (cpu_seconds(process) or 0.0) >= age]
+            if old:
+                process = self._random.choice(old)
+                self.kills.append(
+                    {"after_processor_s": round(cpu_seconds(process) or age, 1), "files_written": self._clock.done}
+                )
+                os.kill(process, signal.SIGKILL)
+                print("killed", self.kills[-1], flush=True)
+                age = self._age()
+
+    def _age(self) -> float:
+        return self._random.uniform(LEAST_AGE_S, MOST_AGE_S)
+
+
+def worker_processes(raylets: set[int]) -> list[int]:
+    """Return the processes of ingest workers that these raylets have started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            title = path.read_bytes()
+            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if b"ray::IngestWorker" in title and parent in raylets:
+            found.append(int(path.parent.name))
+    return found
+
+
+def raylets(made: Any) -> set[int]:
+    """Return the process ids of a cluster's raylets."""
+    return {n.all_processes["raylet"][0].process.pid for n in (made.head_node, *made.worker_nodes)}
+
+
+def ray_kills_part(given: Namespace) -> dict[str, Any]:
+    """Ingest without a cluster, then on one whose workers are killed, until there were enough kills."""
+    given.work.mkdir(parents=True, exist_ok=True)
+    files = chosen(given.data, given.files, given.work / "files")
+    ingested(given.work / "plain", files)
+    plain, chance = content(given.work / "plain"), random.Random(SEED)
+    runs: list[dict[str, Any]] = []
+    killed = 0
+    while killed < given.kills and len(runs) < given.kills:
+        clock = Clock()
+        with cluster(2) as made, Killer(raylets(made), given.kills - killed, clock, chance) as killer:
+            report = ingested(given.work / "killed", files, "ray", clock)
+        killed += len(killer.kills)
+        row = {"kills": killer.kills, "chunks": report.chunks, "failed": len(report.failed)}
+        runs.append(row | compared(plain, content(given.work / "killed")))
+        print(runs[-1], flush=True)
+    return {
+        "files": given.files,
+        "documents": len(plain) - 1,
+        "chunks": plain["all chunks"][0],
+        "killed": killed,
+        "ingests": runs,
+        "bars": {"nothing_lost_or_doubled": killed >= given.kills and not any(run["differing"] for run in runs)},
+    }
