@@ -212,7 +212,7 @@ def _onnx(folder: EncoderFolder, precision: str | None) -> Opened | None:
         return None
     model, feed, size = read_onnx(file, folder.pooling)
     data = file.with_name(f"{file.name}_data")  # where the weights of a large model lie
-    return BatchedNetwork(model, feed, size, precision), (folder.onnx, *([data] if data.is_file() else []))
+    return BatchedNetwork(model, feed, size, precision), (file, *([data] if data.is_file() else []))
 
 
 def _torch(folder: EncoderFolder, precision: str | None) -> Opened | None:
