@@ -6,9 +6,11 @@ stay with the process that asked; an adapter travels to where its folder is not.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,7 @@ from doyen.embedding.runtime import CORES_VARIABLE
 from doyen.errors import ClusterError, UsageError
 from doyen.models.constraints import Constraint
 from doyen.models.engine import Completion, LocalEngine, Stream
+from doyen.models.fetching import cache_folder
 from doyen.models.serving import is_served, local_engine
 from doyen.parsing.worker import resident_bytes
 from doyen.prompts import Message
@@ -47,7 +50,9 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class AdapterAt:
-    """An adapter for a worker: where its folder is, a hash of it, and a parcel of it (in a list: fetched where needed)."""
+    """An adapter for a worker: where its folder is, a hash of it, and a parcel of it (in a list: fetched where needed; empty
+    where it is too large to be sent).
+    """
 
     folder: Path
     digest: str
@@ -102,11 +107,24 @@ def _is_there(folder: Path, digest: str) -> bool:
 
 
 def _unpacked(adapter: AdapterAt) -> Path:
+    """Return a folder of doyen's cache with the adapter in it; it serves all workers of this machine, and later runs."""
     import ray
 
-    folder = Path(tempfile.mkdtemp(prefix="doyen-adapter-"), adapter.folder.name)
-    with zipfile.ZipFile(io.BytesIO(ray.get(adapter.parcel[0]))) as parcel:
-        parcel.extractall(folder)
+    kept = cache_folder() / "adapters"
+    folder = kept / adapter.digest
+    if _is_there(folder, adapter.digest):
+        return folder
+    if not adapter.parcel:
+        hint = f"mount {adapter.folder} at the same path on every machine of the cluster"
+        raise ClusterError(f"{place_name()} does not see {adapter.folder}, which is too large to be sent", hint=hint)
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept) as made:
+        with zipfile.ZipFile(io.BytesIO(ray.get(adapter.parcel[0]))) as parcel:
+            parcel.extractall(Path(made, "adapter"))
+        if folder.exists() and not _is_there(folder, adapter.digest):  # damaged
+            shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # another worker was first
+            Path(made, "adapter").rename(folder)
     return folder
 
 
@@ -207,12 +225,13 @@ class ClusterEngine:
         if key not in self._adapters:
             import ray
 
-            self._adapters[key] = AdapterAt(*key, [ray.put(_parcel(folder))])
+            parcel = _parcel(folder)
+            self._adapters[key] = AdapterAt(*key, [ray.put(parcel)] if parcel else [])
         return self._adapters[key]
 
 
 def _parcel(folder: Path) -> bytes:
-    """Pack an adapter's files; one that is too large for that (a whole model) has to be where the workers see it."""
+    """Pack an adapter's files; b"" for one that is too large (a whole model): it has to be where the workers see it."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     if sum(path.stat().st_size for path in files) > _PARCEL_BYTES:
         return b""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from doyen.cluster.machines import Machine
+from doyen.cluster.machines import Machine, last_line
 from doyen.errors import ClusterError, DoyenError
 
 TRIES = 5
@@ -159,7 +159,7 @@ class Crew:
             except _LostError as error:
                 lost = error
                 member.actor = self._new_actor()
-        said = f"a worker ended {TRIES} times while it started: {_last_line(lost.__cause__ or lost)}"
+        said = f"a worker ended {TRIES} times while it started: {last_line(lost.__cause__ or lost)}"
         raise ClusterError(said, hint="ray status; doyen doctor on the cluster's machines")
 
     def _new_actor(self) -> Any:
@@ -197,7 +197,7 @@ class Crew:
             if isinstance(cause, DoyenError):
                 mended = f"on {where}: {cause.hint}" if cause.hint else None
                 raise ClusterError(f"the worker on {where}: {cause}", hint=mended) from error
-            raise ClusterError(f"the worker on {where} cannot start: {_last_line(error)}", hint="ray status") from error
+            raise ClusterError(f"the worker on {where} cannot start: {last_line(error)}", hint="ray status") from error
         except ray.exceptions.RayError as error:
             raise _LostError from error
 
@@ -239,7 +239,7 @@ class Crew:
                 return True
             return False
         except Exception as error:  # the edge of a thread: what Ray raises where the connection to the cluster ends
-            self._give_up(ClusterError(f"the connection to the cluster ended: {_last_line(error)}", hint=_AGAIN))
+            self._give_up(ClusterError(f"the connection to the cluster ended: {last_line(error)}", hint=_AGAIN))
             job.future.set_exception(self._fault)
         else:
             job.future.set_result(result)
@@ -315,8 +315,3 @@ def _end(actor: Any) -> None:
             ray.kill(actor)
     except Exception:  # it is gone, or the cluster is: there is nothing to end
         return
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1][:300]

@@ -106,6 +106,12 @@ def place_name() -> str:
     return f"{host} ({address})" if host != address else host
 
 
+def last_line(error: BaseException) -> str:
+    """Return the end of what an error of Ray says: before it stands a traceback of another machine."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1][:300]
+
+
 def _compared(part: str, version: str) -> str:
     return version.rpartition(".")[0] if part == "python" else version
 
@@ -141,7 +147,7 @@ def _answer(asked: Any, name: str) -> dict[str, str]:
             f"{name}, a machine of the cluster, did not answer within {PROBE_S:g} s", hint=hint
         ) from error
     except ray.exceptions.RayError as error:
-        said = str(error).strip().splitlines()[-1]
+        said = last_line(error)
         raise ClusterError(f"{name}, a machine of the cluster, cannot run Python: {said}", hint="ray status") from error
     return found
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from doyen.cluster.machines import Machine, place_name
+from doyen.cluster.machines import Machine, last_line, place_name
 from doyen.errors import ClusterError, DoyenError, ModelError
 from doyen.models.fetching import require_model
 
@@ -268,7 +268,7 @@ class Team:
                     said = f"{where}, a machine of the cluster: {cause}"
                     raise ClusterError(said, hint=f"on {where}: {cause.hint}") from error
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"a machine of the cluster is gone: {error}", hint="ray status") from error
+            raise ClusterError(f"a machine of the cluster is gone: {last_line(error)}", hint="ray status") from error
         finally:
             mark.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def ray():
+def ray(tmp_path_factory):
     try:
         ray = require_ray()
     except ClusterError as error:
@@ -22,6 +22,7 @@ def ray():
     with pytest.MonkeyPatch.context() as there:
         # what workers import: this doyen, and the classes of tests
         there.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]))
+        there.setenv("DOYEN_CACHE", str(tmp_path_factory.mktemp("cache")))  # adapters that travel are kept there
         started(ray)
         yield ray
         ray.shutdown()

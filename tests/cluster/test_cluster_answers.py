@@ -12,7 +12,7 @@ from small_stores import make_expert, words_bert, write_files
 import doyen
 from doyen.answer_cache import adapter_hash
 from doyen.cli import main
-from doyen.cluster.answering import AdapterAt, Loaded, engine_on, require_alike
+from doyen.cluster.answering import AdapterAt, AnswerWorker, Loaded, engine_on, require_alike
 from doyen.cluster.crew import Crew, Places
 from doyen.config import ClusterSettings, EmbedderSettings, ModelSettings, Settings, StoreSettings
 from doyen.errors import ClusterError, UsageError
@@ -88,16 +88,30 @@ def test_losses_and_logits_are_those_of_this_machine(engine, own, adapter):
     assert apart < 0.1
 
 
-def test_an_adapter_travels_to_a_machine_that_does_not_see_its_folder(ray, engine, adapter, own, tmp_path):
-    there = engine._at(adapter)
-    moved = AdapterAt(tmp_path / "elsewhere" / "own", there.digest, there.parcel)
-    found = engine._crew.submit("answer", "call", "generate", (PROMPTS,), moved, {"max_tokens": 8}).result()
-    assert texts(found) == texts(own.generate(PROMPTS, max_tokens=8, adapter=adapter))
-    changed = shutil.copytree(adapter, tmp_path / "elsewhere" / "own")
-    assert adapter_hash(changed) == there.digest
-    (changed / "adapter_config.json").write_text("{}")
-    again = engine._crew.submit("answer", "call", "generate", (PROMPTS,), moved, {"max_tokens": 8}).result()
-    assert texts(again) == texts(found), "a folder with another content is not taken for it"
+def test_an_adapter_travels_to_a_machine_that_does_not_see_its_folder(
+    engine, adapter, own, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DOYEN_CORES", "1")  # a worker sets it
+    monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "cache"))
+    there, elsewhere = engine._at(adapter), tmp_path / "elsewhere" / "own"
+
+    def placed(parcel):
+        return AnswerWorker(1, settings.model)._placed(AdapterAt(elsewhere, there.digest, parcel))
+
+    with pytest.raises(ClusterError, match="does not see .*elsewhere.*too large to be sent") as caught:
+        placed([])
+    assert "mount" in caught.value.hint
+    found = placed(there.parcel)
+    assert found not in (adapter, elsewhere) and adapter_hash(found) == there.digest
+    assert texts(own.generate(PROMPTS, max_tokens=8, adapter=found)) == texts(
+        own.generate(PROMPTS, max_tokens=8, adapter=adapter)
+    )
+    assert placed([]) == found, "later workers find it"
+    shutil.copytree(adapter, elsewhere)
+    assert placed(there.parcel) == elsewhere
+    for folder in (elsewhere, found):  # with another content, neither is taken for it
+        (folder / "adapter_config.json").write_text("{}")
+    assert placed(there.parcel) == found and adapter_hash(found) == there.digest
 
 
 def test_a_killed_worker_costs_no_answer(ray, settings, own):

@@ -37,12 +37,13 @@ def test_what_a_worker_refuses_comes_back_as_it_is_and_the_worker_stays(ray, tmp
 
 
 def test_a_machine_without_the_model_is_named_with_the_command(ray, tmp_path):
-    with (
-        Crew(Counting, (tmp_path, True), TWO, ("work",)) as crew,
-        pytest.raises(ClusterError, match="worker on that machine: The model m is not") as caught,
-    ):
-        crew.start()
-    assert caught.value.hint == "on that machine: doyen models pull m"
+    said = "worker on that machine: The model m is not"
+    with Crew(Counting, (tmp_path, True), TWO, ("work",)) as crew:
+        with pytest.raises(ClusterError, match=said) as caught:
+            crew.start()
+        assert caught.value.hint == "on that machine: doyen models pull m"
+        with pytest.raises(ClusterError, match=said):  # told again: nobody may wait for what nobody does
+            crew.submit("work", "square", 3)
 
 
 def test_closing_ends_what_waits(ray, tmp_path):
