@@ -18,7 +18,7 @@ from typing import Any
 
 from doyen.errors import ClusterError
 
-PROBE_S = 60.0
+PROBE_S = 120.0
 _PARTS = ("doyen", "python", "ray")
 
 
