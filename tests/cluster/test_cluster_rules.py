@@ -1,6 +1,7 @@
 """What is checked of a cluster before any work is given to it; no cluster is needed for that."""
 
 import http.server
+import sys
 import threading
 import time
 
@@ -45,6 +46,20 @@ def test_workers_fill_the_machines():
     assert places([machine(cores=64)], 3, 2) == Places(3, 2)
     assert places([machine(cores=16, gpus=4), machine(cores=8)], 0, 8, gpus=True) == Places(4, 4, 1)
     assert places([machine(cores=8)], 0, 8, gpus=True) == Places(1, 8)
+
+
+def test_workers_fit_into_the_memory_of_the_machines():
+    small, unknown = Machine("s", "s", 4, 0, {}, 8.0), Machine("u", "u", 2, 0, {})
+    assert places([small, unknown], 0, 1, memory_gib=3.0) == Places(4, 1, 0, 3.0), "two and two"
+    with pytest.raises(ClusterError, match="a worker needs 9.0 GiB, and no machine gives more than 8.0 GiB"):
+        places([small], 0, 1, memory_gib=9.0)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterError, match="needs Ray, which is not installed") as caught, connected("ray"):
+        pass
+    assert caught.value.hint == "pip install 'doyen[ray]'"
 
 
 def test_machines_that_differ_are_named_with_what_they_have():
