@@ -48,8 +48,12 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cluster(workers: int) -> Iterator[Any]:
-    """Start a head without processors, and a machine of one core for each worker, on core 0, 1, …"""
+    """Start a head without processors, and a machine of one core for each worker, on core 0, 1, …
+
+    Workers have the priority of this process: Ray would give them nice 15.
+    """
     ray = require_ray()
+    os.environ["RAY_worker_niceness"] = "0"
     warnings.filterwarnings(
         "ignore", message="lancedb fork support", category=RuntimeWarning
     )  # it starts programs only

@@ -23,6 +23,8 @@ def ray(tmp_path_factory):
         # what workers import: this doyen, and the classes of tests
         there.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]))
         there.setenv("DOYEN_CACHE", str(tmp_path_factory.mktemp("cache")))  # adapters that travel are kept there
+        there.setenv("RAY_worker_niceness", "0")  # else 15: beside other tests they would hardly run
+        there.setenv("RAY_prestart_worker_first_driver", "0")  # four processes that no test needs
         started(ray)
         yield ray
         ray.shutdown()
