@@ -29,6 +29,7 @@ def two_machines(monkeypatch, *, head=None, **second):
     ray = require_ray()
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False} | (head or {}))
     try:
         with monkeypatch.context() as there:

@@ -140,6 +140,7 @@ def test_a_machine_that_dies_mid_way_loses_nothing(tmp_path, embedder, monkeypat
     files = write_files(tmp_path / "many", texts)
     here, there = (an_expert(tmp_path / name, embedder) for name in ("here", "there"))
     ingest(here, [files])
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)
