@@ -1,7 +1,8 @@
 """The part `ray_kills` of scale.py: an ingest by two workers of a Ray cluster that are killed so many times meanwhile.
 
-A worker is killed once it has used a random amount of processor time, so that some die while they load and others in the middle
-of their work, on a fast machine and on a slow one. Where an ingest ends before all kills were made, another one is begun.
+The kills of an ingest are spread over it by how many files are written. A worker is killed once it has used a random amount of
+processor time, so that some die while they load and others in the middle of their work, on a fast machine and on a slow one. Where
+an ingest ends before all kills were made, another one is begun.
 
 Bar: after 10 kills, the index is the plain path's, chunk for chunk.
 """
@@ -27,11 +28,11 @@ _LOOK_S = 0.05
 
 
 class Killer:
-    """Kills workers while it is entered, one at a time, at most `most` of them."""
+    """Kills workers while it is entered, one at a time: the next after so many files were written, for each of `after`."""
 
-    def __init__(self, raylets: set[int], most: int, clock: Clock, chance: random.Random) -> None:
+    def __init__(self, raylets: set[int], after: list[int], clock: Clock, chance: random.Random) -> None:
         self.kills: list[dict[str, Any]] = []
-        self._raylets, self._most, self._clock, self._random = raylets, most, clock, chance
+        self._raylets, self._after, self._clock, self._random = raylets, after, clock, chance
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._kill, daemon=True)
 
@@ -45,7 +46,9 @@ class Killer:
 
     def _kill(self) -> None:
         age = self._age()
-        while len(self.kills) < self._most and not self._ended.wait(_LOOK_S):
+        while len(self.kills) < len(self._after) and not self._ended.wait(_LOOK_S):
+            if self._clock.done < self._after[len(self.kills)]:
+                continue
             old = [process for process in worker_processes(self._raylets) if (cpu_seconds(process) or 0.0) >= age]
             if old:
                 process = self._random.choice(old)
@@ -90,8 +93,8 @@ def ray_kills_part(given: Namespace) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     killed = 0
     while killed < given.kills and len(runs) < given.kills:
-        clock = Clock()
-        with cluster(2) as made, Killer(raylets(made), given.kills - killed, clock, chance) as killer:
+        clock, after = Clock(), sorted(chance.randrange(given.files) for _ in range(given.kills - killed))
+        with cluster(2) as made, Killer(raylets(made), after, clock, chance) as killer:
             report = ingested(given.work / "killed", files, "ray", clock)
         killed += len(killer.kills)
         row = {"kills": killer.kills, "chunks": report.chunks, "failed": len(report.failed)}
