@@ -118,7 +118,7 @@ def test_a_killed_worker_costs_no_answer(ray, settings, own):
     with Crew(KilledAtThird, (settings.model,), Places(2, 1), ("answer",)) as crew:
         crew.start()
         asked = [crew.submit("answer", "call", "generate", ([p],), None, {"max_tokens": 6}) for p in PROMPTS]
-        found = [future.result(timeout=120)[0].text for future in asked]
+        found = [future.result(timeout=300)[0].text for future in asked]
     assert found == texts(own.generate(PROMPTS, max_tokens=6))
 
 
