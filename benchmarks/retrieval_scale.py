@@ -23,7 +23,7 @@ from typing import Any
 
 import measuring
 import numpy as np
-from synthetic_chunks import Synthesis, Texts, nearest_cosines, neighbour_cosines, quantiles
+from synthetic_chunks import Synthesis, Texts, neighbour_cosines, quantiles
 
 from doyen.config import load_settings
 from doyen.expert import open_retriever
@@ -71,8 +71,11 @@ def main() -> None:
 # ---- the store
 
 
-def make_store(expert: Path, folder: Path, count: int) -> None:
-    """Write `count` synthetic chunks like those of an expert, with queries beside them."""
+def make_store(expert: Path, folder: Path, count: int, wrote: Callable[[int], None] = lambda _: None) -> None:
+    """Write `count` synthetic chunks like those of an expert, with queries beside them.
+
+    `wrote` is called with the number of chunks after each batch, and once more when the index is finished.
+    """
     rng = np.random.default_rng(SEED)
     source = open_index(expert, load_settings(expert))
     batches = list(rows_of(source.tables.chunks, ("vector", "searched")))
@@ -87,15 +90,18 @@ def make_store(expert: Path, folder: Path, count: int) -> None:
         size = min(_BATCH, count - first)
         vectors = synthesis.make(size, rng)
         index.write(_documents(first, texts.make(size, rng)), vectors, summary_vectors=_summary_vectors(vectors))
+        wrote(first + size)
     written = time.perf_counter()
     index.finish()
     finished = time.perf_counter()
+    wrote(count)
     np.save(folder / "queries.npy", synthesis.make(QUERIES, rng))
     (folder / "questions.json").write_text(json.dumps(texts.questions(QUERIES, rng)), encoding="utf-8")
     snapshot = open_matrix(target, source.manifest.dim)
     assert snapshot is not None
     sample = np.load(folder / "queries.npy")
-    tenth = nearest_cosines(sample, np.asarray(snapshot.vectors), 10)[1][:, -1]
+    places = nearest_of_many(snapshot.vectors, sample, 10)[:, -1]
+    tenth = (sample * snapshot.vectors[places].astype(np.float32)).sum(axis=1)
     made = {"chunks": count, "real_chunks": len(real), "spread": round(synthesis.spread, 3)}
     made |= {
         "tenth_neighbour_cosine": {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from doyen.finetuning.running import finetune, recalibrate
     from doyen.folder import init, status
     from doyen.ingesting import ingest
+    from doyen.ingesting.reembedding import reembed
     from doyen.planning import plan
     from doyen.records import Answer, Chunk, Citation, Document, Example, Hit, Question
     from doyen.serving.model_server import serve_model
@@ -64,6 +65,7 @@ _HOME = {
     "plan": "doyen.planning",
     "plan_questions": "doyen.evaluation.pairs",
     "recalibrate": "doyen.finetuning.running",
+    "reembed": "doyen.ingesting.reembedding",
     "remove_documents": "doyen.erasing",
     "review_questions": "doyen.examples.held_out.making",
     "run_workflow": "doyen.workflows.running",
@@ -102,6 +104,7 @@ __all__ = [
     "plan",
     "plan_questions",
     "recalibrate",
+    "reembed",
     "remove_documents",
     "review_questions",
     "run_workflow",

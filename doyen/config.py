@@ -99,7 +99,7 @@ class StoreSettings:
 
     uri: str = setting(
         "index",
-        "A folder, relative to the expert's folder or absolute; or `postgresql://user@host/database?schema=NAME`, without a password.",
+        "A folder, relative to the expert's folder or absolute; `s3://bucket/prefix`; `postgresql://user@host/database?schema=NAME`. No secrets.",
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from doyen.config import ModelSettings, Settings, load_settings
 from doyen.embedding.runtime import load_openvino
 from doyen.errors import DoyenError, StoreError
-from doyen.index.places import place_of
+from doyen.index.places import BucketPlace, place_of
 from doyen.index.postgresql.place import PostgresPlace
 from doyen.index.store import same_vectors
 from doyen.ingesting import open_index
@@ -162,14 +162,15 @@ def _server(model: ModelSettings) -> list[Check]:
 
 
 def _database(expert: Path, settings: Settings) -> list[Check]:
-    """Whether the database of an index in PostgreSQL is reached, has pgvector, and lets its user make tables."""
+    """Whether the database or the bucket of an index is reached, and has what an index needs."""
+    what = "bucket" if settings.store.uri.startswith("s3://") else "database"
     try:
         place = place_of(settings.store.uri, expert)
-        if not isinstance(place, PostgresPlace):
+        if not isinstance(place, PostgresPlace | BucketPlace):
             return []
-        return [Check("database", True, place.checked())]
+        return [Check(what, True, place.checked())]
     except StoreError as error:
-        return [Check("database", False, str(error), error.hint or "")]
+        return [Check(what, False, str(error), error.hint or "")]
 
 
 def _index(expert: Path, settings: Settings) -> Check:

@@ -43,6 +43,7 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
     # A container's copy holds what is erased, so it goes although other documents in it stay.
     hashes = {h for m in members for h in (m.sha256, m.item_sha256)}
     with place.only_writer(), writing_store():
+        index.take_hold()
         erase_originals(expert, hashes - index.named(hashes, items=False, without=erased))
         index.recover()
         index.remove(erased)

@@ -333,9 +333,16 @@ def _by_option(constraint: Form | None, completion: Completion) -> dict[str, flo
 
 
 def open_retriever(folder: Path, settings: Settings) -> Retriever:
-    """Open the expert's index with its embedder and reranker. A missing index is a StoreError that names the command."""
+    """Open the expert's index with its embedder and reranker. A missing index is a StoreError that names the command.
+
+    Where `doyen reembed` gave the index another embedder than these settings name, that one is taken.
+    """
     index = open_index(folder, settings)
-    embedder = load_embedder(settings.embedder, expert=folder, recorded=index.manifest.fingerprint)
+    made = index.manifest
+    named = settings.embedder
+    if made.before and named.name == made.before and made.embedder != named.name:
+        named = dataclasses.replace(named, name=made.embedder)
+    embedder = load_embedder(named, expert=folder, recorded=made.fingerprint)
     return Retriever(
         index,
         embedder,

@@ -55,7 +55,7 @@ def test_init_over_a_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "error"), [({"model": "no-such-model"}, ModelError), ({"store": "s3://bucket/index"}, StoreError)]
+    ("options", "error"), [({"model": "no-such-model"}, ModelError), ({"store": "gs://bucket/index"}, StoreError)]
 )
 def test_init_with_something_unknown_makes_nothing(tmp_path, options, error):
     with pytest.raises(error):

@@ -32,7 +32,10 @@ def init(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="Where the index lives: a folder, or postgresql://user@host/database.", show_default=False),
+        typer.Option(
+            help="Where the index lives: a folder, s3://bucket/prefix, or postgresql://user@host/database.",
+            show_default=False,
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`doyen ingest`: once, or again and again with `--watch`."""
+"""`doyen ingest`: once, or again and again with `--watch`. `doyen reembed`: the index with another embedder."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ _LabelsColumn = Annotated[str, typer.Option(help="Database: a column that says w
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(ingest)
+    app.command()(reembed)
 
 
 def ingest(
@@ -208,3 +209,28 @@ def _line(name: str) -> str:
 def _some(lines: list[str]) -> list[str]:
     more = len(lines) - _SHOWN
     return lines if more <= 0 else [*lines[:_SHOWN], f"… and {more} more (doyen status --json lists them)"]
+
+
+def reembed(
+    model: Annotated[
+        str, typer.Option(help="The embedder: catalogue name, org/repository, folder, openai:MODEL or jina:MODEL.")
+    ] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Go back to the embedder from before the last switch.")] = False,
+    expert: ExpertOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Give the index another embedding model, beside the one that is searched; then switch over."""
+    import doyen
+
+    with Bar("passages") as bar:
+        done = doyen.reembed(
+            expert_folder(expert), model, undo=undo, progress=lambda n, total: bar("embedding", n, total)
+        )
+    lines = [f"{done.before} → {done.embedder}: {done.texts} texts, {done.computed} embedded, {done.seconds:.1f} s"]
+    if done.too_long:
+        lines.append(
+            f"warning: {done.too_long} chunks are longer than {done.embedder} reads; doyen ingest --rebuild SOURCE… cuts them anew"
+        )
+    if not undo:
+        lines.append("doyen reembed --undo goes back")
+    show(done.as_dict(), "\n".join(lines), json_)

@@ -6,17 +6,17 @@ class is the front of rows.py, writing.py, maintenance.py, vectors.py; it knows 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.config import write_atomic
 from doyen.errors import StoreError
 from doyen.index import maintenance, writing
 from doyen.index.duplicates import BINS, DuplicateGroup, duplicate_groups
@@ -29,6 +29,9 @@ from doyen.index.filtering import (
     documents_that_meet,
     parse_filters,
 )
+from doyen.index.following import Follower
+from doyen.index.generations import MANIFEST, FolderRoot, Generation, Record, Root, new_generation
+from doyen.index.publishing import publish
 from doyen.index.rows import (
     CHUNK_COLUMNS,
     DATABASE_SCHEMES,
@@ -54,7 +57,7 @@ from doyen.index.rows import (
 from doyen.index.searching import ChunkSearch
 from doyen.index.store import IndexManifest, VectorQuery, same_vectors
 from doyen.index.summaries import SummarySearch
-from doyen.index.tables import Tables, rows_of, rows_with
+from doyen.index.tables import Tables, rows_of, rows_with, storage_fault
 from doyen.index.vector_matrix import Recall
 from doyen.index.vectors import StoredVectors
 from doyen.records import Chunk, Page, Summary
@@ -77,50 +80,112 @@ _LABELS = ("id", "labels")
 def recorded_fingerprint(folder: Path) -> str | None:
     """Return the embedder fingerprint of the index in a folder, None where there is none."""
     try:
-        found: Any = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fingerprint"]
+        found: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return found if isinstance(found, str) else None
 
 
-def is_index(folder: Path) -> bool:
-    """Whether a folder is an index that doyen made, of whatever format."""
-    return recorded_fingerprint(folder) is not None
-
-
 class LanceIndex:
-    """The embedded store of one expert: a folder with `manifest.json` and four LanceDB tables."""
+    """The store of one expert: four LanceDB tables, in a folder or a bucket, with a snapshot of their vectors.
 
-    def __init__(self, folder: Path, manifest: IndexManifest) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.tables = Tables.open(folder, manifest.dim)
-        self._vectors = StoredVectors(self.tables)
-        self._search = ChunkSearch(self.tables)
+    Where finished states are published (a bucket), a reader sees one of them, whole, and `view` moves on to the next.
+    """
+
+    def __init__(
+        self, root: Root, record: Record, generation: Generation | None = None, *, newest: bool = False
+    ) -> None:
+        """Open the current generation of a root, or one beside it; `newest`: its tables as they are, for who writes."""
+        self.root = root
+        self.generation = record.generation if generation is None else generation.id
+        beside = None if generation is None else generation.manifest
+        self.manifest = beside or record.manifest
+        self.home = root.home(self.generation)
+        self._open(
+            Tables.open(self.home, self.manifest.dim, None if newest or generation is not None else record.state)
+        )
+        follows = self.home.publishes and not newest and generation is None
+        self._follower = Follower(self, self._newer) if follows else None
+
+    def _open(self, tables: Tables) -> None:
+        self.tables = tables
+        self._vectors = StoredVectors(tables)
+        self._search = ChunkSearch(tables, self._newest_tables if tables.state is not None else None)
         self._summaries = SummarySearch()
         self._label_sets: tuple[tuple[int, int], set[tuple[str, ...]]] | None = None
         self._with_tables: tuple[int, dict[str, list[IndexedDocument]]] = (-1, {})
 
-    @classmethod
-    def open(cls, folder: Path) -> LanceIndex:
-        """Open an existing index. Raises StoreError if there is none."""
-        try:
-            text = (folder / "manifest.json").read_bytes()
-        except FileNotFoundError:
-            raise StoreError(f"there is no index in {folder}", hint="doyen ingest FOLDER") from None
-        hint = f"remove {folder} and run doyen ingest again"
-        return cls(folder, IndexManifest.read(text, str(folder), f"{folder / 'manifest.json'} is broken", hint=hint))
+    @property
+    def folder(self) -> Path:
+        """The local folder of the generation."""
+        return self.home.folder
 
     @classmethod
-    def open_or_create(cls, folder: Path, manifest: IndexManifest) -> LanceIndex:
+    def open(cls, folder: Path | Root) -> LanceIndex:
+        """Open an existing index. Raises StoreError if there is none."""
+        root = FolderRoot(folder) if isinstance(folder, Path) else folder
+        found = root.read()
+        if found is None:
+            raise StoreError(f"there is no index in {root.name}", hint="doyen ingest FOLDER")
+        with reading(root.name):
+            return cls(root, found[0])
+
+    @classmethod
+    def open_or_create(cls, folder: Path | Root, manifest: IndexManifest) -> LanceIndex:
         """Open the index, or make it. Raises StoreError if it was made by another embedder or chunk size."""
-        if not (folder / "manifest.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder / "manifest.json", json.dumps(asdict(manifest), indent=1))
-            return cls(folder, manifest)
-        index = cls.open(folder)
+        root = FolderRoot(folder) if isinstance(folder, Path) else folder
+        found = root.read()
+        if found is None:
+            first = isinstance(root, FolderRoot)
+            record = Record(manifest, "" if first else new_generation(manifest, "").id)
+            root.write(record, None)
+            with reading(root.name):
+                return cls(root, record)
+        index = cls.open(root)
         index.manifest.require(manifest)
         return index
+
+    # ---- states and generations
+
+    def view(self) -> LanceIndex:
+        """Return the index as it was last finished: one question is answered from one view.
+
+        Of a folder that is the index itself, whose newest state is always seen. Of a bucket, the one at hand goes on answering
+        while a newer state is fetched, and where that fails (following.py).
+        """
+        return self if self._follower is None else self._follower.view()
+
+    def _newer(self, than: LanceIndex) -> LanceIndex | None:
+        """Open a state that is newer than that of a view, if there is one, with all that a question needs of it."""
+        with contextlib.suppress(StoreError, OSError, RuntimeError, ValueError):
+            found = self.root.read()
+            if found and found[0].generation == self.generation and found[0].state != than.tables.state:
+                newer = LanceIndex(self.root, found[0])
+                newer.tables.snapshot()
+                return newer
+        return None
+
+    def _newest_tables(self) -> Tables | None:
+        found = self.root.read()
+        if found is None or found[0].generation != self.generation:
+            return None
+        return Tables.open(self.home, self.manifest.dim, found[0].state)
+
+    def take_hold(self) -> None:
+        """Go over to the newest state, to write: called first by whoever holds the index (`Place.only_writer`).
+
+        Raises:
+            StoreError: the index was made anew since it was opened.
+        """
+        found = self.root.read()
+        coming = found[0].upcoming if found else None
+        if found is None or self.generation not in (found[0].generation, coming.id if coming else None):
+            what = f"the index {self.root.name} was made anew meanwhile"
+            raise StoreError(what, hint="run the same command again: it goes on")
+        self._follower = None
+        if self.tables.state is not None:
+            with reading(self.root.name):
+                self._open(Tables.open(self.home, self.manifest.dim))
 
     # ---- documents and versions
 
@@ -412,6 +477,10 @@ class LanceIndex:
         """
         return self._vectors.find(texts)
 
+    def added(self, texts: Sequence[str]) -> None:
+        """Take note of texts whose rows were added to the tables without `write`: `vectors_for` finds them then."""
+        self._vectors.added(texts)
+
     def write(
         self,
         batch: Sequence[IndexEntry],
@@ -455,4 +524,14 @@ class LanceIndex:
         write was interrupted (and may still be under way); the next ingest recovers.
         """
         now = time.time() if now is None else now
-        maintenance.finish(self.tables, whole=whole, keep_versions_days=keep_versions_days, now=now)
+        show = partial(publish, self.root, self.generation, self.tables)
+        maintenance.finish(self.tables, whole=whole, keep_versions_days=keep_versions_days, now=now, publish=show)
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what LanceDB raises of a bucket's credentials and connection into a StoreError."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise storage_fault(error, name) or error from None

@@ -6,6 +6,7 @@ Knows what holds between the tables (writing.py), nothing of the documents' cont
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from doyen.index.generations import State
 from doyen.index.tables import TABLES, Tables, delete_where, rows_of
 from doyen.index.vector_matrix import FRAGMENT_ROWS
 from doyen.index.vector_writing import write_snapshot
 from doyen.index.writing import erase, retire
 
-_KEEP_TABLE_STATES = timedelta(minutes=10)
+_KEEP_ALL = timedelta(days=36500)
+_CLOCKS_APART = timedelta(minutes=10)
+"""By so much may the clocks of writers on several machines differ."""
 _KEEP_NO_STATE = timedelta(milliseconds=1)
 _FEW_FRAGMENTS = 8
 """Up to here, a table is left as it is: compacting one changed document would copy all the others."""
@@ -118,22 +122,61 @@ def _ids_of(tables: Tables, keys: NDArray[np.int64]) -> list[str]:
     )
 
 
-def finish(tables: Tables, *, whole: bool, keep_versions_days: float, now: float) -> None:
-    """Bring the full-text index up to date, compact, drop what is too old; see `LanceIndex.finish`."""
+def finish(
+    tables: Tables,
+    *,
+    whole: bool,
+    keep_versions_days: float,
+    now: float,
+    publish: Callable[[], State | None] | None = None,
+) -> None:
+    """Bring the full-text index up to date, compact, drop what is too old; see `LanceIndex.finish`.
+
+    `publish` makes the state that was reached the one that readers see, and returns the oldest one that they may still
+    answer from; what is older goes after that.
+    """
+    tables.home.require_hold()
     too_old = f"retired_at <= {now - keep_versions_days * _DAY_S!r}"
     if tables.versions.count_rows(too_old):
         tables.versions.delete(too_old)
-    if tables.erasing:
+    erasing = bool(tables.erasing)
+    compacted: Sequence[str] = TABLES if erasing else ()
+    if erasing:
         _erase_from_files(tables)
     else:
-        for name in TABLES:
-            if _fragments(tables, name) > _FEW_FRAGMENTS or (name == "chunks" and _beside_the_index(tables)):
-                _compact(tables, name)
+        compacted = [name for name in TABLES if _wants_compacting(tables, name)]
+        for name in compacted:
+            _compact(tables, name)
         if not tables.chunks.list_indices():  # after compacting, which would have to renumber its rows
             _index_text(tables)
-    write_snapshot(tables.folder, tables.chunks, tables.dim)
+    write_snapshot(tables.folder, tables.chunks, tables.dim, anew=erasing)
     if whole:
+        oldest = publish() if publish is not None else None
+        if tables.home.publishes and compacted:
+            _drop_states(tables, compacted, oldest, erasing=erasing)
+            if publish is not None and erasing:
+                publish()
         tables.end()
+
+
+def _wants_compacting(tables: Tables, name: str) -> bool:
+    return _fragments(tables, name) > _FEW_FRAGMENTS or (name == "chunks" and _beside_the_index(tables))
+
+
+def _drop_states(tables: Tables, names: Sequence[str], oldest: State | None, *, erasing: bool) -> None:
+    """Drop states of tables from before the oldest one that a reader may still answer from; all old ones where rows are erased.
+
+    Not before the newest one is published.
+    """
+    for name in names:
+        table = getattr(tables, name)
+        if erasing:
+            table.optimize(cleanup_older_than=_KEEP_NO_STATE, delete_unverified=True)
+        elif table.count_rows() and oldest is not None:
+            made = [row["timestamp"] for row in table.list_versions() if row["version"] == oldest.versions[name]]
+            if made:  # else it went already, and nothing older is left
+                age = timedelta(seconds=time.time() - made[0].timestamp())
+                table.optimize(cleanup_older_than=max(age, timedelta(0)) + _CLOCKS_APART)
 
 
 def _beside_the_index(tables: Tables) -> bool:
@@ -150,8 +193,11 @@ def _compact(tables: Tables, name: str, *, erasing: bool = False) -> None:
     """Merge small files, take new rows into the full-text index, drop old states of the table."""
     table = getattr(tables, name)
     if erasing or table.count_rows():
-        keep = _KEEP_NO_STATE if erasing else _KEEP_TABLE_STATES
-        table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
+        if tables.home.publishes:
+            table.optimize(cleanup_older_than=_KEEP_ALL)
+        else:
+            keep = _KEEP_NO_STATE if erasing else tables.home.keep
+            table.optimize(cleanup_older_than=keep, delete_unverified=erasing)
 
 
 def _index_text(tables: Tables) -> None:
@@ -210,6 +256,6 @@ def _slices(table: Any, condition: str) -> list[tuple[int, int]]:
 
 def _thinned_fragments(tables: Tables, name: str) -> Sequence[int]:
     """Return the numbers of the fragments with deleted rows: their deletion files begin with them (Lance's format)."""
-    files = (tables.folder / f"{name}.lance" / "_deletions").glob("*")
-    found = {int(match[1]) for file in files if (match := re.match(r"(\d+)-", file.name))}
+    files = tables.home.names(f"{name}.lance/_deletions")
+    found = {int(match[1]) for file in files if (match := re.match(r"(\d+)-", file))}
     return sorted(found)

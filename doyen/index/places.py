@@ -1,19 +1,27 @@
-"""A store's URI → where an index is: a folder with LanceDB tables, or a schema of a PostgreSQL database. Opens no index itself."""
+"""A store's URI → where an index is: LanceDB tables in a folder or a bucket, or a schema of a PostgreSQL database. Opens no index itself."""
 
 from __future__ import annotations
 
+import json
+import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from doyen.errors import StoreError
-from doyen.holding import hold
-from doyen.index.lance import LanceIndex, is_index, recorded_fingerprint
+from doyen.index import following
+from doyen.index.generations import FOLDER, MANIFEST, FolderRoot, Root
+from doyen.index.lance import LanceIndex, recorded_fingerprint
 from doyen.index.postgresql.connecting import parse
 from doyen.index.postgresql.place import PostgresPlace
+from doyen.index.s3.connecting import parse as parse_bucket
+from doyen.index.s3.generations import BucketRoot
 from doyen.index.store import IndexManifest, Place
+
+BUCKET_STATE = "s3"
+"""The expert's folder of what is kept beside an index in a bucket: failed files, and how far a crawl has come."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,11 @@ class LancePlace:
     """A folder, whether it is an index yet or not; beside the tables it holds what an ingest remembers of its sources."""
 
     folder: Path
+
+    @property
+    def root(self) -> Root:
+        """Its generations."""
+        return FolderRoot(self.folder)
 
     @property
     def name(self) -> str:
@@ -34,12 +47,12 @@ class LancePlace:
 
     def exists(self) -> bool:
         """Whether the folder is an index that doyen made, of whatever format."""
-        return is_index(self.folder)
+        return self.recorded_fingerprint() is not None
 
     def stamp(self) -> float | None:
         """Return when the index was made; None where there is none."""
         try:
-            return (self.folder / "manifest.json").stat().st_mtime
+            return (self.folder / MANIFEST).stat().st_mtime
         except FileNotFoundError:
             return None
 
@@ -49,31 +62,99 @@ class LancePlace:
 
     def open(self) -> LanceIndex:
         """Open the index. Raises StoreError if there is none."""
-        return LanceIndex.open(self.folder)
+        return LanceIndex.open(self.root)
 
     def open_or_create(self, manifest: IndexManifest) -> LanceIndex:
         """Open the index, or make it. Raises StoreError if it was made by another embedder or chunk size."""
-        return LanceIndex.open_or_create(self.folder, manifest)
+        return LanceIndex.open_or_create(self.root, manifest)
 
     def clear(self) -> None:
         """Remove the folder. Raises StoreError if it is no index of doyen, or another process writes it."""
         if not self.folder.exists():
             return
-        if not is_index(self.folder):
+        if not self.exists():
             raise StoreError(f"{self.folder} is not an index of doyen: not removed")
         with self.only_writer():
             shutil.rmtree(self.folder)
 
-    @contextmanager
-    def only_writer(self) -> Iterator[None]:
-        """Hold the folder against a second ingest; the hold ends with the process, however it ends.
+    def only_writer(self) -> AbstractContextManager[None]:
+        """Hold the index against a second ingest. Raises StoreError where another process is at work on it."""
+        return self.root.hold()
 
-        Raises:
-            StoreError: another process is at work on it.
-        """
-        with (self.folder / "manifest.json").open("rb") as file:
-            hold(file, f"the index {self.folder}", "wait until it is done")
-            yield
+
+@dataclass(frozen=True)
+class BucketPlace:
+    """A prefix of a bucket; beside it, in the expert's folder `s3/`, what an ingest remembers of its sources."""
+
+    uri: str
+    expert: Path
+
+    @property
+    def root(self) -> BucketRoot:
+        """Its generations."""
+        return BucketRoot(self.uri)
+
+    @property
+    def name(self) -> str:
+        """The URI without parameters."""
+        bucket, prefix, _ = parse_bucket(self.uri)
+        return f"s3://{bucket}/{prefix}"
+
+    @property
+    def state(self) -> Path:
+        """The local folder of what an ingest remembers of its sources."""
+        return self.expert / BUCKET_STATE
+
+    def checked(self) -> str:
+        """Return what there is. Raises StoreError where the bucket is not reached, or ignores conditional writes."""
+        bucket = self.root.bucket
+        probe = f"probe-{secrets.token_hex(8)}"
+        try:
+            safe = bucket.create(probe, b"") is not None and bucket.create(probe, b"") is None
+        finally:
+            bucket.remove(probe)
+        if not safe:
+            raise StoreError(
+                f"{self.name}: this service ignores conditional writes", hint="use a service that has them"
+            )
+        return f"{self.name} at {bucket.endpoint or f'AWS, {bucket.region}'}: reached, with conditional writes"
+
+    def exists(self) -> bool:
+        """Whether doyen made an index there. Raises StoreError if the bucket cannot be reached."""
+        return self.root.bucket.get(MANIFEST) is not None
+
+    def stamp(self) -> float | None:
+        """Return a number of the current generation; None where there is none. Raises StoreError."""
+        found = self.root.bucket.recent(MANIFEST, following.FOLLOW_S)  # every question asks
+        return None if found is None else float(int(json.loads(found).get("generation") or "0", 16))
+
+    def recorded_fingerprint(self) -> str | None:
+        """Return the embedder fingerprint of the index there, None where there is none. Raises StoreError."""
+        found = self.root.read()
+        return None if found is None else found[0].manifest.fingerprint
+
+    def open(self) -> LanceIndex:
+        """Open the index as it was last finished. Raises StoreError if there is none."""
+        return LanceIndex.open(self.root)
+
+    def open_or_create(self, manifest: IndexManifest) -> LanceIndex:
+        """Open the index, or make it. Raises StoreError if it was made by another embedder or chunk size."""
+        index = LanceIndex.open_or_create(self.root, manifest)
+        self.state.mkdir(parents=True, exist_ok=True)
+        return index
+
+    def clear(self) -> None:
+        """Remove the index and what was remembered of its sources. Raises StoreError if another process writes it."""
+        bucket = self.root.bucket
+        if self.exists() or bucket.folders(FOLDER):  # or of a removal that was interrupted
+            with self.only_writer():
+                bucket.remove(MANIFEST)
+                bucket.drop(FOLDER)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def only_writer(self) -> AbstractContextManager[None]:
+        """Hold the index against a second ingest, on whatever machine. Raises StoreError."""
+        return self.root.hold()
 
 
 def place_of(uri: str, expert: Path) -> Place:
@@ -84,12 +165,12 @@ def place_of(uri: str, expert: Path) -> Place:
     """
     scheme, divider, _ = uri.partition("://")
     if divider:
-        if scheme not in DATABASES:
+        if scheme not in REMOTE:
             raise StoreError(
-                f"[store] uri = '{uri}': an index is kept in a local folder or in PostgreSQL",
-                hint='set [store] uri = "index", or "postgresql://user@host/database?schema=NAME"',
+                f"[store] uri = '{scheme}://…': an index is kept in a local folder or in PostgreSQL, or in a bucket of S3",
+                hint='set [store] uri = "index", "s3://bucket/prefix", or "postgresql://user@host/database?schema=NAME"',
             )
-        return DATABASES[scheme](uri, expert)
+        return REMOTE[scheme](uri, expert)
     folder = expert / uri
     if expert.resolve().is_relative_to(folder.resolve()):
         raise StoreError(f"[store] uri = '{uri}' is the expert's own folder or one around it", hint='uri = "index"')
@@ -102,3 +183,11 @@ def _postgresql(uri: str, expert: Path) -> Place:
 
 
 DATABASES: dict[str, Callable[[str, Path], Place]] = {"postgresql": _postgresql, "postgres": _postgresql}
+
+
+def _bucket(uri: str, expert: Path) -> Place:
+    parse_bucket(uri)
+    return BucketPlace(uri, expert)
+
+
+REMOTE = DATABASES | {"s3": _bucket}

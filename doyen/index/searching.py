@@ -19,7 +19,7 @@ from doyen.index.filtering import Where, parts_of
 from doyen.index.rows import CHUNK_COLUMNS, FoundRow, chunks_of, matrix
 from doyen.index.scanning import Floats, best
 from doyen.index.store import VectorQuery
-from doyen.index.tables import Tables, rows_with
+from doyen.index.tables import Tables, rows_with, storage_fault
 from doyen.index.vector_matrix import FRAGMENT_ROWS, MatrixFolder, Recall, VectorMatrix
 from doyen.records import Chunk
 
@@ -34,9 +34,10 @@ _ROWS_AT_ONCE = 8192
 class ChunkSearch:
     """Searches the chunks of one store, from any number of threads."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._matrices = MatrixFolder(tables.folder, tables.dim)
+    def __init__(self, tables: Tables, newest: Callable[[], Tables | None] | None = None) -> None:
+        """Take `newest`, which opens the newest finished state, where the tables are of one that may have gone."""
+        self._tables, self._newest = tables, newest
+        self._matrices = _matrices(tables)
         self._masks: dict[Any, NDArray[np.bool_]] = {}
         self._lock = threading.Lock()
         self._text_indexed = False
@@ -233,15 +234,21 @@ class ChunkSearch:
         except (OSError, RuntimeError):
             time.sleep(_RETRY_AFTER_S)
         try:
-            if not (self._tables.folder / "chunks.lance").is_dir():
+            if not self._tables.home.there():
                 raise OSError("the chunks table is gone")
-            self._tables, self._text_indexed = Tables.open(self._tables.folder, self._tables.dim), False
+            newest = self._newest() if self._newest is not None else None
+            self._tables = newest or Tables.open(self._tables.home, self._tables.dim)
+            self._matrices, self._text_indexed = _matrices(self._tables), False
             return work()
         except (OSError, RuntimeError) as error:
-            raise StoreError(
-                f"the index {self._tables.folder} cannot be read: {error}",
+            raise storage_fault(error) or StoreError(
+                f"the index {self._tables.home.name} cannot be read: {error}",
                 hint="see that its folder is there and readable; doyen ingest --rebuild SOURCE… makes it anew",
             ) from error
+
+
+def _matrices(tables: Tables) -> MatrixFolder:
+    return MatrixFolder(tables.folder, tables.dim, tables.snapshot if tables.state is not None else None)
 
 
 def text_query(words: str) -> Any:

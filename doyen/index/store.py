@@ -38,6 +38,8 @@ class IndexManifest:
     format: int = FORMAT_VERSION
     counter: str = ""
     """Fingerprint of the token counter that sized the chunks."""
+    before: str = ""
+    """The embedder whose place this one took; readers whose settings still name that one take this one."""
 
     @classmethod
     def read(cls, text: str | bytes, index: str, broken: str, hint: str = _ANEW) -> IndexManifest:
@@ -89,6 +91,12 @@ class Index(Protocol):
     """An open store. Each method says in lance.py what it returns and raises; both stores are held to the same tests."""
 
     manifest: IndexManifest
+
+    def view(self) -> Index:
+        """Return the index in one finished state, where the store has such: one question is answered from one view."""
+
+    def take_hold(self) -> None:
+        """Go over to the newest state, to write: called first by whoever holds the index. Raises StoreError."""
 
     # ---- documents and versions
     def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from doyen.config import write_atomic
+from doyen.errors import StoreError
+from doyen.index.generations import FolderHome, Home, State
 from doyen.index.importing import load_lancedb
 from doyen.index.rows import one_of, schema_of
 
@@ -29,51 +29,75 @@ _MOST_VALUES = 500
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Open tables of one store folder; `dim` is the length of its vectors."""
+    """Open tables of one generation; `dim` is the length of its vectors. Of a finished `state`, or of the newest one."""
 
-    folder: Path
+    home: Home
     dim: int
     chunks: Any
     summaries: Any
     documents: Any
     versions: Any
+    state: State | None = None
 
     @classmethod
-    def open(cls, folder: Path, dim: int) -> Tables:
-        """Open the tables, making those that are missing. Reads always see the newest state, also of other processes."""
+    def open(cls, home: Home | Path, dim: int, state: State | None = None) -> Tables:
+        """Open the tables as they were in a state; without one as they are, making those that are missing."""
+        home = FolderHome(home) if isinstance(home, Path) else home
         lancedb = load_lancedb()
         session = lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES)
-        database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0), session=session)
+        database = home.connect(session) if state is None else home.connect_state(session)
+        if state is not None:
+            found = [database.open_table(name) for name in TABLES]
+            for name, table in zip(TABLES, found, strict=True):
+                table.checkout(state.versions[name])
+            return cls(home, dim, found[0], found[1], found[2], found[3], state)
         names = database.list_tables().tables
         found = [database.open_table(name) if name in names else _make(database, name, dim, names) for name in TABLES]
-        return cls(folder, dim, *found)
+        return cls(home, dim, *found)
+
+    @property
+    def folder(self) -> Path:
+        """The local folder in which the snapshot of the vectors lies."""
+        return self.home.folder
+
+    def shown(self, snapshot: str | None) -> State:
+        """Return the state that the tables have now."""
+        return State({name: int(getattr(self, name).version) for name in TABLES}, snapshot)
+
+    def snapshot(self) -> str | None:
+        """Return the snapshot that shows the state, once it is in the folder; None where there is none."""
+        if self.state is None or self.state.snapshot is None:
+            return None
+        self.home.fetch_snapshot(self.state.snapshot)
+        return self.state.snapshot
 
     @property
     def unfinished(self) -> bool:
-        """Whether a write was begun that no `finish` followed."""
-        return (self.folder / "writing").exists()
+        """Whether a write was begun that no `finish` followed; never of a finished state."""
+        return self.state is None and self.home.read("writing") is not None
 
     def begin(self) -> None:
-        """Mark the store as being written to."""
+        """Mark the store as being written to. Raises StoreError where another process has taken the hold on it."""
+        self.home.require_hold()
         if not self.unfinished:
-            write_atomic(self.folder / "writing", "")
+            self.home.write("writing", b"")
 
     def end(self) -> None:
         """Take the marks away."""
-        (self.folder / "erasing.json").unlink(missing_ok=True)
-        (self.folder / "writing").unlink(missing_ok=True)
+        self.home.remove("erasing.json")
+        self.home.remove("writing")
 
     @property
     def erasing(self) -> list[str]:
         """The documents whose erasure was begun and is not finished."""
-        path = self.folder / "erasing.json"
-        found: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        data = self.home.read("erasing.json")
+        found: list[str] = json.loads(data) if data is not None else []
         return found
 
     def begin_erasing(self, documents: Sequence[str]) -> None:
         """Note documents to be erased, so that a crash forgets none."""
         self.begin()
-        write_atomic(self.folder / "erasing.json", json.dumps(sorted({*self.erasing, *documents})))
+        self.home.write("erasing.json", json.dumps(sorted({*self.erasing, *documents})).encode())
 
 
 def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
@@ -92,7 +116,19 @@ def rows_of(table: Any, columns: Sequence[str], condition: str | None = None, mo
     query = table.search()
     if condition is not None:
         query = query.where(condition)
-    yield from query.select(list(columns)).limit(most).to_batches()
+    try:
+        yield from query.select(list(columns)).limit(most).to_batches()
+    except (OSError, RuntimeError) as error:
+        raise storage_fault(error) or error from None
+
+
+def storage_fault(error: BaseException, name: str = "the index") -> StoreError | None:
+    """Return what an error of Lance says of a bucket: credentials, connection; None for all else."""
+    if "s3" not in str(error).lower():
+        return None
+    from doyen.index.s3.connecting import fault
+
+    return fault(error, name)
 
 
 def rows_with(table: Any, columns: Sequence[str], column: str, values: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -107,3 +143,9 @@ def delete_where(table: Any, column: str, values: Sequence[str], *, also: str = 
     for i in range(0, len(values), _MOST_VALUES):
         condition = one_of(column, values[i : i + _MOST_VALUES])
         table.delete(f"{condition} AND {also}" if also else condition)
+
+
+def delete_rows(table: Any, rows: Any) -> None:
+    """Delete rows by their ids `(n,)`."""
+    for i in range(0, len(rows), _MOST_VALUES):
+        table.delete(f"_rowid IN ({', '.join(map(str, rows[i : i + _MOST_VALUES].tolist()))})")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ RECALL_SOUGHT = 0.99
 _RECALL_LEAST_RESCORED = 1000
 _MOST_RESCORED = 64_000
 _QUERIES = 100
-FORMAT = 1
+FORMAT = 2
+GONE = -1
+"""In place of a document's number: the table has that row no more."""
 PARTS: dict[str, Any] = {"rows": "<u8", "documents": "<i4", "starts": "<i8", "vectors": "<f2", "codes": "<u8"}
 
 
@@ -65,9 +67,13 @@ class VectorMatrix:
     codes: NDArray[np.uint64] | None = None
     projected: Floats | None = None
     recall: Recall | None = None
+    gone: int = 0
+    path: Path = Path()
+    _alive: NDArray[np.bool_] | None = field(init=False, repr=False)
     _scan: JointScan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._alive = self.documents != GONE if self.gone else None
         self._scan = JointScan(self.vectors)  # it reads nothing before the first search
 
     def nearest(
@@ -75,6 +81,8 @@ class VectorMatrix:
     ) -> tuple[Places, Floats]:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
         query = np.ascontiguousarray(query, dtype=np.float32)
+        if self._alive is not None:
+            mask = self._alive if mask is None else mask & self._alive
         if self.codes is None:
             return self._scan.nearest(query, limit, mask)
         assert self.projected is not None
@@ -105,7 +113,8 @@ class VectorMatrix:
         Half of the queries are stored vectors, their own rows left out; half are moved to a cosine of about 0.7 from one,
         as far as a question is from a passage.
         """
-        sample = np.sort(rng.choice(len(self.vectors), size=min(_QUERIES, len(self.vectors)), replace=False))
+        rows = np.flatnonzero(self.documents != GONE)
+        sample = np.sort(rng.choice(rows, size=min(_QUERIES, len(rows)), replace=False))
         own = self.vectors[sample].astype(np.float32)
         noise = rng.standard_normal(own.shape).astype(np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
@@ -125,17 +134,24 @@ class VectorMatrix:
 
     def _share(self, wanted: Places, query: Floats, own: int, rescored: int) -> float:
         """Return the share of the 10 nearest other than row `own` that are found; of equally near ones any will do."""
-        wanted = wanted[wanted != own][:10]
+        wanted = wanted[(wanted != own) & (self.documents[wanted] != GONE)][:10]
+        if not len(wanted):
+            return 1.0
         least = float((self.vectors[wanted].astype(np.float32) * query).sum(axis=1).min()) - 1e-5
         places, scores = self.nearest(query, len(wanted) + 1, rescored=rescored)
         return int((scores[places != own][: len(wanted)] >= least).sum()) / max(len(wanted), 1)
 
 
-def open_matrix(folder: Path, dim: int) -> VectorMatrix | None:
-    """Map the snapshot in an index folder; None where there is none, or one that is not whole."""
+def parts_of_snapshot(state: dict[str, Any]) -> list[str]:
+    """Return the endings of the files of a snapshot, from its manifest."""
+    return ["rows", "documents", "starts", "vectors", "names.json", *(("codes", "npy") if state["code_words"] else ())]
+
+
+def open_matrix(folder: Path, dim: int, snapshot: str = "manifest") -> VectorMatrix | None:
+    """Map the newest snapshot in an index folder, or the one named; None where there is none, or one that is not whole."""
     folder = folder / FOLDER
     try:
-        state = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / f"{snapshot}.json").read_text(encoding="utf-8"))
         count, words = int(state["rows"]), int(state["code_words"])
         if state["format"] != FORMAT or state["dim"] != dim or not count:
             return None
@@ -155,6 +171,8 @@ def open_matrix(folder: Path, dim: int) -> VectorMatrix | None:
             codes=codes,
             projected=projected,
             recall=recall,
+            gone=int(state["gone"]),
+            path=name,
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -162,7 +180,8 @@ def open_matrix(folder: Path, dim: int) -> VectorMatrix | None:
 
 def _mapped(path: Path, part: str, shape: tuple[int, ...]) -> Any:
     dtype = np.dtype(PARTS[part])
-    if path.stat().st_size != dtype.itemsize * int(np.prod(shape)):
+    size, wanted = path.stat().st_size, dtype.itemsize * int(np.prod(shape))
+    if size < wanted or (size > wanted and part != "vectors"):  # to vectors, a later snapshot may have been appended
         raise ValueError(f"{path.name} has another length than its manifest says")
     return np.memmap(path, dtype=dtype, mode="r", shape=shape)
 
@@ -170,14 +189,17 @@ def _mapped(path: Path, part: str, shape: tuple[int, ...]) -> Any:
 class MatrixFolder:
     """The newest snapshot of an index folder, mapped once and again when another process has made a newer one."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
-        self._folder, self._dim = folder, dim
+    def __init__(self, folder: Path, dim: int, only: Callable[[], str | None] | None = None) -> None:
+        """Take `only`, which returns the one snapshot to be shown, once it is in the folder."""
+        self._folder, self._dim, self._only = folder, dim, only
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._matrix: VectorMatrix | None = None
 
     def current(self) -> VectorMatrix | None:
-        """Return the snapshot that the folder has now."""
+        """Return the snapshot that the folder has now, or the only one."""
+        if self._only is not None:
+            return self._the_only()
         try:
             stat = (self._folder / FOLDER / "manifest.json").stat()
             seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -187,4 +209,10 @@ class MatrixFolder:
             if seen != self._seen:
                 self._matrix = open_matrix(self._folder, self._dim) if seen else None
                 self._seen = seen
+            return self._matrix
+
+    def _the_only(self) -> VectorMatrix | None:
+        with self._lock:
+            if self._matrix is None and self._only is not None and (snapshot := self._only()) is not None:
+                self._matrix = open_matrix(self._folder, self._dim, snapshot)
             return self._matrix

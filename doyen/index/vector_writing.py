@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from doyen.config import write_atomic
 from doyen.index.scanning import codes_of, projection
+from doyen.index.vector_appending import append_codes, append_rows
 from doyen.index.vector_matrix import (
     EXACT_ROWS,
     FOLDER,
@@ -35,24 +36,38 @@ _GROWTH = 1.2
 """Recall is measured again when the rows have become this many times more, or fewer."""
 
 
-def write_snapshot(folder: Path, table: Any, dim: int, *, exact_rows: int = EXACT_ROWS) -> VectorMatrix | None:
+def write_snapshot(
+    folder: Path, table: Any, dim: int, *, exact_rows: int = EXACT_ROWS, anew: bool = False
+) -> VectorMatrix | None:
     """Write a snapshot of the chunks table as it is now and drop the older ones; return it, None of an empty table.
 
-    Takes 40 bytes of memory a row. Above `exact_rows` it gets codes, whose recall is measured.
+    What came and went since the last one is added to it, up to the bounds of vector_appending.py; `anew`: in any case as a
+    whole, so that no vector of a deleted row is left. Takes 40 bytes of memory a row. Above `exact_rows` it gets codes,
+    whose recall is measured.
     """
     version = int(table.version)
     before = open_matrix(folder, dim)
-    if before is not None and before.version == version:
+    if before is not None and before.version == version and not (anew and before.gone):
         return before
     place = folder / FOLDER
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     name = secrets.token_hex(8)
-    count, state = _write_rows(place / name, table, dim)
+    added = None
+    if before is not None and not anew and table.count_rows():
+        added = append_rows(place / name, table, dim, before, _manifest(place))
+    if added is not None:
+        count, state = int(added["rows"]), added
+    else:
+        _drop(place, name)
+        count, state = _write_rows(place / name, table, dim)
+        state |= {"segments": [[name, count]], "gone": 0}
     if count:
         state |= {"format": FORMAT, "id": name, "dim": dim, "rows": count, "version": version}
         state |= {"code_words": 0, "recall": None}
         if count > exact_rows:
-            state["code_words"] = _write_codes(place / name, count, dim, before)
+            goes_on = added is not None and before is not None and before.codes is not None
+            written = append_codes(place / name, dim, before, count) if goes_on and before else None
+            state["code_words"] = written or _write_codes(place / name, count, dim, before)
         _publish(place, state)
         if state["code_words"]:
             _note_recall(folder, dim, state, before)
@@ -60,6 +75,17 @@ def write_snapshot(folder: Path, table: Any, dim: int, *, exact_rows: int = EXAC
         (place / "manifest.json").unlink(missing_ok=True)
     _drop_others(place, name if count else "")
     return open_matrix(folder, dim)
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _drop(place: Path, name: str) -> None:
+    """Take away the parts of a snapshot that was begun."""
+    for path in place.glob(f"{name}.*"):
+        path.unlink()
 
 
 def _write_rows(path: Path, table: Any, dim: int) -> tuple[int, dict[str, Any]]:

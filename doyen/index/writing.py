@@ -45,6 +45,7 @@ def write(
     revision = secrets.randbits(62)
     versions = new.versions(old, lambda ids: rows_with(tables.versions, ("id", "version"), "id", ids))
     rows = [document_row(e, versions[e.document.id], revision) for e in batch]
+    tables.home.require_hold()
     if len(vectors):
         chunks = [chunk for e in batch for chunk in _numbered(e, versions[e.document.id])]
         tables.chunks.add(chunk_table(chunks, revision, vectors, tables.chunks.schema))
@@ -52,6 +53,7 @@ def write(
         table = summary_table(batch, versions, revision, of_summaries, tables.summaries.schema)
         tables.summaries.add(table)
     rows += _kept_rows(tables, there.kept, new)
+    tables.home.require_hold()
     _commit(tables, pa.Table.from_pylist(rows, schema=tables.documents.schema), new.items, new=not old)
     _delete_parts(tables, [*there.replaced, *there.gone], also=f"revision != {revision}")
 

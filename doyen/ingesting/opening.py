@@ -13,6 +13,7 @@ from doyen.config import Settings
 from doyen.errors import StoreError
 from doyen.index.places import place_of
 from doyen.index.store import Index, Place
+from doyen.index.tables import storage_fault
 
 
 def index_place(expert: Path, settings: Settings) -> Place:
@@ -32,4 +33,4 @@ def writing_store() -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         hint = "free disk space, then run the same command again: it goes on"
-        raise StoreError(f"cannot write the index: {error}", hint=hint) from error
+        raise storage_fault(error) or StoreError(f"cannot write the index: {error}", hint=hint) from error

@@ -160,6 +160,8 @@ class Run:
             with writing_store():
                 index = self._index = self._open(embedder)
             with self.place.only_writer():
+                with writing_store():
+                    index.take_hold()
                 counter, state = self._counter(), self.place.state
                 Work(self._job, state, index, embedder, counter, self.report, label, found).do(listings)
         finally:

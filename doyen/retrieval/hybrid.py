@@ -56,19 +56,24 @@ class Retriever:
         reranker: Reranker | None = None,
         reranked: int = 30,
     ) -> None:
-        self.index = index
+        self._index = index
         self.embedder = embedder
         self.settings = settings or RetrievalSettings()
         self.reranker = reranker
         self.reranked = reranked
         # A content's text never changes; questions asked together stand on the same documents.
-        self._read_text = lru_cache(maxsize=_TEXTS)(lambda document, sha256: index.text(document, sha256)[0])
+        self._read_text = lru_cache(maxsize=_TEXTS)(lambda document, sha256: self.index.text(document, sha256)[0])
         if not same_vectors(index.manifest.fingerprint, embedder.fingerprint) or index.manifest.dim != embedder.dim:
             raise StoreError(
                 f"this index was made with embedder '{index.manifest.embedder}' ({index.manifest.fingerprint}), "
                 f"not {embedder.name} ({embedder.fingerprint})",
                 hint="doyen ingest --rebuild SOURCE… makes it anew, or set [embedder] name back",
             )
+
+    @property
+    def index(self) -> Index:
+        """The index as it was last finished."""
+        return self._index.view()
 
     def search(self, question: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the `k` best chunks for one question, of those that meet `where` (see `LanceIndex.filter_condition`)."""
@@ -84,33 +89,31 @@ class Retriever:
         for first in range(0, len(sought), TOGETHER):
             some = sought[first : first + TOGETHER]
             wanted = [max(one.k, self.reranked) if self.reranker else one.k for one in some]
-            passages = self._passages(some, vectors[first : first + TOGETHER], wanted)
+            passages = self._passages(self.index, some, vectors[first : first + TOGETHER], wanted)
             for one, most, own in zip(some, wanted, passages, strict=True):
                 yield self._reranked(one.question, fold_duplicates(own, most, near=_NEAR))[: one.k]
 
     def _passages(
-        self, sought: Sequence[Sought], vectors: NDArray[np.float32], wanted: Sequence[int]
+        self, index: Index, sought: Sequence[Sought], vectors: NDArray[np.float32], wanted: Sequence[int]
     ) -> Iterator[Iterable[list[Hit]]]:
-        """Yield for each question its passages by fused score (see `ranked`), of which the first `wanted` are sure."""
+        """Yield for each question its passages by fused score (see `ranked`), of which the first `wanted` are sure.
+
+        All of one view of the index: a row means another passage in another one.
+        """
         terms = [question_terms(one.question) for one in sought]
         limits = [max(self.settings.candidates, most) for most in wanted]
         asked = [i for i, own in enumerate(terms) if own.stems]
-        text = {
-            i: _BESIDE.submit(self.index.matching_rows, terms[i].text, limits[i], where=sought[i].where) for i in asked
-        }
-        dense = self.index.nearest_rows_of_many([VectorQuery(vectors[i], limits[i], sought[i].where) for i in asked])
+        text = {i: _BESIDE.submit(index.matching_rows, terms[i].text, limits[i], where=sought[i].where) for i in asked}
+        dense = index.nearest_rows_of_many([VectorQuery(vectors[i], limits[i], sought[i].where) for i in asked])
         found: dict[int, list[Found]] = {}
         for i, near in zip(asked, dense, strict=True):
             found[i] = foremost(merged(near, text[i].result(), vectors[i]), wanted[i])
-        chunks = self.index.chunks_at(list(dict.fromkeys(one.row.row for own in found.values() for one in own)))
+        chunks = index.chunks_at(list(dict.fromkeys(one.row.row for own in found.values() for one in own)))
         for i, own in enumerate(terms):
             rows = found.get(i, [])
-            about = self._nearness(vectors[i], [one.row.document for one in rows])
+            documents = [one.row.document for one in rows] if self.settings.summary_weight else []
+            about = index.summary_nearness(vectors[i], documents) if documents else {}
             yield ranked(own, rows, chunks, self.settings, self.embedder.languages, about)
-
-    def _nearness(self, vector: NDArray[np.float32], documents: Sequence[str]) -> dict[str, float]:
-        asked = documents and self.settings.summary_weight
-        return self.index.summary_nearness(vector, documents) if asked else {}
 
     def documents(self, question: str, k: int = 10, *, where: Where | None = None) -> list[DocumentHit]:
         """Return the `k` documents that tell most about a question, with their summaries.
@@ -120,12 +123,13 @@ class Retriever:
         """
         vector = self.embedder.embed([question], kind="query")[0]
         most = max(k, self.settings.candidates)
-        (passages,) = self._passages([Sought(question, k, where)], vector[None], [most])
+        index = self.index
+        (passages,) = self._passages(index, [Sought(question, k, where)], vector[None], [most])
         hits = fold_duplicates(passages, near=_NEAR)
-        near = self.index.nearest_summaries(vector, k, where=where)
+        near = index.nearest_summaries(vector, k, where=where)
         ranked = best_documents(hits, near, k)
         ids = [document for document, _, _ in ranked]
-        titles, summaries = self.index.titles_of(ids), self.index.summaries_of(ids)
+        titles, summaries = index.titles_of(ids), index.summaries_of(ids)
         return [
             DocumentHit(document, titles[document], score, tuple(summaries.get(document, ())), found)
             for document, score, found in ranked
@@ -158,16 +162,17 @@ class Retriever:
 
     def similar(self, document: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """Return the best chunk of each of the `k` documents most similar to `document` (mean of its vectors)."""
-        vectors = self.index.vectors_of(document)
+        index = self.index
+        vectors = index.vectors_of(document)
         if not len(vectors):
-            self.index.text(document)  # raises if it is not indexed
+            index.text(document)  # raises if it is not indexed
             return []
         mean = vectors.mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         limit = max(self.settings.candidates, 10 * k)
         best: dict[str, FoundRow] = {}
-        for row in self.index.nearest_rows(mean.astype(np.float32), limit, where=where, without=document):
+        for row in index.nearest_rows(mean.astype(np.float32), limit, where=where, without=document):
             best.setdefault(row.document, row)
         found = list(best.values())[:k]
-        chunks = self.index.chunks_at([row.row for row in found])
+        chunks = index.chunks_at([row.row for row in found])
         return [Hit(chunks[row.row], row.score, row.score) for row in found if row.row in chunks]

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from doyen.adapter_labels import needed_for
 from doyen.adapters import list_adapters, read_adapter
 from doyen.answer_cache import AnswerCache, CachedEngine
 from doyen.config import load_settings
-from doyen.errors import ExpertError, StoreError, UsageError
+from doyen.errors import DoyenError, ExpertError, StoreError, UsageError
 from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
 from doyen.index.filtering import Where
 from doyen.ingesting import index_place
@@ -43,6 +44,8 @@ from doyen.serving.viewing import Viewer
 PREFIX = "doyen"
 LONGEST_QUESTION = 32_768
 _ABLE_PARAMETERS = 2_000_000_000
+_TRY_AGAIN_S = 30.0
+"""After an index that was made anew could not be opened (its embedder is not fetched here, say)."""
 
 
 class UnknownModelError(UsageError):
@@ -96,6 +99,7 @@ class Desk:
         )
         self._lock = threading.Lock()
         self._retriever: tuple[float, Retriever] | None = None
+        self._try_again_at = 0.0
         self._searches = SearchQueue(os.cpu_count() or 1)
 
     # ---- what there is
@@ -141,12 +145,22 @@ class Desk:
     @property
     def retriever(self) -> Retriever:
         """The index with its embedder; opened again when the index was made anew. Raises StoreError without an index."""
-        stamp = self._stamp()
+        try:
+            stamp = self._stamp()
+        except StoreError:
+            if self._retriever is None:
+                raise
+            stamp = self._retriever[0]
         if stamp is None:
             raise StoreError("nothing is indexed yet", hint="POST /api/upload, or doyen ingest FOLDER")
         with self._lock:
-            if self._retriever is None or self._retriever[0] != stamp:
-                self._retriever = stamp, open_retriever(self.expert, self.settings)
+            if self._retriever is None or (self._retriever[0] != stamp and time.monotonic() >= self._try_again_at):
+                try:
+                    self._retriever = stamp, open_retriever(self.expert, load_settings(self.expert))
+                except DoyenError:
+                    if self._retriever is None:
+                        raise
+                    self._try_again_at = time.monotonic() + _TRY_AGAIN_S  # the generation at hand goes on answering
             return self._retriever[1]
 
     def open(self) -> None:

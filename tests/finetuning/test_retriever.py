@@ -27,7 +27,6 @@ from doyen.finetuning.retriever.record import RetrieverTraining
 from doyen.finetuning.retriever.reranker import adopt, finetune_reranker
 from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, ranking_loss, train
 from doyen.index.lance import LanceIndex
-from doyen.ingesting.revectoring import exchange
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 TOPICS = [a + b for a in ("ka", "le", "mi", "no") for b in ("dar", "fen", "gul", "hox", "jin", "pav", "rud")]
@@ -223,7 +222,7 @@ def test_stopped_in_embedding_goes_on_without_training_again(own, untouched):
     assert load_settings(own).embedder.name.endswith("tuned-1")
 
 
-def test_a_crash_between_index_and_settings_is_said_and_mended(own, monkeypatch):
+def test_a_crash_between_index_and_settings_harms_no_search_and_is_mended(own, monkeypatch):
     with pytest.raises(Interrupted):
         finetune_embedder(own, options=LEARNS, progress=stop_in("embedding"))
     before = (own / "doyen.toml").read_text()
@@ -231,8 +230,7 @@ def test_a_crash_between_index_and_settings_is_said_and_mended(own, monkeypatch)
     (own / "doyen.toml").write_text(before)
     record = RetrieverTraining.read(own / "embedders" / "tuned-1")
     dataclasses.replace(record, used=False).write(own / "embedders" / "tuned-1")
-    with pytest.raises(doyen.DoyenError, match="made with embedder"):
-        open_retriever(own, load_settings(own))
+    assert open_retriever(own, load_settings(own)).search("kadarado", 1)
     doyen.finetune_retriever(own, "embedder", resume=True)
     assert open_retriever(own, load_settings(own)).search("kadarado", 1)
     assert doyen.undo_retriever(own, "embedder").reembedded == 0
@@ -398,15 +396,6 @@ def test_a_reranker_that_orders_no_better_is_not_kept(own, untouched):
     assert not made.used
     assert (own / "doyen.toml").read_text() == (untouched / "doyen.toml").read_text()
     assert not list(own.glob("rerankers/*"))
-
-
-def test_two_folders_change_places(tmp_path):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    exchange(tmp_path / "a", tmp_path / "b")
-    assert [(tmp_path / name / "file").read_text() for name in "ab"] == ["b", "a"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
 def run(*words):

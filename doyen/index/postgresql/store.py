@@ -95,6 +95,13 @@ class PostgresIndex:
         index.manifest.require(manifest)
         return index
 
+    def view(self) -> PostgresIndex:
+        """Return the index itself: each statement sees the newest state."""
+        return self
+
+    def take_hold(self) -> None:
+        """Nothing: each statement sees the newest state."""
+
     # ---- documents and versions
 
     def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:
