@@ -231,17 +231,18 @@ def main() -> None:
     rates = measure(settings, sample=given.measured_on, answers=bool(given.answers_s), say=print)
     rows = []
     for folder in given.held_out:
-        files = chosen(folder, given.work / folder.parent.name / "files", given.documents)
+        name = folder.parent.name if folder.name == "docs" else f"{folder.parents[1].name}-{folder.name}"
+        files = chosen(folder, given.work / name / "files", given.documents)
         known = known_of(files, rates)
         guesses = {
             "given": predicted(known, rates, None),
             "looked": predicted(Wanted(known.documents), rates, look_at(files, rates, settings)),
         }
-        real = really(files, given.work / folder.parent.name, settings, given.answers_s)
+        real = really(files, given.work / name, settings, given.answers_s)
         off = {name: against(guess, real) for name, guess in guesses.items()}
-        print(folder.parent.name, json.dumps(off, indent=1))
+        print(name, json.dumps(off, indent=1))
         rows.append(
-            {"set": folder.parent.name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
+            {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
         )
     worst = {way: max(abs(r["off"][way].get(n, 0.0)) for r in rows for n in BARRED) for way in ("given", "looked")}
     result = {"bar": BAR, "worst": worst, "within": {way: value <= BAR for way, value in worst.items()}}

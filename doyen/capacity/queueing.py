@@ -113,8 +113,8 @@ class _Node:
 
     def advance(self, now: float) -> None:
         """Let time go by, up to its next event at most."""
-        if self.reading < 0 and self.writing:
-            self.steps += (now - self.now) / self.speed.step(len(self.writing))
+        if self.reading < 0 and self.writing and (step := self.speed.step(len(self.writing))):
+            self.steps += (now - self.now) / step
         self.now = now
 
 
