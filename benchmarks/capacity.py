@@ -30,13 +30,13 @@ import numpy as np
 from measuring import parser, save
 from served import Client, at_once, serving
 
-from doyen.capacity.measuring import measure, pages_of, questions_of, store_bytes
+from doyen.capacity.measuring import measure, questions_of, store_bytes
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape
 from doyen.capacity.sample import choose_files
 from doyen.capacity.serving import load_of, search_seconds
-from doyen.capacity.wanted import Wanted
+from doyen.capacity.wanted import Wanted, pages_of
 from doyen.config import Settings, settings_toml
 from doyen.documents.reading import SUFFIXES, read_documents
 from doyen.expert import open_retriever
@@ -64,7 +64,7 @@ def known_of(files: Path, rates: Rates) -> Wanted:
     """What a user knows: how many, how large, how long a document is."""
     paths = list_files(files, SUFFIXES)[0]
     texts = [d for p in paths for d in read_documents(p.read_bytes(), p.name, p.name).documents]
-    pages = sum(map(pages_of, texts)) / len(texts)
+    pages = sum(pages_of(len(d.pages), len(d.text)) for d in texts) / len(texts)
     characters = sum(len(d.text) for d in texts) / len(texts)
     size = sum(p.stat().st_size for p in paths) / len(texts)
     return Wanted(len(texts), pages=pages, page_characters=characters / pages, document_bytes=size)
@@ -86,7 +86,7 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
         bytes=sum(p.stat().st_size for p in paths) / count,
         characters=sum(len(d.text) for d, *_ in rows) / count,
         chunks=sum(len(c) + len(s) for _, c, _, s in rows) / count,
-        pages=sum(pages_of(d) for d, *_ in rows) / count,
+        pages=sum(pages_of(len(d.pages), len(d.text)) for d, *_ in rows) / count,
         paged=rates.shape.paged,
     )
 

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 from hypothesis import settings
+from kept_workers import KeptPool, end_workers
 from postgresql_server import running_server, store_uri
 from small_stores import HashEmbedder, make_expert, manifest_of
 
@@ -23,6 +24,15 @@ def pytest_generate_tests(metafunc):
     if both and "store" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("lance_only"):
         stores = [pytest.param(LANCE, id="lance"), pytest.param("postgresql", marks=pytest.mark.slow)]
         metafunc.parametrize("store", stores, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_workers():
+    """Let the ingests of this process share worker processes (kept_workers.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("doyen.ingesting.work.WorkerPool", KeptPool)
+        yield
+    end_workers()
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ expert that is thrown away, whose clock and disk say what lies between and aroun
 from __future__ import annotations
 
 import dataclasses
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -25,10 +23,13 @@ import numpy as np
 from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files
-from doyen.capacity.wanted import PAGE_CHARACTERS
+from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
+from doyen.embedding.runtime import cores
 from doyen.errors import UsageError
+from doyen.evaluation.memory_notes import resident_gib
+from doyen.finetuning.repeating import processor_name
 from doyen.index.lance import LanceIndex
 from doyen.index.rows import IndexEntry
 from doyen.index.store import IndexManifest
@@ -36,7 +37,6 @@ from doyen.ingesting.opening import open_index
 from doyen.originals import wanted_original
 from doyen.parsing import Limits, WorkerPool
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
-from doyen.records import Document
 from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
@@ -120,13 +120,13 @@ def measure(
         return Rates(
             measured=datetime.now(UTC).date().isoformat(),
             sample=f"{len(timed)} files of {sample.name}" if sample else f"{len(timed)} made PDFs",
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-            processor=_processor(),
+            cores=cores(),
+            processor=processor_name(),
             embedder=embedder.fingerprint,
             dim=embedder.dim,
             shape=shape,
             search_chunks=retriever.index.chunk_count(),
-            memory_gib=_resident_gib(),
+            memory_gib=resident_gib() or 0.0,
             engine=engine,
             **found,
             **searched,
@@ -253,7 +253,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
     keep = settings.documents.keep_originals
     sizes = {path: path.stat().st_size for path in timed}
     paged = sum(size for path, size in sizes.items() if wanted_original(keep, path.suffix))
-    pages = sum(pages_of(d) for one in timed.values() for d, *_ in one.parsed.documents)
+    pages = sum(pages_of(len(d.pages), len(d.text)) for one in timed.values() for d, *_ in one.parsed.documents)
     return Shape(
         documents=documents,
         bytes=sum(sizes.values()) / documents,
@@ -262,11 +262,6 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
         pages=pages / documents,
         paged=paged / sum(sizes.values()),
     )
-
-
-def pages_of(document: Document) -> float:
-    """Return a document's pages; of a text without any, by its length."""
-    return float(max(len(document.pages), len(document.text) / PAGE_CHARACTERS if len(document.pages) <= 1 else 0, 0.1))
 
 
 def _composed(
@@ -280,7 +275,6 @@ def _composed(
     of_stages = stages["parse"](documents, characters) + stages["chunk"](documents, characters)
     of_stages += stages["embed"](chunks, characters) + stages["index"](chunks, 0)
     seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     left = (cpu - of_stages) / documents
     notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]
     grown = {part: max(0, whole.bytes[part] - small.bytes[part]) for part in whole.bytes}
@@ -289,7 +283,7 @@ def _composed(
         "stages": stages | {"handing over": Line(max(left, 0.0), 0.0, 0.3)},
         "start_s": small.seconds,
         "start_cpu_s": small.cpu_s,
-        "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores))),
+        "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores()))),
         "bytes_per": {
             "page texts": grown["page texts"] / characters,
             "vectors": vectors,
@@ -320,19 +314,3 @@ def _searched(retriever: Retriever, questions: Sequence[str]) -> dict[str, Any]:
         seconds.append(time.perf_counter() - started)
     cpu = (time.process_time() - began) / _SEARCHES
     return {"search_s": float(np.median(seconds)), "search_cpu_s": cpu}
-
-
-def _resident_gib() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (OSError, ValueError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

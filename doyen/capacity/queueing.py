@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,15 +207,6 @@ def simulate(speed: NodeSpeed, nodes: int, questions: Questions, arrivals_s: Sec
 def poisson(per_s: float, count: int, rng: np.random.Generator) -> Seconds:
     """Return the moments of `count` arrivals that come by chance, so many a second on average."""
     return np.cumsum(rng.exponential(1 / per_s, count))
-
-
-def through_a_day(shares: Sequence[float], questions: int, rng: np.random.Generator) -> Seconds:
-    """Return the moments of a day's questions, by the share of each of its equal parts (24 for hours), ascending."""
-    weights = np.asarray(shares, dtype=np.float64)
-    counts = rng.multinomial(questions, weights / weights.sum())
-    width = 86_400 / len(weights)
-    starts = np.repeat(np.arange(len(weights)) * width, counts)
-    return np.sort(starts + rng.random(questions) * width)
 
 
 def most_per_s(speed: NodeSpeed, questions: Questions) -> float:

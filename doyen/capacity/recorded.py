@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from doyen.capacity.rates import Rates, Shape
-from doyen.capacity.wanted import PAGE_CHARACTERS
+from doyen.capacity.wanted import pages_of
 from doyen.config import Settings
 from doyen.errors import StoreError
 from doyen.ingesting.opening import index_place
@@ -31,7 +31,7 @@ def recorded_shape(expert: Path, settings: Settings, rates: Rates) -> Shape | No
     if len(documents) < _FEWEST_DOCUMENTS or not characters:
         return None
     count, sampled = len(documents), rates.shape
-    pages = sum(d.pages if d.pages > 1 else max(d.characters / PAGE_CHARACTERS, 0.1) for d in documents)
+    pages = sum(pages_of(d.pages, d.characters) for d in documents)
     return Shape(
         documents=count,
         bytes=sampled.bytes / sampled.characters * characters / count,

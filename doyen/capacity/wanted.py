@@ -80,6 +80,11 @@ class Wanted:
             raise UsageError("; ".join(wrong), hint="numbers above 0; the changed share from 0 to 1")
 
 
+def pages_of(pages: int, characters: int) -> float:
+    """Return a document's pages; of a text without any, by its length."""
+    return float(max(pages, characters / PAGE_CHARACTERS if pages <= 1 else 0, 0.1))
+
+
 def read_count(text: str, what: str) -> int:
     """Read a number such as `10M`, `2.5k` or `1_000_000`. Raises UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmbg]?)", text.strip().lower().replace("_", "").replace(",", ""))

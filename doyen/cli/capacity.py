@@ -60,7 +60,7 @@ def _number(value: float) -> str:
     if value >= 1e6:
         size, unit = (1e9, "bn") if value >= 1e9 else (1e6, "m")
         return f"{value / size:.3g} {unit}"
-    if value >= 1000:
+    if value >= 999.5:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

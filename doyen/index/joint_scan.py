@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +51,26 @@ class JointScan:
 
     def nearest(self, query: Floats, limit: int, mask: NDArray[np.bool_] | None = None) -> tuple[Places, Floats]:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
-        asked = _Asked(query)
+        return self.nearest_many([query], [limit], [mask])[0]
+
+    def nearest_many(
+        self, queries: Sequence[Floats], limits: Sequence[int], masks: Sequence[NDArray[np.bool_] | None]
+    ) -> list[tuple[Places, Floats]]:
+        """Return what `nearest` does of several queries, which go together."""
+        asked = [_Asked(query) for query in queries]
         with self._lock:
-            self._waiting.append(asked)
+            self._waiting += asked
         with self._turn:
-            if asked.scores is None:  # nobody scanned for it while it waited
-                self._scan(asked)
+            try:
+                for own in asked:
+                    if own.scores is None:  # nobody scanned for it while it waited
+                        self._scan(own)
+            finally:
+                with self._lock:
+                    self._waiting = [other for other in self._waiting if other not in asked]
+        return [self._best(*one) for one in zip(asked, limits, masks, strict=True)]
+
+    def _best(self, asked: _Asked, limit: int, mask: NDArray[np.bool_] | None) -> tuple[Places, Floats]:
         scores = asked.scores
         assert scores is not None
         if mask is not None:
@@ -66,7 +81,7 @@ class JointScan:
         if asked.bounds is None:
             top = best(scores, limit)
             return top, scores[top]
-        return self._exactly(query, scores, asked.bounds, limit)
+        return self._exactly(asked.query, scores, asked.bounds, limit)
 
     def _scan(self, own: _Asked) -> None:
         with self._lock:

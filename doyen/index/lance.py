@@ -52,7 +52,7 @@ from doyen.index.rows import (
     version_from,
 )
 from doyen.index.searching import ChunkSearch
-from doyen.index.store import IndexManifest, same_vectors
+from doyen.index.store import IndexManifest, VectorQuery, same_vectors
 from doyen.index.summaries import SummarySearch
 from doyen.index.tables import Tables, rows_of, rows_with
 from doyen.index.vector_matrix import Recall
@@ -307,6 +307,10 @@ class LanceIndex:
         own = 0 if without is None else int(self.tables.chunks.count_rows(f"document = {quote(without)}"))
         found = self._search.nearest(vector, limit + own, where)
         return [row for row in found if row.document != without][:limit]
+
+    def nearest_rows_of_many(self, queries: Sequence[VectorQuery]) -> list[list[FoundRow]]:
+        """Return what `nearest_rows` does of several queries; where every vector is scored they are read once for all."""
+        return self._search.nearest_many(queries)
 
     def matching_rows(self, words: str, limit: int, *, where: Where | None = None) -> list[FoundRow]:
         """Return the rows of highest BM25 score for the words of a question (any of them)."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from doyen.errors import StoreError
 from doyen.index.filtering import Where, parts_of
-from doyen.index.rows import CHUNK_COLUMNS, FoundRow, chunk_from, matrix
+from doyen.index.rows import CHUNK_COLUMNS, FoundRow, chunks_of, matrix
 from doyen.index.scanning import Floats, best
+from doyen.index.store import VectorQuery
 from doyen.index.tables import Tables, rows_with
 from doyen.index.vector_matrix import FRAGMENT_ROWS, MatrixFolder, Recall, VectorMatrix
 from doyen.records import Chunk
@@ -58,25 +59,33 @@ class ChunkSearch:
 
     def nearest(self, vector: Floats, limit: int, where: Where | None = None) -> list[FoundRow]:
         """Return the rows of highest cosine to a unit vector `(dim,)`."""
-        return self.retried(lambda: self._nearest(vector, limit, where))
+        return self.nearest_many([VectorQuery(vector, limit, where)])[0]
 
-    def _nearest(self, vector: Floats, limit: int, where: Where | None) -> list[FoundRow]:
+    def nearest_many(self, queries: Sequence[VectorQuery]) -> list[list[FoundRow]]:
+        """Return what `nearest` does of several queries, of one state of the table."""
+        return self.retried(lambda: self._nearest(queries))
+
+    def _nearest(self, queries: Sequence[VectorQuery]) -> list[list[FoundRow]]:
         snapshot = self._matrices.current()
         if snapshot is None:
-            return self._scan(vector, limit, where)
+            return [self._scan(query.vector, query.limit, query.where) for query in queries]
         version = int(self._tables.chunks.version)
-        mask = None if where is None else self._mask(snapshot, version, where)
-        unfinished = self._tables.unfinished
-        whole = version == snapshot.version and not unfinished
-        asked = limit if whole else 2 * limit
-        places, scores = snapshot.nearest(vector, asked, mask)
-        found = _rows_at(snapshot, places, scores)
+        masks = [None if q.where is None else self._mask(snapshot, version, q.where) for q in queries]
+        whole = version == snapshot.version and not self._tables.unfinished
+        limits = [query.limit if whole else 2 * query.limit for query in queries]
+        near = snapshot.nearest_many([query.vector for query in queries], limits, masks)
+        found = [_rows_at(snapshot, places, scores) for places, scores in near]
         if whole:
             return found
+        return [self._with_newer(snapshot, query, rows) for query, rows in zip(queries, found, strict=True)]
+
+    def _with_newer(self, snapshot: VectorMatrix, query: VectorQuery, found: list[FoundRow]) -> list[FoundRow]:
+        """Return the nearest of what a snapshot gave, twice as many as are wanted, and of what the table has since then."""
+        vector, limit, where = query.vector, query.limit, query.where
         alive = self._alive([row.row for row in found])
         newer = f"_rowaddr >= {(snapshot.newest_fragment + 1) * FRAGMENT_ROWS}"
         here = [row for row in found if row.row in alive]
-        if len(here) < min(limit, len(found)) and len(found) == asked:
+        if len(here) < min(limit, len(found)) and len(found) == 2 * limit:
             return self._scan(vector, limit, where)
         here += [row for row in self._scan(vector, limit, where, newer) if row.row not in {h.row for h in here}]
         return sorted(here, key=lambda r: (-r.score, r.row))[:limit]
@@ -117,32 +126,54 @@ class ChunkSearch:
             if not self._text_indexed:
                 return []
         ids, condition = _split(where)
+        # What else is needed of a row stands in the snapshot.
+        snapshot = self._matrices.current() if ids is None and not self._tables.unfinished else None
+        columns = _COLUMNS if snapshot is None else ()
         fetched = limit
         while True:
             query = self._tables.chunks.search(text_query(words), query_type="fts").limit(fetched)
             if condition is not None:
                 query = query.where(condition, prefilter=True)
-            table = query.select([*_COLUMNS, "_score"]).with_row_id(True).to_arrow()
+            table = query.select([*columns, "_score"]).with_row_id(True).to_arrow()
             kept = table if ids is None else table.filter(_among(table["document"], ids))
             if kept.num_rows >= limit or table.num_rows < fetched:
                 break
             fetched *= 4
-        rows = [row for row in self._current(kept.slice(0, limit).to_pylist()) if row is not None]
+        kept = kept.slice(0, limit)
+        if snapshot is not None:
+            return self._rows_of(snapshot, kept["_rowid"].to_numpy(), kept["_score"].to_numpy())
+        rows = [row for row in self._current(kept.to_pylist()) if row is not None]
         vectors = self._vectors([row["_rowid"] for row in rows])
         return [_found(row, float(row["_score"]), vectors[row["_rowid"]]) for row in rows if row["_rowid"] in vectors]
+
+    def _rows_of(self, snapshot: VectorMatrix, rows: NDArray[np.uint64], scores: Floats) -> list[FoundRow]:
+        """Return the rows of some addresses, in their order; those that a snapshot lacks are read in the table."""
+        held, places = snapshot.places_of(rows)
+        found = {row.row: row for row in _rows_at(snapshot, places[held], scores[held])}
+        if not held.all():
+            missing = dict(zip(rows[~held].tolist(), scores[~held].tolist(), strict=True))
+            for row in self._take(list(missing), (*_COLUMNS, "vector")):
+                vector = np.asarray(row["vector"], dtype=np.float32)
+                found[row["_rowid"]] = _found(row, missing[row["_rowid"]], vector)
+        return [found[row] for row in rows.tolist() if row in found]
 
     # ---- rows
 
     def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
         """Return row → chunk; rows that the table has no more are absent."""
-        found = self.retried(lambda: self._take(rows, CHUNK_COLUMNS))
-        return {row["_rowid"]: chunk_from(row) for row in found}
+        table = self.retried(lambda: self._taken(rows, CHUNK_COLUMNS))
+        return {} if table is None else dict(zip(table["_rowid"].to_pylist(), chunks_of(table), strict=True))
+
+    def _taken(self, rows: Sequence[int], columns: Sequence[str]) -> Any:
+        """Return an Arrow table of some rows and `_rowid`; None for no rows."""
+        if not rows:
+            return None
+        query = self._tables.chunks.take_row_ids([int(row) for row in rows]).select(list(columns)).with_row_id()
+        return query.to_arrow()
 
     def _take(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
-        if not rows:
-            return []
-        query = self._tables.chunks.take_row_ids([int(row) for row in rows]).select(list(columns)).with_row_id()
-        taken: list[dict[str, Any]] = query.to_arrow().to_pylist()
+        table = self._taken(rows, columns)
+        taken: list[dict[str, Any]] = [] if table is None else table.to_pylist()
         return taken
 
     def _alive(self, rows: Sequence[int]) -> set[int]:

@@ -76,6 +76,15 @@ def same_vectors(a: str, b: str) -> bool:
     return a.split("/")[0] == b.split("/")[0]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class VectorQuery:
+    """A unit vector `(dim,)`, how many rows nearest to it are sought, and what they must meet."""
+
+    vector: NDArray[np.float32]
+    limit: int
+    where: Where | None = None
+
+
 class Index(Protocol):
     """An open store. Each method says in lance.py what it returns and raises; both stores are held to the same tests."""
 
@@ -145,6 +154,9 @@ class Index(Protocol):
         self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None, without: str | None = None
     ) -> list[FoundRow]:
         """Return the rows of highest cosine to a unit vector `(dim,)`."""
+
+    def nearest_rows_of_many(self, queries: Sequence[VectorQuery]) -> list[list[FoundRow]]:
+        """Return what `nearest_rows` does of several queries."""
 
     def matching_rows(self, words: str, limit: int, *, where: Where | None = None) -> list[FoundRow]:
         """Return the rows of highest BM25 score for the words of a question (any of them)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,14 @@ class VectorMatrix:
         scores = cosines_at(self.vectors, query, near)
         top = best(scores, limit)
         return near[top], scores[top]
+
+    def nearest_many(
+        self, queries: Sequence[Floats], limits: Sequence[int], masks: Sequence[NDArray[np.bool_] | None]
+    ) -> list[tuple[Places, Floats]]:
+        """Return what `nearest` does of several queries; where every vector is scored they are read once for all."""
+        if self.codes is None:
+            return self._scan.nearest_many([np.ascontiguousarray(q, dtype=np.float32) for q in queries], limits, masks)
+        return [self.nearest(*one) for one in zip(queries, limits, masks, strict=True)]
 
     def places_of(self, rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], Places]:
         """Return which row addresses are here, and where (0 for the others)."""

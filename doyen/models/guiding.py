@@ -88,7 +88,7 @@ class Guides:
             json = not isinstance(constraint, Regex)
             closing = words.quote if json else [words.stop]
             texts = [[*words.spelled(text.encode()), *closing] for text in endings(constraint)]
-            self._kept[key] = matcher, _Ends(texts, words.structure if json else [], words.quote if json else [])
+            self._kept[key] = matcher, _Ends(texts, json)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -97,11 +97,10 @@ class Guides:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """What may end what a grammar asks for: whole texts with what closes them, and tokens that close a part of JSON."""
+    """What may end what a grammar asks for: texts with what closes them, and, in JSON, brackets and quotes."""
 
     texts: list[list[int]]
-    structure: list[int]
-    quote: list[int]
+    json: bool
 
 
 class _Words:
@@ -233,10 +232,11 @@ def _way_out(matcher: Any, words: _Words, ends: _Ends, most: int) -> list[int] |
 
 def _onward(probe: Any, words: _Words, ends: _Ends, used: Counter[int], left: int) -> list[int]:
     """Return tokens that may come next, [] where there are none: what closes most, else long ones that vary."""
-    within_text = _may_come(probe, words.letter)  # where a letter may stand, a bracket closes nothing
-    for token in ends.quote if within_text else (*ends.structure, *ends.quote):
-        if _may_come(probe, [token]):
-            return [token]
+    if ends.json:
+        within_text = _may_come(probe, words.letter)  # where a letter may stand, a bracket closes nothing
+        for token in words.quote if within_text else (*words.structure, *words.quote):
+            if _may_come(probe, [token]):
+                return [token]
     for tokens in ends.texts:
         if len(tokens) <= left + 1 and _may_come(probe, tokens):
             return tokens[:-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from doyen.records import Hit
 
@@ -18,41 +18,32 @@ _TELLING = re.compile(
 """What of a text may not differ between copies; white space, letter case and plain punctuation may."""
 
 
-def fold_duplicates(hits: Sequence[Hit], near: int = 0) -> list[Hit]:
-    """Keep the first of the hits with the same headings and text; it names the other documents in `also`.
+def fold_duplicates(passages: Iterable[Sequence[Hit]], most: int | None = None, near: int = 0) -> list[Hit]:
+    """Return the first hit of each passage, of `most` passages; it names the other documents in `also`.
 
-    Among the first `near` that are left, those with the same words, numbers and signs in the same order are folded too:
-    they differ in white space, letter case and punctuation alone. Passages with the same text under other headings stay:
-    of two products, each may weigh 5 kg.
+    A passage is the hits with the same headings and text, best first. Among the first `near` that are left, those with the
+    same words, numbers and signs in the same order are folded too: they differ in white space, letter case and punctuation
+    alone. Passages with the same text under other headings stay: of two products, each may weigh 5 kg. No more passages are
+    taken than that needs.
     """
-    kept = _folded(hits, [(hit.chunk.context, hit.chunk.text) for hit in hits])
-    if near < 2:
-        return kept
-    keys: list[Hashable] = []
-    seen: set[Hashable] = set()
-    for hit in kept:
+    places: dict[Hashable, int] = {}
+    kept: list[Hit] = []
+    others: list[dict[str, None]] = []
+    for first, *copies in passages:
         # Words are looked at until there are enough passages: of a thousand candidates it would cost more than the search.
-        key: Hashable = id(hit) if len(seen) >= near else (_telling(hit.chunk.context), _telling(hit.chunk.text))
-        seen.add(key)
-        keys.append(key)
-    return _folded(kept, keys)
+        telling = 2 <= near and len(places) < near
+        key: Hashable = (_telling(first.chunk.context), _telling(first.chunk.text)) if telling else len(places)
+        place = places.setdefault(key, len(kept))
+        if place == len(kept):
+            kept.append(first)
+            others.append({})
+        names = (hit.chunk.document for hit in (first, *copies))
+        others[place] |= dict.fromkeys(name for name in names if name != kept[place].chunk.document)
+        if most is not None and len(kept) >= max(most, near):
+            break
+    found = zip(kept[:most], others, strict=False)
+    return [dataclasses.replace(hit, also=tuple(names)) if names else hit for hit, names in found]
 
 
 def _telling(text: str) -> tuple[str, ...]:
     return tuple(_TELLING.findall(unicodedata.normalize("NFC", text).casefold()))
-
-
-def _folded(hits: Sequence[Hit], keys: Sequence[Hashable]) -> list[Hit]:
-    """Keep the first hit of each key; it names the documents of the others, and those that they named."""
-    first: dict[Hashable, int] = {}
-    kept: list[Hit] = []
-    others: list[dict[str, None]] = []
-    for hit, key in zip(hits, keys, strict=True):
-        place = first.setdefault(key, len(kept))
-        if place == len(kept):
-            kept.append(hit)
-            others.append(dict.fromkeys(hit.also))
-        else:
-            names = (hit.chunk.document, *hit.also)
-            others[place] |= dict.fromkeys(name for name in names if name != kept[place].chunk.document)
-    return [dataclasses.replace(hit, also=tuple(found)) for hit, found in zip(kept, others, strict=True)]

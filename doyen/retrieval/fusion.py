@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import numpy as np
@@ -76,34 +77,77 @@ def _best(found: Sequence[Found]) -> tuple[float, float]:
     return max(cosine, 1e-6), max(max((f.bm25 for f in found), default=0.0), 1e-6)
 
 
-def fuse(
+def ranked(
     terms: Terms,
     found: Sequence[Found],
     chunks: Mapping[int, Chunk],
     settings: RetrievalSettings,
     languages: Collection[str] = (),
     nearness: Mapping[str, float] | None = None,
-) -> list[Hit]:
-    """Turn the rows found for a question, with their chunks, into hits, best first; rows without a chunk are gone.
+) -> Iterator[list[Hit]]:
+    """Yield the passages among the rows found for a question, best first; rows without a chunk are gone.
 
+    A passage is all hits with the same headings and text, best first. Only as many are compared with the question's phrases
+    as those that are taken need: a passage waits until no other can come before it with all phrases in it.
     `languages` are those that the embedder was trained on (empty: all), `nearness` the cosines of documents' summaries.
     """
     found = [f for f in found if f.row.row in chunks]
-    passages = {f.row.row: stem_sequence(chunks[f.row.row].indexed, terms.language) for f in found}
+    passages = _Passages(chunks, terms.language)
     weights = weigh(terms, found, chunks, passages, settings, languages)
     names = name_matches(terms, [chunks[f.row.row] for f in found]) if settings.document_weight else {}
     best_cosine, best_bm25 = _best(found)
     about = shares(nearness or {})
-    hits = []
+
+    def score(f: Found, phrases: float) -> float:
+        own = weights.dense * max(f.cosine, 0.0) / best_cosine + weights.text * f.bm25 / best_bm25
+        own += settings.phrase_weight * phrases
+        own += settings.document_weight * _apart(f.row.start) * names.get(f.row.document, 0.0)
+        return own + settings.summary_weight * about(f.row.document)
+
+    def hits(same: Sequence[Found]) -> list[Hit]:
+        phrases = phrase_match(terms, passages[same[0].row.row])
+        scored = [Hit(chunks[f.row.row], score(f, phrases), f.cosine, f.bm25) for f in same]
+        return sorted(scored, key=_order)
+
+    most = float(bool(terms.pairs))
+    copies = _copies([f for f in found if f.cosine >= _LEAST_SIMILARITY or f.bm25], chunks)
+    return _lazily([(max(score(f, most) for f in same), partial(hits, same)) for same in copies])
+
+
+def _copies(found: Sequence[Found], chunks: Mapping[int, Chunk]) -> Collection[list[Found]]:
+    """Return the rows by passage: those with the same headings and text together."""
+    copies: dict[tuple[str, str], list[Found]] = {}
     for f in found:
-        if f.cosine < _LEAST_SIMILARITY and not f.bm25:
-            continue
-        score = weights.dense * max(f.cosine, 0.0) / best_cosine + weights.text * f.bm25 / best_bm25
-        score += settings.phrase_weight * phrase_match(terms, passages[f.row.row])
-        score += settings.document_weight * _apart(f.row.start) * names.get(f.row.document, 0.0)
-        score += settings.summary_weight * about(f.row.document)
-        hits.append(Hit(chunks[f.row.row], score, f.cosine, f.bm25))
-    return sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))
+        chunk = chunks[f.row.row]
+        copies.setdefault((chunk.context, chunk.text), []).append(f)
+    return copies.values()
+
+
+def _lazily(passages: Sequence[tuple[float, Callable[[], list[Hit]]]]) -> Iterator[list[Hit]]:
+    """Yield passages by their best hit; each comes with the most that it can score, and what makes its hits."""
+    ready: list[tuple[tuple[float, str, int], int, list[Hit]]] = []
+    for number, (most, hits) in enumerate(sorted(passages, key=lambda passage: -passage[0])):
+        while ready and -ready[0][0][0] > most:
+            yield heappop(ready)[2]
+        made = hits()
+        heappush(ready, (_order(made[0]), number, made))
+    while ready:
+        yield heappop(ready)[2]
+
+
+def _order(hit: Hit) -> tuple[float, str, int]:
+    return -hit.score, hit.chunk.document, hit.chunk.start
+
+
+class _Passages(dict[int, list[str]]):
+    """Row → the terms of its chunk, found when they are asked for."""
+
+    def __init__(self, chunks: Mapping[int, Chunk], language: str) -> None:
+        self._chunks, self._language = chunks, language
+
+    def __missing__(self, row: int) -> list[str]:
+        self[row] = terms = stem_sequence(self._chunks[row].indexed, self._language)
+        return terms
 
 
 def shares(nearness: Mapping[str, float]) -> Callable[[str], float]:
@@ -174,8 +218,12 @@ def name_matches(terms: Terms, chunks: Sequence[Chunk]) -> dict[str, float]:
     counts = Counter(stem for whole, title in named.values() for stem in whole | title)
     total = len(named)
 
+    @cache
+    def rarity(stem: str) -> float:
+        return math.log1p((total - counts[stem] + 0.5) / (counts[stem] + 0.5))
+
     def mass(stems: Collection[str]) -> float:
-        return sum(math.log1p((total - counts[s] + 0.5) / (counts[s] + 0.5)) for s in stems)
+        return sum(map(rarity, stems))
 
     asked = mass(terms.stems) or 1.0
     found = {}

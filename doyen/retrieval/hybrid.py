@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,20 +17,31 @@ from doyen.embedding import Embedder
 from doyen.errors import StoreError
 from doyen.index.filtering import Where
 from doyen.index.rows import FoundRow
-from doyen.index.store import Index, same_vectors
+from doyen.index.store import Index, VectorQuery, same_vectors
 from doyen.records import DocumentHit, Hit
 from doyen.reranking import Reranker, best_first
 from doyen.retrieval.by_document import best_documents
 from doyen.retrieval.copies import fold_duplicates
-from doyen.retrieval.fusion import foremost, fuse, merged
+from doyen.retrieval.fusion import Found, foremost, merged, ranked
 from doyen.retrieval.neighbours import MOST_CHUNKS, hits_for, join_neighbours
 from doyen.retrieval.terms import question_terms
 
 _BESIDE = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="doyen-search")
 """Where full text is searched while the vectors are."""
+TOGETHER = 8
+"""Questions that go through the index together: its vectors are read once for all, and so are their chunks."""
 _TEXTS = 64
 _NEAR = 10
 """Passages of a result among which near-copies are looked for: that costs 0.1 ms each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A question, how many chunks are sought for it, and what they must meet (see `LanceIndex.filter_condition`)."""
+
+    question: str
+    k: int = 10
+    where: Where | None = None
 
 
 class Retriever:
@@ -63,29 +75,42 @@ class Retriever:
         return self.search_many([question], k, where=where)[0]
 
     def search_many(self, questions: Sequence[str], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]:
-        """Return the `k` best chunks for each question; the questions are embedded together."""
-        vectors = self.embedder.embed(list(questions), kind="query")
-        return [self._search(question, vector, k, where) for question, vector in zip(questions, vectors, strict=True)]
+        """Return the `k` best chunks for each question."""
+        return list(self.search_each([Sought(question, k, where) for question in questions]))
 
-    def _search(self, question: str, vector: NDArray[np.float32], k: int, where: Where | None) -> list[Hit]:
-        wanted = max(k, self.reranked) if self.reranker else k
-        return self._reranked(question, self._fused(question, vector, wanted, where))[:k]
+    def search_each(self, sought: Sequence[Sought]) -> Iterator[list[Hit]]:
+        """Yield what `search` returns of each; they are embedded together, and searched for some at a time."""
+        vectors = self.embedder.embed([one.question for one in sought], kind="query")
+        for first in range(0, len(sought), TOGETHER):
+            some = sought[first : first + TOGETHER]
+            wanted = [max(one.k, self.reranked) if self.reranker else one.k for one in some]
+            passages = self._passages(some, vectors[first : first + TOGETHER], wanted)
+            for one, most, own in zip(some, wanted, passages, strict=True):
+                yield self._reranked(one.question, fold_duplicates(own, most, near=_NEAR))[: one.k]
 
-    def _fused(self, question: str, vector: NDArray[np.float32], wanted: int, where: Where | None) -> list[Hit]:
-        """Return hits by fused score, of which the first `wanted` are sure."""
-        terms = question_terms(question)
-        if not terms.stems:
-            return []
-        limit = max(self.settings.candidates, wanted)
-        text = _BESIDE.submit(self.index.matching_rows, terms.text, limit, where=where)
-        dense = self.index.nearest_rows(vector, limit, where=where)
-        found = foremost(merged(dense, text.result(), vector), wanted)
-        chunks = self.index.chunks_at([one.row.row for one in found])
-        near = self._nearness(vector, [one.row.document for one in found])
-        return fold_duplicates(fuse(terms, found, chunks, self.settings, self.embedder.languages, near), near=_NEAR)
+    def _passages(
+        self, sought: Sequence[Sought], vectors: NDArray[np.float32], wanted: Sequence[int]
+    ) -> Iterator[Iterable[list[Hit]]]:
+        """Yield for each question its passages by fused score (see `ranked`), of which the first `wanted` are sure."""
+        terms = [question_terms(one.question) for one in sought]
+        limits = [max(self.settings.candidates, most) for most in wanted]
+        asked = [i for i, own in enumerate(terms) if own.stems]
+        text = {
+            i: _BESIDE.submit(self.index.matching_rows, terms[i].text, limits[i], where=sought[i].where) for i in asked
+        }
+        dense = self.index.nearest_rows_of_many([VectorQuery(vectors[i], limits[i], sought[i].where) for i in asked])
+        found: dict[int, list[Found]] = {}
+        for i, near in zip(asked, dense, strict=True):
+            found[i] = foremost(merged(near, text[i].result(), vectors[i]), wanted[i])
+        chunks = self.index.chunks_at(list(dict.fromkeys(one.row.row for own in found.values() for one in own)))
+        for i, own in enumerate(terms):
+            rows = found.get(i, [])
+            about = self._nearness(vectors[i], [one.row.document for one in rows])
+            yield ranked(own, rows, chunks, self.settings, self.embedder.languages, about)
 
     def _nearness(self, vector: NDArray[np.float32], documents: Sequence[str]) -> dict[str, float]:
-        return self.index.summary_nearness(vector, documents) if self.settings.summary_weight else {}
+        asked = documents and self.settings.summary_weight
+        return self.index.summary_nearness(vector, documents) if asked else {}
 
     def documents(self, question: str, k: int = 10, *, where: Where | None = None) -> list[DocumentHit]:
         """Return the `k` documents that tell most about a question, with their summaries.
@@ -94,7 +119,9 @@ class Retriever:
         of which only the summary is near follows those with passages.
         """
         vector = self.embedder.embed([question], kind="query")[0]
-        hits = self._fused(question, vector, max(k, self.settings.candidates), where)
+        most = max(k, self.settings.candidates)
+        (passages,) = self._passages([Sought(question, k, where)], vector[None], [most])
+        hits = fold_duplicates(passages, near=_NEAR)
         near = self.index.nearest_summaries(vector, k, where=where)
         ranked = best_documents(hits, near, k)
         ids = [document for document, _, _ in ranked]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ from doyen.models.constraints import Form
 from doyen.models.engine import Engine, LocalEngine
 from doyen.models.shared import SharedEngine, TicketEngine, shared_engine
 from doyen.models.ticket import Ticket
-from doyen.records import ARMS, Answer
-from doyen.retrieval.hybrid import Retriever
+from doyen.records import ARMS, Answer, Hit
+from doyen.retrieval.hybrid import Retriever, Sought
+from doyen.retrieval.search_queue import SearchQueue
 from doyen.serving.answer_stream import AnswerStream
 from doyen.serving.follow_ups import rewritten_by_model, rewritten_by_words
 from doyen.serving.keys import LOCAL, Principal
@@ -94,6 +96,7 @@ class Desk:
         )
         self._lock = threading.Lock()
         self._retriever: tuple[float, Retriever] | None = None
+        self._searches = SearchQueue(os.cpu_count() or 1)
 
     # ---- what there is
 
@@ -154,9 +157,14 @@ class Desk:
         if "finetuned" in self.default.arm and (tuning := self.tuning(self.default, LOCAL)):
             self.engine.open(tuning.folder)
 
+    def search(self, sought: Sought) -> list[Hit]:
+        """Return the hits of one search; those of other threads that wait at the same time go with it."""
+        return self._searches.search(self.retriever, sought)
+
     def close(self) -> None:
         """Give up all answers at work."""
         self.engine.close()
+        self._searches.close()
 
     # ---- who may see what
 

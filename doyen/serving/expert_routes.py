@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from doyen.errors import UsageError
 from doyen.models.constraints import Choices, Form, JsonSchema, Regex
 from doyen.models.ticket import Ticket
+from doyen.retrieval.hybrid import Sought
 from doyen.serving.access import Reader, audit, not_found, run, service_of
 from doyen.serving.body import Body
 from doyen.serving.desk import Answered, Asked
@@ -157,16 +158,16 @@ async def search(
         raise UsageError("search takes q or like")
 
     def work(ticket: Ticket) -> list[dict[str, Any]]:
-        retriever, viewer = desk.retriever, desk.viewer(principal)
+        viewer = desk.viewer(principal)
         where = viewer.where(filter)
         if like:
             with not_found("document_not_found"):
                 viewer.require(like)
-                rows = [hit.as_dict() for hit in retriever.similar(like, k, where=where)]
+                rows = [hit.as_dict() for hit in desk.retriever.similar(like, k, where=where)]
         elif documents:
-            rows = [found.as_dict() for found in retriever.documents(q, k, where=where)]
+            rows = [found.as_dict() for found in desk.retriever.documents(q, k, where=where)]
         else:
-            rows = [hit.as_dict() for hit in retriever.search(q, k, where=where)]
+            rows = [hit.as_dict() for hit in desk.search(Sought(q, k, where))]
         audit(request, question=q, like=like, documents=list(dict.fromkeys(row["document"] for row in rows)))
         return rows
 

@@ -17,7 +17,7 @@ from doyen.serving.page_drawing import PageDrawer
 from doyen.serving.sessions import Sessions
 
 _ASKING_THREADS = 32
-_QUICK_THREADS = 8
+_QUICK_THREADS = 16
 _QUICK = 256
 
 
@@ -37,6 +37,11 @@ class Service:
     pace: Pace
     ready: bool = False
     stopping: bool = False
+
+    @property
+    def state(self) -> str:
+        """`loading`, `ready` or `stopping`."""
+        return "stopping" if self.stopping else "ready" if self.ready else "loading"
 
     @property
     def origins(self) -> list[str]:

@@ -17,9 +17,9 @@ router = APIRouter(tags=["System"])
 
 
 @router.get("/healthz", summary="Whether the server lives")
-def health() -> dict[str, str]:
-    """Say so."""
-    return {"status": "ok"}
+def health(request: Request) -> dict[str, str]:
+    """Say so, and its state (`loading`, `ready`, `stopping`), always with status 200."""
+    return {"status": "ok", "state": service_of(request).state}
 
 
 @router.get(
@@ -29,8 +29,7 @@ def health() -> dict[str, str]:
 )
 def ready(request: Request) -> JSONResponse:
     """Say so, by the status: 200 or 503."""
-    service = service_of(request)
-    state = "stopping" if service.stopping else "ready" if service.ready else "loading"
+    state = service_of(request).state
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 

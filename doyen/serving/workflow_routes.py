@@ -187,8 +187,7 @@ def _visible(service: Service, principal: Principal, rows: list[Reviewed]) -> li
     if viewer.sees_all:
         return rows
     hidden = viewer.hidden({d for row in rows for d in row.documents})
-    own = {
-        path.name for path in service.desk.adapters(principal)
-    }  # what others wrote may repeat what they were trained on
+    # What an adapter wrote may repeat what it was trained on.
+    own = {path.name for path in service.desk.adapters(principal)}
     free = [row for row in rows if row.documents and hidden.isdisjoint(row.documents)]
     return [row for row in free if own.issuperset(row.adapters)]

@@ -128,6 +128,22 @@ def test_two_arms_keys_and_sessions(serve_scripted, open_page):
     assert page.evaluate("document.activeElement.id") == "view" and page.evaluate("location.hash") != "#view"
 
 
+def test_what_a_comparison_advises_is_offered(serve_scripted, open_page):
+    served = serve_scripted(LEAVE, grants)
+    folder = served.expert / "comparisons" / "first"
+    folder.mkdir(parents=True)
+    report = {"manifest": {"created": "2026-11-02T10:00:00+00:00"}, "rows": [], "arms": {}, "advice": {"arm": "base"}}
+    (folder / "report.json").write_text(json.dumps(report))
+    page = open_page(served)
+    assert "advises Model alone, the default is Retrieval" in page.inner_text(".advice")
+    assert page.get_attribute(".advice a", "href") == "#comparisons/first"
+    page.click(".advice button")
+    assert page.input_value("#arm") == "doyen/base" and not page.locator(".advice").count()
+    ask(page)
+    assert page.get_attribute(".answer", "aria-label") == "Answer by Model alone"
+    assert not page.faults
+
+
 def test_escape_stops_an_answer(serve_scripted, open_page):
     served = serve_scripted(LEAVE, lambda body: time.sleep(4) or SENTENCE)
     page = open_page(served)

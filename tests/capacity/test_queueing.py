@@ -14,7 +14,6 @@ from doyen.capacity.queueing import (
     poisson,
     run_load,
     simulate,
-    through_a_day,
 )
 
 COUNT = 60_000
@@ -104,10 +103,3 @@ def test_overload_is_refused_and_the_rest_is_answered():
     run = run_load(speed, 1, questions, 2 * most, count=4000)
     assert run.answers_per_s == pytest.approx(most, rel=0.05)
     assert run.refused_share == pytest.approx(0.5, abs=0.05)
-
-
-def test_a_days_questions_follow_its_profile():
-    moments = through_a_day([0, 1, 3], 40_000, np.random.default_rng(1))
-    counts = np.histogram(moments, bins=3, range=(0, 86_400))[0]
-    assert counts[0] == 0 and counts[2] / counts[1] == pytest.approx(3, rel=0.06)
-    assert np.all(np.diff(moments) >= 0)

@@ -97,6 +97,15 @@ def test_several_threads_may_embed_at_once(tiny_bert):
     np.testing.assert_allclose([f[0] for f in found], embedder.embed(WORDS), atol=1e-5)
 
 
+def test_a_few_texts_do_not_wait_for_a_long_call(tiny_bert):
+    embedder = load_embedder(str(tiny_bert[0]), precision="f32")
+    done = []
+    with embedder._network._lock:  # a long call is at work
+        few = embedder.embed(TEXTS, progress=done.append)
+    assert sum(done) == len(TEXTS)
+    np.testing.assert_allclose(few, embedder.embed(TEXTS * 10)[:4], atol=1e-5)
+
+
 def test_a_failing_progress_leaves_the_embedder_usable(tiny_bert):
     embedder = load_embedder(str(tiny_bert[0]), precision="f32")
 

@@ -127,3 +127,27 @@ def test_without_a_network_for_it_searches_stay_in_float32(vectors, monkeypatch,
     while not caplog.records:
         threading.Event().wait(0.01)
     assert scan.nearest(query, 1)[0].tolist() == [0]
+
+
+def test_several_queries_of_one_thread_find_what_each_finds(vectors, together):
+    _, sizes = together
+    mask = np.arange(len(vectors)) % 3 == 0
+    queries, limits, masks = list(floats(vectors[40:60])), [50, 7] * 10, [mask, None] * 10
+    scan = JointScan(vectors)
+    found = scan.nearest_many(queries, limits, masks)
+    for query, limit, own, (places, scores) in zip(queries, limits, masks, found, strict=True):
+        wanted, cosines = alone(vectors, query, limit, own)
+        assert (places.tolist(), scores.tobytes()) == (wanted.tolist(), cosines.tobytes())
+    assert sizes == [joint_scan.MOST_TOGETHER, 4] and not scan._waiting
+    assert scan.nearest_many([], [], []) == []
+
+
+def test_of_several_queries_whose_scan_fails_none_is_left_behind(vectors, monkeypatch):
+    def fails(v, queries):
+        raise MemoryError
+
+    monkeypatch.setattr(joint_scan, "dots_of_many", fails)
+    scan = JointScan(vectors)
+    with pytest.raises(MemoryError):
+        scan.nearest_many(list(floats(vectors[:20])), [1] * 20, [None] * 20)
+    assert not scan._waiting

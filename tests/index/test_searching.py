@@ -35,10 +35,35 @@ def test_32_threads_find_what_one_finds_while_another_process_writes(filled, emb
         assert list(found) == [f"{i}.txt" for i in range(64)]
 
 
+def test_chunks_are_read_with_all_that_is_known_of_them(filled):
+    rows = [row.row for row in filled.matching_rows("boiler", 40)]
+    chunks = filled.chunks_at(rows)
+    assert set(chunks) == set(rows)
+    for chunk in chunks.values():
+        assert [chunk] == filled.chunks_of([chunk.document])
+
+
 def test_rows_that_are_gone_are_absent(filled):
     row = filled.matching_rows("number7", 1)[0].row
     assert set(filled.chunks_at([row, 10**15])) == {row}
     assert filled.chunks_at([]) == {}
+
+
+@pytest.mark.lance_only
+def test_matching_rows_are_the_same_with_and_without_the_snapshot(filled, embedder):
+    write_texts(filled, embedder, {f"late{i}.txt": f"boiler number7 pram {i}" for i in range(3)})  # beside the snapshot
+    filled.retire(["3.txt"])
+    index = LanceIndex.open(filled.folder)
+    shown = index.matching_rows("number7 number3 boiler", 400)
+    (filled.folder / "vectors" / "manifest.json").unlink()
+    plain = LanceIndex.open(filled.folder).matching_rows("number7 number3 boiler", 400)
+
+    def told(rows):
+        return sorted((row.row, row.document, row.start, row.score, row.vector.tobytes()) for row in rows)
+
+    assert told(shown) == told(plain)
+    documents = {row.document for row in shown}
+    assert {"7.txt", "late0.txt", "late1.txt", "late2.txt"} <= documents and "3.txt" not in documents
 
 
 @pytest.mark.lance_only

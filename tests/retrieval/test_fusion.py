@@ -6,7 +6,7 @@ import pytest
 from doyen.config import RetrievalSettings
 from doyen.index.rows import FoundRow
 from doyen.records import Chunk
-from doyen.retrieval.fusion import foremost, fuse, merged, name_matches, phrase_match, weigh
+from doyen.retrieval.fusion import foremost, merged, name_matches, phrase_match, ranked, weigh
 from doyen.retrieval.terms import question_terms, stem_sequence
 
 QUESTION = np.array([1.0, 0.0], dtype=np.float32)
@@ -29,7 +29,7 @@ def fused(dense, text, weight=0.5, document_weight=0.0, phrase_weight=0.0, terms
     settings = RetrievalSettings(dense_weight=weight, document_weight=document_weight, phrase_weight=phrase_weight)
     chunks = {c.row.row: c.chunk for c in [*dense, *text]}
     found = merged([c.row for c in dense], [c.row for c in text], QUESTION)
-    return fuse(terms, found, chunks, settings, languages)
+    return [hit for passage in ranked(terms, found, chunks, settings, languages) for hit in passage]
 
 
 def weighed(candidate, languages=(), terms=TERMS):
@@ -128,3 +128,18 @@ def test_words_that_stand_together_in_the_question_and_in_the_passage_count():
     assert phrase_match(terms, stem_sequence(apart.chunk.text, "en")) == 0.0
     assert documents(fused([near, apart], [], phrase_weight=0.3, terms=terms))[0] == "z"
     assert phrase_match(question_terms("lamp"), ["lamp"]) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_phrases_passages_come_best_first(seed):
+    """Phrases are looked for late; the order must be as if all had been."""
+    random = np.random.default_rng(seed)
+    words = ["who", "repairs", "the", "yard", "lamp", "bicycle", "roof"]
+    found = [
+        candidate(f"d{n}", *(0.2 + random.random(2) * 0.7), text=" ".join(random.choice(words, 6)) + f" {n}")
+        for n in range(30)
+    ]
+    dense, text = found[:20], found[10:]
+    hits = fused(dense, text, phrase_weight=0.4, terms=question_terms("Who repairs the yard lamp at the bicycle roof?"))
+    assert len(hits) == 30 and len({h.score for h in hits}) > 20
+    assert hits == sorted(hits, key=lambda h: (-h.score, h.chunk.document, h.chunk.start))

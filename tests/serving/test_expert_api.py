@@ -148,6 +148,7 @@ def asked(caplog):
 
 def test_headers_ids_metrics_and_the_open_api_document(served, caplog):
     answer = served.client.get("/healthz")
+    assert answer.json() == {"status": "ok", "state": "ready"}
     assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-request-id"]
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     logger = logging.getLogger("doyen")

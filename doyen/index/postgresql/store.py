@@ -51,7 +51,7 @@ from doyen.index.rows import (
     summary_from,
     version_from,
 )
-from doyen.index.store import IndexManifest
+from doyen.index.store import IndexManifest, VectorQuery
 from doyen.index.vector_matrix import Recall
 from doyen.records import Chunk, Page, Summary, indexed_text
 from doyen.sources.item import Item
@@ -253,6 +253,10 @@ class PostgresIndex:
         """Return the rows of highest cosine to a unit vector `(dim,)`: exactly up to 50,000 chunks and under any filter."""
         dim, approximate = self.manifest.dim, self._approximate
         return searching.nearest(self.database, vector, limit, where, without, approximate, dim)
+
+    def nearest_rows_of_many(self, queries: Sequence[VectorQuery]) -> list[list[FoundRow]]:
+        """Return what `nearest_rows` does of several queries."""
+        return [self.nearest_rows(query.vector, query.limit, where=query.where) for query in queries]
 
     def matching_rows(self, words: str, limit: int, *, where: Where | None = None) -> list[FoundRow]:
         """Return the rows of highest BM25 score for the words of a question (any of them)."""

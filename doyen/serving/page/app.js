@@ -73,7 +73,7 @@ async function watch(text) {
 async function again() {
   watching = null;
   let state = null;
-  try { state = (await (await fetch("/readyz")).json()).status; } catch { /* still gone */ }
+  try { state = (await (await fetch("/healthz")).json()).state; } catch { /* still gone */ }
   if (state === "ready") {
     fill(byId("notices"));
     if (me === null) route({ focus: false });

@@ -79,6 +79,21 @@ class Room {
     fill(this.talk, this.nothing
       ? empty("No document is indexed yet. ", el("a", { href: "#library" }, "Upload some"), ", then ask about them.")
       : empty("Answers name the places in the documents that they stand on: open one to see the very page."));
+    this.advise();
+  }
+
+  /** Say which arm the newest comparison advises, where that is not the default. */
+  async advise() {
+    let newest = null;
+    try { [newest] = (await get("/api/comparisons")).comparisons; } catch { return; /* only a hint */ }
+    const value = [...this.arm.options].map((o) => o.value).find((v) => v && v.replace(/^doyen\//, "").split(":")[0] === newest?.advice?.arm);
+    if (!value || this.talk.querySelector(".turn, .advice")) return;
+    const take = el("button", { type: "button", class: "link", onclick: () => { this.arm.value = value; note.remove(); this.field.focus(); } },
+      `Answer by ${armName(value)}`);
+    const note = el("p", { class: "note advice" },
+      "The ", el("a", { href: `#comparisons/${encodeURIComponent(newest.id)}` }, `comparison of ${moment(newest.created)}`),
+      ` advises ${armName(newest.advice.arm)}, the default is ${armName(this.preset)}. `, take);
+    if (this.arm.value === "") put(this.talk, note);
   }
 
   begin() {

@@ -1,0 +1,230 @@
+"""What a corpus takes: the plan from rates, the rates from a measurement, and the command."""
+
+import dataclasses
+import json
+
+import pytest
+import tiny_models
+from small_stores import words_bert, write_files
+from typer.testing import CliRunner
+
+from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, Figure, total
+from doyen.capacity.plan import plan_capacity
+from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
+from doyen.capacity.running import measure_capacity, plan_for
+from doyen.capacity.sample import choose_files, make_files
+from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
+from doyen.cli import app
+from doyen.cli.capacity import plan_lines
+from doyen.config import EmbedderSettings, ModelSettings, Settings, settings_toml
+from doyen.documents.reading import read_documents
+from doyen.errors import UsageError
+from doyen.ingesting import ingest
+
+ENGINE = EngineRates("small", 0.0005, 0.02, 0.004, 0.05, 8192, [1000, 1200], [40, 60])
+RATES = Rates(
+    measured="2026-11-29",
+    sample="40 files of yours",
+    cores=2,
+    processor="a processor",
+    embedder="e",
+    dim=384,
+    shape=Shape(40, 60_000, 8_000, 10, 4, paged=1.0),
+    stages={
+        "parse": Line(0.01, 1e-6, 0.1),
+        "chunk": Line(0.0, 2e-6, 0.1),
+        "embed": Line(0.01, 0.0, 0.1),
+        "index": Line(0.001, 0.0, 0.1),
+        "handing over": Line(0.02, 0.0, 0.1),
+    },
+    start_s=3.0,
+    start_cpu_s=3.0,
+    busy=0.8,
+    bytes_per={"page texts": 0.5, "vectors": 768.0, "chunk texts": 500.0, "full-text index": 200.0},
+    search_chunks=400,
+    search_s=0.02,
+    search_cpu_s=0.03,
+    memory_gib=1.0,
+    engine=ENGINE,
+)
+
+
+def test_storage_and_hours_follow_from_the_rates():
+    plan = plan_capacity(Wanted(1000, cores=2), RATES)
+    assert plan.corpus["chunks"].value == pytest.approx(10_000)
+    assert plan.storage_gb["originals"].value == pytest.approx(1000 * 60_000 / 1e9)
+    assert plan.storage_gb["vectors"].value == pytest.approx(10_000 * 768 / 1e9)
+    parts = [figure.value for name, figure in plan.storage_gb.items() if name != "total"]
+    assert plan.storage_gb["total"].value == pytest.approx(sum(parts))
+    seconds = 1000 * (0.01 + 8_000 * 1e-6) + 1000 * 8_000 * 2e-6 + 10_000 * 0.011 + 1000 * 0.02
+    assert plan.ingest["core-hours"].value * 3600 == pytest.approx(seconds)
+    assert plan.ingest["hours on one node of 2 cores"].value * 3600 == pytest.approx(seconds / 1.6 + 3)
+    assert plan.ingest["nodes"].value == 1 and plan.serving is None
+
+
+def test_what_is_given_is_given_and_what_is_assumed_is_said_so():
+    plan = plan_capacity(Wanted(10_000_000, pages=8, page_characters=3000, questions_per_day=1_000_000), RATES)
+    assert plan.corpus["characters"].value == 10_000_000 * 8 * 3000
+    assert plan.corpus["characters"].source == GIVEN
+    assert plan.ingest["nodes"].value > 1 and plan.ingest["nodes"].source.startswith(ASSUMED)
+    assert plan.serving is not None and plan.serving.parts > 1
+    assert any("no command does it" in remark for remark in plan.remarks)
+    row = json.loads(json.dumps(plan.as_dict()))
+    assert row["storage_gb"]["total"]["low"] < row["storage_gb"]["total"]["value"] < row["storage_gb"]["total"]["high"]
+
+
+def test_more_questions_never_need_fewer_nodes():
+    nodes = [
+        plan_capacity(Wanted(1000, questions_per_day=count, whole_s=15), RATES).serving.nodes.value
+        for count in (1_000, 20_000, 100_000)
+    ]
+    assert nodes == sorted(nodes) and nodes[0] == 1 < nodes[-1]
+
+
+def test_prices_are_those_that_are_known():
+    plan = plan_capacity(Wanted(1000, questions_per_day=100, prices=Prices(core_hour=0.05)), RATES)
+    assert plan.prices["ingest, US$"].value == pytest.approx(plan.ingest["core-hours"].value * 0.05)
+    assert "storage, US$ a month" not in plan.prices
+
+
+def test_a_figure_is_as_weak_as_the_weakest_of_its_parts():
+    product = Figure(2, 0.3, MEASURED, "here") * Figure(5, 0.4, ASSUMED, "a guess")
+    assert (product.value, product.spread, product.source) == (10, pytest.approx(0.5), "assumed (a guess)")
+    both = total([Figure(90, 0.1, MEASURED), Figure(1, 1.0, ASSUMED)])
+    assert (both.value, both.origin) == (91, MEASURED)  # what is small decides nothing
+    assert both.low < 91 < both.high
+
+
+def test_a_cost_by_two_counts_is_found_again():
+    first, second = [1.0, 2, 3, 4, 5, 6], [10.0, 5, 30, 20, 60, 10]
+    line = fit_line(first, second, [0.5 * a + 0.02 * b for a, b in zip(first, second, strict=True)])
+    assert (line.base, line.more) == (pytest.approx(0.5), pytest.approx(0.02))
+
+
+def test_lines_name_each_figure_once_with_where_it_comes_from():
+    text = "\n".join(plan_lines(plan_capacity(Wanted(1000), RATES)))
+    assert "measured here (40 files of yours)" in text and "e+" not in text
+    near = dataclasses.replace(RATES, bytes_per=RATES.bytes_per | {"page texts": 999.7e9 / 8_000_000})
+    assert "1,000  page texts" in "\n".join(plan_lines(plan_capacity(Wanted(1000), near)))
+
+
+# ---- rates
+
+
+def test_rates_are_kept_and_broken_ones_named(tmp_path):
+    path = tmp_path / FILE_NAME
+    assert load_rates(path) is None
+    RATES.save(path)
+    assert load_rates(path) == RATES
+    for content in ("{", "{}", '{"format": 0}', path.read_text().replace('"parse"', '"pars"')):
+        path.write_text(content)
+        with pytest.raises(UsageError, match="holds no rates"):
+            load_rates(path)
+
+
+def test_made_pdfs_are_the_same_every_time_and_can_be_read(tmp_path):
+    made, again = (make_files(tmp_path / name, 2, 3) for name in ("a", "b"))
+    assert [p.read_bytes() for p in made] == [p.read_bytes() for p in again]
+    (document,) = read_documents(made[0].read_bytes(), made[0].name, made[0].name).documents
+    assert len(document.pages) == 3 and len(document.text) > 6000
+
+
+def test_a_sample_without_files_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="is no folder"):
+        choose_files(tmp_path / "none")
+    with pytest.raises(UsageError, match="no file that can be read"):
+        choose_files(tmp_path)
+
+
+@pytest.fixture
+def expert(tmp_path):
+    """An expert with a tiny model and embedder, and nothing in it."""
+    words = [f"w{n}" for n in range(200)]
+    embedder = words_bert(tmp_path / "embedder", [" ".join(words)])
+    model = tiny_models.phi_folder(tmp_path / "phi")
+    settings = Settings(
+        model=ModelSettings(name=str(model), max_answer_tokens=4), embedder=EmbedderSettings(name=str(embedder))
+    )
+    write_files(tmp_path / "expert", {"doyen.toml": settings_toml(settings)})
+    return tmp_path / "expert"
+
+
+def texts(folder, count):
+    body = [" ".join(f"w{(n * k) % 200}" for k in range(1, 90)) + "." for n in range(1, count + 1)]
+    return write_files(folder, {f"{n}.txt": text for n, text in enumerate(body)})
+
+
+def test_a_machine_is_measured_on_files_and_plans_by_it(expert, tmp_path):
+    said = []
+    rates = measure_capacity(expert, sample=texts(tmp_path / "files", 12), say=said.append)
+    assert said[0] == "reading 12 files" and rates.shape.documents == 12
+    assert rates.engine is not None and rates.engine.read_token_s > 0
+    assert rates.search_cpu_s > 0 and rates.memory_gib > 0 and 0 < rates.busy <= 1
+    assert all(line.base >= 0 and line.more >= 0 for line in rates.stages.values())
+    assert load_rates(expert / FILE_NAME) == rates
+    plan = plan_for(Wanted(1000, questions_per_day=1000), expert, say=said.append)
+    assert plan.serving is not None and "no rates are kept" not in "".join(said)
+
+
+def test_an_experts_own_documents_say_what_documents_are_like(expert, tmp_path):
+    RATES.save(expert / FILE_NAME)
+    report = ingest(expert, [texts(tmp_path / "files", 22)])
+    plan = plan_for(Wanted(2200), expert)
+    assert plan.corpus["chunks"].source == "recorded (the expert's documents)"
+    assert plan.corpus["chunks"].value == pytest.approx(100 * (report.chunks + 22))  # and a summary each
+    assert any("the expert's largest ingest took" in remark for remark in plan.remarks)
+
+
+def test_fewer_than_four_files_measure_nothing(expert, tmp_path):
+    with pytest.raises(UsageError, match="3 of 3 sampled files"):
+        measure_capacity(expert, sample=texts(tmp_path / "files", 3))
+    assert not (expert / FILE_NAME).exists()
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize(("text", "count"), [("2000", 2000), ("10k", 10_000), ("2.5M", 2_500_000), ("1_000", 1000)])
+def test_counts_are_read(text, count):
+    assert read_count(text, "documents") == count
+
+
+@pytest.mark.parametrize("text", ["", "ten", "0", "-5", "10T", "1e6"])
+def test_what_is_no_count_is_refused(text):
+    with pytest.raises(UsageError, match="no number of documents"):
+        read_count(text, "documents")
+
+
+@pytest.mark.parametrize("text", ["never", "1,2", ",".join(["0"] * 24), ",".join(["-1"] + ["1"] * 23), "nan," * 24])
+def test_what_is_no_day_is_refused(text):
+    with pytest.raises(UsageError, match="is no day"):
+        read_profile(text)
+
+
+def test_all_that_makes_no_sense_is_said_together():
+    with pytest.raises(UsageError, match=r"pages is 0; hours is -1; .*a changed share of 2"):
+        Wanted(10, pages=0, hours=-1, questions_per_day=-1, changed=2)
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["plan", *words], catch_exceptions=True)
+
+
+def test_the_command_plans_by_kept_rates(expert):
+    RATES.save(expert / FILE_NAME)
+    done = run("--documents", "10M", "--pages", "8", "--questions-per-day", "1M", "--json", "--expert", str(expert))
+    row = json.loads(done.stdout)
+    assert row["corpus"]["documents"]["value"] == 10_000_000 and row["serving"]["nodes"]["value"] > 1
+    assert row["calibration"]["sample"] == "40 files of yours"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--documents", "10", "--method", "lora"], "planned apart"),
+        (["--questions-per-day", "10"], "questions of how many documents"),
+        (["--documents", "many"], "no number of documents"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(expert, words, said):
+    assert said in str(run(*words, "--expert", str(expert)).exception)
