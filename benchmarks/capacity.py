@@ -30,11 +30,12 @@ import numpy as np
 from measuring import parser, save
 from served import Client, at_once, serving
 
-from doyen.capacity.measuring import measure, questions_of, store_bytes
+from doyen.capacity.measuring import measure, store_bytes
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape
 from doyen.capacity.sample import choose_files
+from doyen.capacity.search_rates import questions_of
 from doyen.capacity.serving import load_of, search_seconds
 from doyen.capacity.wanted import Wanted, pages_of
 from doyen.config import Settings, settings_toml
@@ -241,9 +242,7 @@ def main() -> None:
         real = really(files, given.work / name, settings, given.answers_s)
         off = {name: against(guess, real) for name, guess in guesses.items()}
         print(name, json.dumps(off, indent=1))
-        rows.append(
-            {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
-        )
+        rows.append({"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off})
     worst = {way: max(abs(r["off"][way].get(n, 0.0)) for r in rows for n in BARRED) for way in ("given", "looked")}
     result = {"bar": BAR, "worst": worst, "within": {way: value <= BAR for way, value in worst.items()}}
     save("capacity", result | {"rates": rates.as_dict(), "sets": rows}, given.out)

@@ -44,6 +44,7 @@ RATES = Rates(
     search_chunks=400,
     search_s=0.02,
     search_cpu_s=0.03,
+    search_together_cpu_s=0.018,
     memory_gib=1.0,
     engine=ENGINE,
 )

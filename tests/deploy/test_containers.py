@@ -94,7 +94,9 @@ def test_a_wrong_key_breaks_the_specification():
 def test_compose_keeps_passwords_in_files_and_the_database_inside(compose):
     assert all("file" in secret for secret in compose["secrets"].values())
     text = COMPOSE.read_text()
-    assert not re.search(r"(?i)password[\"']?\s*[:=]\s*[\"']?(?!/run/secrets)[a-z0-9]{3}", re.sub(r"#.*", "", text))
+    assert not re.search(
+        r"(?i)password[\"']?[ \t]*[:=][ \t]*[\"']?(?!/run/secrets)[a-z0-9]{3}", re.sub(r"#.*", "", text)
+    )
     services = compose["services"]
     assert services["database"]["networks"] == ["inside"] and compose["networks"]["inside"]["internal"]
     assert "ports" not in services["database"]
@@ -133,7 +135,11 @@ def test_the_builds_commands_make_a_doyen_that_refuses_without_keys_and_serves_w
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, src)
     shutil.copytree(ROOT / "doyen", src / "doyen", ignore=shutil.ignore_patterns("__pycache__"))
-    run = all_of("RUN")[0].replace("/opt/doyen", str(tmp_path / "opt")).replace("${EXTRAS}", all_of("ARG")[0].partition("=")[2])
+    run = (
+        all_of("RUN")[0]
+        .replace("/opt/doyen", str(tmp_path / "opt"))
+        .replace("${EXTRAS}", all_of("ARG")[0].partition("=")[2])
+    )
     run = run.replace("python -m venv", f"{sys.executable} -m venv", 1)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     subprocess.run(["sh", "-ec", run], cwd=src, env=environment, check=True, timeout=1200)

@@ -1,15 +1,16 @@
 """The Helm chart: linted and rendered by Helm's own code, its resources held against Kubernetes' schemas."""
 
+import importlib.util
 import tomllib
 
 import pytest
+from deploy_chart import Refused, lint_findings, rendered
 
-pytest.importorskip("helm_python", reason="helm-python-sdk has no wheel for this machine")
+from doyen.config import parse_settings
+
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
-
-from deploy_chart import CHART, rendered  # noqa: E402
-
-from doyen.config import parse_settings  # noqa: E402
+if not importlib.util.find_spec("helm_python"):
+    pytest.skip("helm-python-sdk has no wheel for this machine", allow_module_level=True)
 
 KEYS = {"keys": {"existingSecret": "hr-keys"}}
 CLUSTER = KEYS | {
@@ -46,11 +47,11 @@ def pods(resources):
 
 @pytest.mark.parametrize("values", CASES.values(), ids=list(CASES))
 def test_lint_finds_nothing(values):
-    from helm_python import lint
+    assert lint_findings(values) == []
 
-    report = lint(CHART, values, strict=True)
-    found = [m for m in report["messages"] if m["severity"] > 1]
-    assert (report["errors"], found) == ([], [])
+
+def test_lint_finds_what_breaks_the_schema():
+    assert any("replicas" in found for found in lint_findings(KEYS | {"replicas": 0}))
 
 
 @pytest.mark.parametrize("version", ["1.27", "1.37"])
@@ -108,14 +109,12 @@ def test_settings_are_read_by_doyen():
 
 
 def test_no_keys_and_one_volume_for_many_are_refused():
-    from helm_python import HelmError
-
-    with pytest.raises(HelmError, match=r"keys\.existingSecret"):
+    with pytest.raises(Refused, match=r"keys\.existingSecret"):
         rendered({})
     for many in ({"replicas": 2}, {"autoscaling": {"enabled": True}}):
-        with pytest.raises(HelmError, match="ReadWriteMany"):
+        with pytest.raises(Refused, match="ReadWriteMany"):
             rendered(KEYS | many)
-    with pytest.raises(HelmError, match="replicas"):
+    with pytest.raises(Refused, match="replicas"):
         rendered(KEYS | {"replicas": 0})
 
 
