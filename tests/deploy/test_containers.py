@@ -121,6 +121,40 @@ def test_the_first_script_of_the_database_is_a_shell_script(tmp_path):
     assert os.access(script, os.X_OK)
 
 
+@pytest.mark.slow
+def test_the_first_script_makes_the_extension_and_doyens_user(postgresql, tmp_path):
+    import pgserver
+
+    programs = Path(pgserver.__file__).parent / "pginstall" / "bin"
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PGHOST": postgresql}
+    password = tmp_path / "password"
+    password.write_text("it's a secret\n")
+    script = (COMPOSE.parent / "postgres" / "01-doyen.sh").read_text()
+    script = script.replace("/run/secrets/doyen_password", str(password))
+
+    def asked(user, sql):
+        command = [
+            "psql",
+            "--no-align",
+            "--tuples-only",
+            "--set",
+            "ON_ERROR_STOP=1",
+            "-U",
+            user,
+            "-d",
+            "experts",
+            "-c",
+            sql,
+        ]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    subprocess.run(["createdb", "-U", "postgres", "experts"], env=environment, check=True)
+    subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True)
+    asked("doyen", "CREATE SCHEMA mine; CREATE TABLE mine.vectors (v vector(3))")
+    stored = asked("postgres", "SELECT rolsuper, rolpassword IS NOT NULL FROM pg_authid WHERE rolname = 'doyen'")
+    assert stored == "f|t"
+
+
 @pytest.mark.skipif(not shutil.which("hadolint"), reason="hadolint is not installed")
 def test_hadolint_finds_nothing():
     done = subprocess.run(["hadolint", str(DOCKERFILE)], capture_output=True, text=True)
