@@ -40,17 +40,21 @@ def _helm(values):
 
 
 def _answer(values):
-    from helm_python import Chart, HelmError, lint
+    from helm_python import Chart, HelmError
 
-    report = lint(CHART, values, strict=True)
-    found = [f"{m['path']}: {m['message']}" for m in report["messages"] if m["severity"] > 1] + report["errors"]
     try:
         with Chart.load(CHART) as chart:
             made = chart.render(values=values, name="hr", namespace="experts")
     except HelmError as error:
-        return {"refused": str(error), "findings": found, "text": ""}
+        return {"refused": str(error), "findings": _findings(values), "text": ""}
     text = "\n---\n".join(text for path, text in made.items() if not path.endswith("NOTES.txt"))
-    return {"refused": "", "findings": found, "text": text}
+    return {"refused": "", "findings": _findings(values), "text": text}
+
+
+def _findings(values):
+    from helm_python import lint
+
+    return [f"{m['path']}: {m['error']}" for m in lint(CHART, values, strict=True)["messages"] if m["severity"] > 1]
 
 
 if __name__ == "__main__":
