@@ -44,8 +44,8 @@ class Serving:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
-        names = ("peak_per_s", "search_s", "search_peak_s", "per_node_s", "memory_gib", "nodes")
-        names += ("read_tokens", "written_tokens")
+        names = ["peak_per_s", "search_s", "search_peak_s", "per_node_s", "memory_gib", "nodes"]
+        names += ["read_tokens", "written_tokens"]
         row: dict[str, Any] = {name: getattr(self, name).as_dict() for name in names}
         row |= {"parts": self.parts, "reachable": self.reachable, "at_peak": self.run.as_dict()}
         return row | {"one_node": [{"offered_per_s": round(per_s, 4)} | run.as_dict() for per_s, run in self.curve]}

@@ -95,7 +95,7 @@ def _plan_training(given: dict[str, Any], supervised: float, expert: Path | None
     folder = expert or _nearest_expert()
     settings = load_settings(folder) if folder else Settings()
     own = settings.finetune
-    kept = {"model": settings.model.name, "max_tokens": own.max_tokens}
+    kept: dict[str, Any] = {"model": settings.model.name, "max_tokens": own.max_tokens}
     kept |= {"micro_batch_tokens": own.micro_batch_tokens, "rank": own.rank}
     made = doyen.plan(
         **kept | {name: value for name, value in given.items() if value is not None},
