@@ -26,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from doyen.capacity.sample import choose_files
 from doyen.capacity.search_rates import questions_of
 from doyen.capacity.serving import load_of, search_seconds
 from doyen.capacity.wanted import Wanted, pages_of
-from doyen.config import Settings, settings_toml
+from doyen.config import AnswerSettings, ServeSettings, Settings, settings_toml
 from doyen.documents.reading import SUFFIXES, read_documents
 from doyen.expert import open_retriever
 from doyen.ingesting import open_index
@@ -54,6 +54,7 @@ CLIENTS = (1, 4, 16)
 SEARCHES = 104
 QUESTIONS = 1000
 WARM_SHARE = 0.2
+ANSWER_LIMIT_S = 900.0
 
 
 def chosen(folder: Path, into: Path, documents: int) -> Path:
@@ -99,24 +100,40 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
     )
 
 
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what an earlier run wrote, or make and write it, with the machine's load before and after."""
+    if not path.exists():
+        before = os.getloadavg()[0]
+        row = make() | {f"load_{path.stem}": [round(before, 1), round(os.getloadavg()[0], 1)]}
+        path.write_text(json.dumps(row), encoding="utf-8")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def really(files: Path, work: Path, settings: Settings, answers_s: float) -> dict[str, Any]:
     """Ingest, search and serve; return what it took."""
     expert = work / "expert"
+    row = kept(work / "ingest.json", lambda: ingested(files, expert, settings))
+    index = open_index(expert, settings)
+    documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
+    texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
+    questions = questions_of(texts, QUESTIONS)
+    row |= kept(work / "search.json", lambda: searched(expert, settings, questions))
+    return row | kept(work / "answers.json", lambda: served(expert, work, questions, answers_s)) if answers_s else row
+
+
+def ingested(files: Path, expert: Path, settings: Settings) -> dict[str, Any]:
+    """Ingest anew, in a process of its own."""
     shutil.rmtree(expert, ignore_errors=True)
     expert.mkdir(parents=True)
     (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
     command = [sys.executable, "-m", "doyen", "ingest", str(files), "--expert", str(expert), "--json"]
     used, began = children_s(), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     row: dict[str, Any] = {"ingest_s": time.perf_counter() - began, "ingest_cpu_s": children_s() - used}
     stored = store_bytes(expert)
     row |= {"storage_gb": sum(stored.values()) / 1e9, "storage_by_part": stored}
-    index = open_index(expert, settings)
-    row["chunks"] = index.chunk_count()
-    documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
-    texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
-    questions = questions_of(texts, QUESTIONS)
-    return row | searched(expert, settings, questions) | served(expert, work, questions, answers_s)
+    return row | {"chunks": open_index(expert, settings).chunk_count()}
 
 
 def children_s() -> float:
@@ -160,8 +177,6 @@ def served(expert: Path, work: Path, questions: Sequence[str], seconds: float) -
     What is answered before all clients are under way (the first fifth of the time) does not count.
     """
     row: dict[str, Any] = {}
-    if not seconds:
-        return row
     source, lock = itertools.cycle(questions), threading.Lock()
     with serving(expert, work / "server.log") as server:
         Client(server.port).post("/api/ask", {"question": "What is this about?", "arm": "rag"})
@@ -185,7 +200,7 @@ def asked(port: int, clients: int, source: Iterator[str], lock: threading.Lock, 
     made: list[Answered] = []
 
     def ask(_: int) -> None:
-        client = Client(port)
+        client = Client(port, ANSWER_LIMIT_S)
         while time.perf_counter() < until:
             with lock:
                 question = next(source)
@@ -285,12 +300,7 @@ def one_set(folder: Path, given: argparse.Namespace, settings: Settings, rates: 
         "given": predicted(known, rates, None),
         "looked": predicted(Wanted(known.documents), rates, look_at(files, rates, settings)),
     }
-    path = work / "real.json"
-    if not path.exists():
-        load = os.getloadavg()[0]
-        real = really(files, work, settings, given.answers_s)
-        path.write_text(json.dumps(real | {"load_before": load, "load_after": os.getloadavg()[0]}), encoding="utf-8")
-    real = json.loads(path.read_text(encoding="utf-8"))
+    real = really(files, work, settings, given.answers_s)
     off = {way: against(guess, real) for way, guess in guesses.items()}
     print(name, json.dumps(off, indent=1))
     return {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
@@ -303,7 +313,7 @@ def main() -> None:
     made.add_argument("--documents", type=int, default=1000, help="files of each held-out set")
     made.add_argument("--answers-s", type=float, default=120.0, help="seconds of asking for each number of clients")
     given = made.parse_args()
-    settings = dataclasses.replace(Settings(), answer=dataclasses.replace(Settings().answer, arm="rag", cache_mib=0))
+    settings = Settings(answer=AnswerSettings(arm="rag", cache_mib=0), serve=ServeSettings(time_limit_s=ANSWER_LIMIT_S))
     rates = rates_of(given, settings)
     rows = [one_set(folder, given, settings, rates) for folder in given.held_out]
     worst = {way: max(abs(r["off"][way].get(n, 0.0)) for r in rows for n in BARRED) for way in ("given", "looked")}
