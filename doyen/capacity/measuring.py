@@ -23,6 +23,7 @@ import numpy as np
 from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files
+from doyen.capacity.search_rates import measure_search, questions_of
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -40,9 +41,7 @@ from doyen.parsing.tasks import Parsed, Parser, ParseTask
 from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
-_SEARCHES = 24
 _FEWEST = 4
-_QUESTION_WORDS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def measure(
         retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
         passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
         questions = questions_of(passages)
-        searched = _searched(retriever, questions)
+        searched = measure_search(retriever, questions)
         engine = measure_engine(settings, retriever, questions, say) if answers else None
         return Rates(
             measured=datetime.now(UTC).date().isoformat(),
@@ -292,25 +291,3 @@ def _composed(
         },
         "notes": notes,
     }
-
-
-# ---- searching
-
-
-def questions_of(passages: Sequence[str], most: int = 96) -> list[str]:
-    """Return questions in the documents' own words: the first words of some passages, each once."""
-    texts = [passage.split() for passage in passages]
-    texts = [words for words in texts if len(words) >= _QUESTION_WORDS] or texts
-    chosen = np.random.default_rng(11).permutation(len(texts))[:most]
-    return [" ".join(texts[int(i)][:_QUESTION_WORDS]) + "?" for i in chosen]
-
-
-def _searched(retriever: Retriever, questions: Sequence[str]) -> dict[str, Any]:
-    retriever.search(questions[0])
-    seconds, began = [], time.process_time()
-    for question in (list(questions) * _SEARCHES)[:_SEARCHES]:
-        started = time.perf_counter()
-        retriever.search(question)
-        seconds.append(time.perf_counter() - started)
-    cpu = (time.process_time() - began) / _SEARCHES
-    return {"search_s": float(np.median(seconds)), "search_cpu_s": cpu}

@@ -18,7 +18,7 @@ from doyen.config import write_atomic
 from doyen.errors import UsageError
 
 FILE_NAME = "capacity.json"
-FORMAT = 1
+FORMAT = 2
 STAGES = {
     "parse": ("documents", "characters"),
     "chunk": ("documents", "characters"),
@@ -104,7 +104,8 @@ class Rates:
     """A calibration. `busy` is the share of the cores that an ingest keeps at work, `start_s` what each ingest takes besides.
 
     `bytes_per` is part of the store → bytes of a chunk, or of a character for texts. `search_s` is of one question at
-    `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds.
+    `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds, `search_together_cpu_s` in those of a question
+    where several go together.
     """
 
     measured: str
@@ -122,6 +123,7 @@ class Rates:
     search_chunks: int
     search_s: float
     search_cpu_s: float
+    search_together_cpu_s: float
     memory_gib: float
     engine: EngineRates | None = None
     notes: list[str] = field(default_factory=list)

@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, Figure, total
 from doyen.capacity.plan import plan_capacity
+from doyen.capacity.queueing import Demand
 from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files
+from doyen.capacity.serving import _Load
 from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
@@ -44,6 +46,7 @@ RATES = Rates(
     search_chunks=400,
     search_s=0.02,
     search_cpu_s=0.03,
+    search_together_cpu_s=0.018,
     memory_gib=1.0,
     engine=ENGINE,
 )
@@ -79,6 +82,29 @@ def test_more_questions_never_need_fewer_nodes():
         for count in (1_000, 20_000, 100_000)
     ]
     assert nodes == sorted(nodes) and nodes[0] == 1 < nodes[-1]
+
+
+def test_a_search_costs_less_the_more_of_them_come():
+    load = _Load(ENGINE, Figure(0.04), 0.5, cores=2)
+    seconds = [load.search_s(per_s) for per_s in (0, 1, 10, 50, 1000)]
+    assert seconds == sorted(seconds, reverse=True)
+    assert (seconds[0], seconds[-1]) == (0.04, pytest.approx(0.02))
+    shares = [load.searching(per_s) for per_s in (0, 1, 10, 50, 1000)]
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1000 * 0.02 / 2)
+    assert _Load(ENGINE, Figure(0.04), 1.3, cores=2).search_s(1000) == pytest.approx(0.04)  # no better, no worse
+
+
+def test_searches_that_go_together_save_nodes_where_each_question_goes_to_all_parts():
+    fast = dataclasses.replace(ENGINE, read_token_s=5e-5, step_s=0.002, text_step_s=0.0004)
+    loads = [_Load(fast, Figure(0.04), together, cores=2, parts=4) for together in (1.0, 0.5)]
+    alone, together = (load.nodes_for(Demand(200, 15))[0] for load in loads)
+    assert alone % 4 == together % 4 == 0 and together < alone
+
+
+def test_the_plan_says_what_a_search_takes_at_the_peak():
+    serving = plan_capacity(Wanted(1000, questions_per_day=100_000, whole_s=15), RATES).serving
+    assert RATES.search_together_cpu_s < serving.search_peak_s.value < serving.search_s.value
+    assert serving.as_dict()["search_peak_s"]["value"] < serving.as_dict()["search_s"]["value"]
 
 
 def test_prices_are_those_that_are_known():
@@ -159,7 +185,7 @@ def test_a_machine_is_measured_on_files_and_plans_by_it(expert, tmp_path):
     rates = measure_capacity(expert, sample=texts(tmp_path / "files", 12), say=said.append)
     assert said[0] == "reading 12 files" and rates.shape.documents == 12
     assert rates.engine is not None and rates.engine.read_token_s > 0
-    assert rates.search_cpu_s > 0 and rates.memory_gib > 0 and 0 < rates.busy <= 1
+    assert rates.search_cpu_s > 0 and rates.search_together_cpu_s > 0 and rates.memory_gib > 0 and 0 < rates.busy <= 1
     assert all(line.base >= 0 and line.more >= 0 for line in rates.stages.values())
     assert load_rates(expert / FILE_NAME) == rates
     plan = plan_for(Wanted(1000, questions_per_day=1000), expert, say=said.append)
@@ -173,6 +199,15 @@ def test_an_experts_own_documents_say_what_documents_are_like(expert, tmp_path):
     assert plan.corpus["chunks"].source == "recorded (the expert's documents)"
     assert plan.corpus["chunks"].value == pytest.approx(100 * (report.chunks + 22))  # and a summary each
     assert any("the expert's largest ingest took" in remark for remark in plan.remarks)
+
+
+def test_what_tokens_cost_is_read_from_the_settings(tmp_path):
+    model = ModelSettings(input_price=2.0)
+    write_files(tmp_path, {"doyen.toml": settings_toml(Settings(model=model))})
+    prices = plan_for(Wanted(1000, questions_per_day=1000), tmp_path, rates=RATES).prices
+    read = prices["tokens read, millions a month"].value
+    assert prices["tokens read, US$ a month"].value == pytest.approx(2 * read)
+    assert "tokens written, US$ a month" not in prices
 
 
 def test_fewer_than_four_files_measure_nothing(expert, tmp_path):
