@@ -2,9 +2,10 @@
 
     python benchmarks/open_sets.py xquad --data DIR --work DIR       # dev-multilingual-xquad, English
     python benchmarks/open_sets.py pubmedqa --data DIR --work DIR    # dev-medical-pubmedqa
+    python benchmarks/open_sets.py it-aws --data DIR --work DIR      # dev-it-aws
 
 DIR of --data holds docs/ and questions.jsonl in doyen's format. xquad is split again by paragraph (seed 7), and rag is
-also shown with two worked examples from the training paragraphs; pubmedqa keeps its own split.
+also shown with two worked examples from the training paragraphs; pubmedqa and it-aws keep their own split.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def xquad_questions(questions: Sequence[Question], train: int, test: int) -> lis
     return _sample(split, train, test)
 
 
-def pubmedqa_questions(questions: Sequence[Question], train: int, test: int) -> list[Question]:
+def as_split(questions: Sequence[Question], train: int, test: int) -> list[Question]:
     """The source's own split; a seeded sample of each side."""
     return _sample(questions, train, test)
 
@@ -95,7 +96,7 @@ def _f1(questions: Sequence[Question], path: Path) -> list[float]:
 
 def main() -> None:
     made = parser(__doc__ or "")
-    made.add_argument("set", choices=("xquad", "pubmedqa"))
+    made.add_argument("set", choices=("xquad", "pubmedqa", "it-aws"))
     made.add_argument("--data", type=Path, required=True)
     made.add_argument("--train", type=int, default=450, help="training questions")
     made.add_argument("--test", type=int, default=240, help="test questions")
@@ -106,7 +107,7 @@ def main() -> None:
     if not (expert / "doyen.toml").exists():
         doyen.init(expert)
     doyen.ingest(expert, [documents])
-    choose = xquad_questions if arguments.set == "xquad" else pubmedqa_questions
+    choose = xquad_questions if arguments.set == "xquad" else as_split
     questions = choose(read_questions(arguments.data / "questions.jsonl"), arguments.train, arguments.test)
     if arguments.set == "xquad":  # ids are paths below docs/en here
         questions = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import hashlib
 import json
 import os
 import re
@@ -54,6 +55,10 @@ class Tables(Protocol):
 
     def documents(self, sql: str) -> list[str]:
         """Return the documents whose tables a statement names."""
+        ...
+
+    def hashes(self) -> dict[str, str]:
+        """Return name → a hash of the table's columns and rows."""
         ...
 
     def close(self) -> None:
@@ -110,6 +115,10 @@ class ArrowTables:
         words = _words(sql)
         return sorted({document for name, document in self._documents.items() if name in words})
 
+    def hashes(self) -> dict[str, str]:
+        """Return name → a hash of the table's columns and rows."""
+        return {name: _hash_of(table) for name, table in self._tables.items()}
+
     def close(self) -> None:
         """End the process."""
         self._sandbox.close()
@@ -164,6 +173,13 @@ def unknown_table(sql: str, names: Collection[str]) -> str:
     words = re.findall(r"(?i)\b(?:from|join)\s+(\w+)", sql)
     missing = [word for word in words if word.lower() not in names]
     return near(missing[0], names) if missing else ""
+
+
+def _hash_of(table: Any) -> str:
+    found = hashlib.sha256(table.schema.serialize())
+    for batch in table.combine_chunks().to_batches():
+        found.update(batch.serialize())
+    return found.hexdigest()[:16]
 
 
 def _without_rows(table: Any) -> bytes:

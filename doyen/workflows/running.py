@@ -281,6 +281,7 @@ class Run:
             "model": self.setup.engine.name,
             "adapter": self._described["adapters"],
             "condition": self._wanted.text if self._wanted else "",
+            "tables": self.setup.tables.hashes() if self.setup.tables is not None else {},
         }
         header: dict[str, Any] = {
             "doyen_workflow": FORMAT,

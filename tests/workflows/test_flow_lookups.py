@@ -51,6 +51,21 @@ def test_types_of_columns(tables):
     assert tables.rows("SELECT * FROM policies WHERE code = $c", {"c": "007"}, 5)[0]["insured_sum"] == 5000
 
 
+def test_a_run_does_not_go_on_over_other_tables(flow_file, expert, claims, engine, tmp_path):
+    write_files(tmp_path / "flow", {"policies.csv": POLICIES})
+    flow, out = flow_file(more=LOOKUP_AFTER_FILE), tmp_path / "out.csv"
+
+    def run(**more):
+        return run_workflow(expert, flow, claims(["HP-1,water 3,1"]), out, engine=engine, **more)
+
+    run()
+    assert run().ran == 0
+    write_files(tmp_path / "flow", {"policies.csv": POLICIES.replace("5000", "50")})
+    with pytest.raises(UsageError, match="the trail of another run: other tables"):
+        run()
+    assert run(again=True).ran == 1
+
+
 def test_values_are_bound_not_written_into_the_statement(tables):
     evil = "x' OR '1'='1"
     assert tables.rows("SELECT * FROM policies WHERE number = $n", {"n": evil}, 5) == []
