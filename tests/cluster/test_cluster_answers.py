@@ -114,6 +114,7 @@ def test_an_adapter_travels_to_a_machine_that_does_not_see_its_folder(
     assert placed(there.parcel) == found and adapter_hash(found) == there.digest
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_answer(ray, settings, own):
     with Crew(KilledAtThird, (settings.model,), Places(2, 1), ("answer",)) as crew:
         crew.start()

@@ -70,12 +70,19 @@ def test_the_index_is_that_of_this_machine_and_again_nothing_is_written(ray, tmp
     again = ingest(there, [files], on="ray")
     assert not again.written and len(again.unchanged) == len(found.new)
     assert store_state(there) == before
+
+
+@pytest.mark.slow
+def test_what_changed_is_brought_in_as_on_this_machine(ray, tmp_path, files, embedder):
+    here, there = (an_expert(tmp_path / name, embedder) for name in ("here", "there"))
+    ingest(here, [files]), ingest(there, [files], on="ray")
     write_files(files, {"notes/000.md": "# Pump 0\n\nIt was sold."})
     (files / "notes/001.md").unlink()
     assert (ingest(there, [files], on="ray").changed, ingest(here, [files]).changed) == (["notes/000.md"],) * 2
     require_equal(content(here), content(there))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_doubles_nothing(ray, tmp_path, files, embedder, capsys):
     here, there = (an_expert(tmp_path / name, embedder) for name in ("here", "there"))
     ingest(here, [files])
