@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doyen.errors import StoreError
-from doyen.index import following
 from doyen.index.generations import FOLDER, MANIFEST, FolderRoot, Root
 from doyen.index.lance import LanceIndex, recorded_fingerprint
 from doyen.index.postgresql.connecting import parse
@@ -125,7 +124,7 @@ class BucketPlace:
 
     def stamp(self) -> float | None:
         """Return a number of the current generation; None where there is none. Raises StoreError."""
-        found = self.root.bucket.recent(MANIFEST, following.FOLLOW_S)  # every question asks
+        found = self.root.bucket.recent(MANIFEST)  # every question asks
         return None if found is None else float(int(json.loads(found).get("generation") or "0", 16))
 
     def recorded_fingerprint(self) -> str | None:

@@ -229,6 +229,16 @@ def test_who_reads_before_the_first_state_is_there_goes_over_to_it(store, embedd
     assert [h.chunk.text for h in matching(reader.view(), "apples", 9)] == ["apples are red"]
 
 
+def test_a_service_that_falls_silent_stops_no_reader(filled, embedder, monkeypatch):
+    place = index_place(filled, load_settings(filled))
+    stamp, reader = place.stamp(), Retriever(opened(filled), embedder)
+    assert stamp is not None
+    reader.search("what stands in hall3?")  # fetches the vectors
+    monkeypatch.setattr(Bucket, "get", failing)
+    assert place.stamp() == stamp
+    assert reader.search("what stands in hall3?")[0].chunk.document == "3.txt"
+
+
 def test_a_disk_that_is_full_is_read_past(store, embedder, tmp_path, monkeypatch):
     place = place_of(store, tmp_path)
     index = place.open_or_create(manifest_of(embedder))

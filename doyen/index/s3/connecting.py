@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ import platformdirs
 
 from doyen.config import replaced
 from doyen.errors import StoreError
+from doyen.index.following import Follower
 
 FORM = "s3://BUCKET/PREFIX?endpoint=https://host:port&region=REGION"
 _KNOWN = ("endpoint", "region", "mirror_gib")
@@ -64,7 +64,7 @@ class Bucket:
         """Up to this size, readers copy the tables of an index to their machine."""
         self.lease: Any = None
         """The hold of this process on it, while it has one (lease.py)."""
-        self._seen: tuple[float, bytes | None] | None = None
+        self._seen: dict[str, Follower[tuple[bytes | None]]] = {}
         self._lock = threading.Lock()
         self._keys = keys()
         if not self._keys and self.endpoint and not any(os.environ.get(name) for name in _ROLES):
@@ -126,13 +126,23 @@ class Bucket:
                 return None
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
-    def recent(self, name: str, seconds: float) -> bytes | None:
-        """Return an object as it was at most so many seconds ago, None where there was none. Raises StoreError."""
+    def recent(self, name: str) -> bytes | None:
+        """Return an object as it was a moment ago (following.py), None where there was none; what was seen last while the
+        service is silent. Raises StoreError before it was seen at all.
+        """
         with self._lock:
-            if self._seen is None or time.monotonic() - self._seen[0] >= seconds:
-                found = self.get(name)
-                self._seen = time.monotonic(), None if found is None else found[0]
-            return self._seen[1]
+            if name not in self._seen:
+                self._seen[name] = Follower(self._content(name), lambda _: self._content_now(name))
+        return self._seen[name].view()[0]
+
+    def _content(self, name: str) -> tuple[bytes | None]:
+        found = self.get(name)
+        return (None if found is None else found[0],)
+
+    def _content_now(self, name: str) -> tuple[bytes | None] | None:
+        with suppress(StoreError):
+            return self._content(name)
+        return None
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object. Raises StoreError."""
