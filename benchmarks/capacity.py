@@ -133,7 +133,8 @@ def ingested(files: Path, expert: Path, settings: Settings) -> dict[str, Any]:
     row: dict[str, Any] = {"ingest_s": time.perf_counter() - began, "ingest_cpu_s": children_s() - used}
     stored = store_bytes(expert)
     row |= {"storage_gb": sum(stored.values()) / 1e9, "storage_by_part": stored}
-    return row | {"chunks": open_index(expert, settings).chunk_count()}
+    index = open_index(expert, settings)
+    return row | {"chunks": index.chunk_count() + index.summary_count()}  # the plan counts vectors
 
 
 def children_s() -> float:
