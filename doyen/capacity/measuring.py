@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from doyen.capacity.engine_rates import measure_engine
-from doyen.capacity.rates import Line, Rates, Shape, fit_line
-from doyen.capacity.sample import choose_files, copy_files, make_files
+from doyen.capacity.rates import STORED, Line, Rates, Shape, fit_line, vector_bytes
+from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
 from doyen.capacity.search_rates import measure_search, questions_of
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
@@ -42,6 +43,7 @@ from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
 _FEWEST = 4
+_STORED_SPREAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,14 @@ class TimedParser:
 
 @dataclass(frozen=True, slots=True)
 class _Ingest:
-    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part."""
+    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part, vectors, characters."""
 
     seconds: float
     cpu_s: float
     bytes: dict[str, int]
+    documents: int
+    chunks: int
+    characters: int
 
 
 def measure(
@@ -109,7 +114,9 @@ def measure(
         small = _ingest(copy_files([first], work / "one"), work / "small", settings)
         whole = _ingest(list(timed), work / "expert", settings)
         shape = _shape(timed, settings)
-        found = _composed(stages, shape, timed, small, whole, embedder.dim)
+        found = _composed(stages, shape, timed, small, whole)
+        notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
+        found["stored"] = stored_lines(small, notes, whole, embedder.dim)
         say("searching and answering")
         retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
         passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
@@ -221,7 +228,12 @@ def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
     seconds, cpu = time.perf_counter() - began, _children_s() - before
     if done.returncode and not (expert / "index").is_dir():
         raise UsageError(f"the sample cannot be ingested: {done.stderr.strip()[-400:]}")
-    return _Ingest(seconds, cpu, store_bytes(expert))
+    index = open_index(expert, settings)
+    documents = index.documents()
+    chunks = index.chunk_count() + index.summary_count()
+    return _Ingest(
+        seconds, cpu, store_bytes(expert), len(documents), chunks, sum(document.characters for document in documents)
+    )
 
 
 def _children_s() -> float:
@@ -264,7 +276,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
 
 
 def _composed(
-    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: _Ingest, whole: _Ingest, dim: int
+    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: _Ingest, whole: _Ingest
 ) -> dict[str, Any]:
     """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file."""
     first = next(iter(timed.values()))
@@ -276,18 +288,38 @@ def _composed(
     seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
     left = (cpu - of_stages) / documents
     notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]
-    grown = {part: max(0, whole.bytes[part] - small.bytes[part]) for part in whole.bytes}
-    vectors = 2.0 * dim
     return {
         "stages": stages | {"handing over": Line(max(left, 0.0), 0.0, 0.3)},
         "start_s": small.seconds,
         "start_cpu_s": small.cpu_s,
         "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores()))),
-        "bytes_per": {
-            "page texts": grown["page texts"] / characters,
-            "vectors": vectors,
-            "chunk texts": max(grown["chunks"] / chunks - vectors, 0.0),
-            "full-text index": grown["full-text index"] / chunks,
-        },
         "notes": notes,
     }
+
+
+def stored_lines(small: _Ingest, notes: _Ingest, whole: _Ingest, dim: int) -> dict[str, Line]:
+    """Return what is stored of a document or passage, and of a character: by a file, by notes, by the whole sample.
+
+    What each store has beside its content counts in all three, so in no difference.
+    """
+    places = {"page texts": "page texts", "chunk texts": "chunks", "full-text index": "full-text index"}
+    found = {}
+    for part, (first, second) in STORED.items():
+        rows = []
+        for one in (notes, whole):
+            vectors = vector_bytes(dim) * (one.chunks - small.chunks) if part == "chunk texts" else 0
+            counts = [getattr(one, name) - getattr(small, name) for name in (first, second)]
+            rows.append([*counts, one.bytes[places[part]] - small.bytes[places[part]] - vectors])
+        found[part] = _line_through(np.array(rows, dtype=np.float64))
+    return found
+
+
+def _line_through(rows: NDArray[np.float64]) -> Line:
+    """Return the line through two rows of counts and cost; where a part of it is below 0, the last row's by its first count."""
+    (first, second), cost = (rows[:, 0], rows[:, 1]), rows[:, 2]
+    if abs(determinant := first[0] * second[1] - first[1] * second[0]) > 0:
+        base = (cost[0] * second[1] - cost[1] * second[0]) / determinant
+        more = (first[0] * cost[1] - first[1] * cost[0]) / determinant
+        if base >= 0 and more >= 0:
+            return Line(float(base), float(more), _STORED_SPREAD)
+    return Line(max(0.0, float(cost[1] / max(1.0, first[1]))), 0.0, _STORED_SPREAD)
