@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from doyen.capacity.engine_rates import measure_engine
-from doyen.capacity.rates import STORED, Line, Rates, Shape, fit_line, vector_bytes
+from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
 from doyen.capacity.search_rates import measure_search, questions_of
+from doyen.capacity.stored import Ingested, store_bytes, stored_lines
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -43,7 +43,6 @@ from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
 _FEWEST = 4
-_STORED_SPREAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +67,6 @@ class TimedParser:
         between = time.process_time()
         parsed = self.parser.cut(read)
         return Timed(parsed, between - began, time.process_time() - between)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ingest:
-    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part, vectors, characters."""
-
-    seconds: float
-    cpu_s: float
-    bytes: dict[str, int]
-    documents: int
-    chunks: int
-    characters: int
 
 
 def measure(
@@ -218,7 +205,7 @@ def _unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
 # ---- a whole ingest
 
 
-def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
+def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> Ingested:
     """Ingest files in a process of its own, as `doyen ingest` does."""
     expert.mkdir(parents=True)
     (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
@@ -231,7 +218,7 @@ def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
     index = open_index(expert, settings)
     documents = index.documents()
     chunks = index.chunk_count() + index.summary_count()
-    return _Ingest(
+    return Ingested(
         seconds, cpu, store_bytes(expert), len(documents), chunks, sum(document.characters for document in documents)
     )
 
@@ -239,24 +226,6 @@ def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def store_bytes(expert: Path, state: Path | None = None) -> dict[str, int]:
-    """Return part → bytes on disk of an expert's index and originals; what is in a database counts for nothing."""
-    index = state or expert / "index"
-    text_index = sum(_size(p) for p in index.glob("*.lance/_indices"))
-    return {
-        "originals": _size(expert / "originals"),
-        "page texts": _size(index / "documents.lance"),
-        "chunks": _size(index / "chunks.lance") + _size(index / "summaries.lance") - text_index,
-        "full-text index": text_index,
-        "vector index": _size(index / "vectors"),
-        "versions": _size(index / "versions.lance"),
-    }
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
@@ -276,7 +245,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
 
 
 def _composed(
-    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: _Ingest, whole: _Ingest
+    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: Ingested, whole: Ingested
 ) -> dict[str, Any]:
     """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file."""
     first = next(iter(timed.values()))
@@ -295,31 +264,3 @@ def _composed(
         "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores()))),
         "notes": notes,
     }
-
-
-def stored_lines(small: _Ingest, notes: _Ingest, whole: _Ingest, dim: int) -> dict[str, Line]:
-    """Return what is stored of a document or passage, and of a character: by a file, by notes, by the whole sample.
-
-    What each store has beside its content counts in all three, so in no difference.
-    """
-    places = {"page texts": "page texts", "chunk texts": "chunks", "full-text index": "full-text index"}
-    found = {}
-    for part, (first, second) in STORED.items():
-        rows = []
-        for one in (notes, whole):
-            vectors = vector_bytes(dim) * (one.chunks - small.chunks) if part == "chunk texts" else 0
-            counts = [getattr(one, name) - getattr(small, name) for name in (first, second)]
-            rows.append([*counts, one.bytes[places[part]] - small.bytes[places[part]] - vectors])
-        found[part] = _line_through(np.array(rows, dtype=np.float64))
-    return found
-
-
-def _line_through(rows: NDArray[np.float64]) -> Line:
-    """Return the line through two rows of counts and cost; where a part of it is below 0, the last row's by its first count."""
-    (first, second), cost = (rows[:, 0], rows[:, 1]), rows[:, 2]
-    if abs(determinant := first[0] * second[1] - first[1] * second[0]) > 0:
-        base = (cost[0] * second[1] - cost[1] * second[0]) / determinant
-        more = (first[0] * cost[1] - first[1] * cost[0]) / determinant
-        if base >= 0 and more >= 0:
-            return Line(float(base), float(more), _STORED_SPREAD)
-    return Line(max(0.0, float(cost[1] / max(1.0, first[1]))), 0.0, _STORED_SPREAD)

@@ -9,13 +9,13 @@ from small_stores import words_bert, write_files
 from typer.testing import CliRunner
 
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, Figure, total
-from doyen.capacity.measuring import _Ingest, stored_lines
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import Demand
 from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files
 from doyen.capacity.serving import _Load
+from doyen.capacity.stored import Ingested, stored_lines
 from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
@@ -157,7 +157,7 @@ def stored(documents, chunks, characters):
     """An ingest whose store has 1,000 bytes of its own in each part, and vectors of 4 numbers."""
     parts = {"page texts": 700 * documents + 0.3 * characters, "chunks": 150 * chunks + 8 * chunks + 0.6 * characters}
     parts["full-text index"] = 0.2 * characters
-    return _Ingest(1, 1, {name: 1000 + size for name, size in parts.items()}, documents, chunks, characters)
+    return Ingested(1, 1, {name: 1000 + size for name, size in parts.items()}, documents, chunks, characters)
 
 
 def test_what_documents_and_characters_are_stored_in_is_told_apart():
