@@ -34,13 +34,14 @@ import numpy as np
 from measuring import parser, save
 from served import Client, at_once, serving
 
-from doyen.capacity.measuring import measure, store_bytes
+from doyen.capacity.measuring import measure
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape, load_rates
 from doyen.capacity.sample import choose_files
 from doyen.capacity.search_rates import questions_of
 from doyen.capacity.serving import load_of, search_seconds
+from doyen.capacity.stored import store_bytes
 from doyen.capacity.wanted import Wanted, pages_of
 from doyen.config import AnswerSettings, ServeSettings, Settings, settings_toml
 from doyen.documents.reading import SUFFIXES, read_documents
@@ -133,7 +134,8 @@ def ingested(files: Path, expert: Path, settings: Settings) -> dict[str, Any]:
     row: dict[str, Any] = {"ingest_s": time.perf_counter() - began, "ingest_cpu_s": children_s() - used}
     stored = store_bytes(expert)
     row |= {"storage_gb": sum(stored.values()) / 1e9, "storage_by_part": stored}
-    return row | {"chunks": open_index(expert, settings).chunk_count()}
+    index = open_index(expert, settings)
+    return row | {"chunks": index.chunk_count() + index.summary_count()}  # the plan counts vectors
 
 
 def children_s() -> float:

@@ -15,6 +15,7 @@ from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files
 from doyen.capacity.serving import _Load
+from doyen.capacity.stored import Ingested, stored_lines
 from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
@@ -42,7 +43,11 @@ RATES = Rates(
     start_s=3.0,
     start_cpu_s=3.0,
     busy=0.8,
-    bytes_per={"page texts": 0.5, "vectors": 768.0, "chunk texts": 500.0, "full-text index": 200.0},
+    stored={
+        "page texts": Line(0.0, 0.5, 0.1),
+        "chunk texts": Line(500.0, 0.0, 0.1),
+        "full-text index": Line(200.0, 0.0, 0.1),
+    },
     search_chunks=400,
     search_s=0.02,
     search_cpu_s=0.03,
@@ -130,7 +135,7 @@ def test_a_cost_by_two_counts_is_found_again():
 def test_lines_name_each_figure_once_with_where_it_comes_from():
     text = "\n".join(plan_lines(plan_capacity(Wanted(1000), RATES)))
     assert "measured here (40 files of yours)" in text and "e+" not in text
-    near = dataclasses.replace(RATES, bytes_per=RATES.bytes_per | {"page texts": 999.7e9 / 8_000_000})
+    near = dataclasses.replace(RATES, stored=RATES.stored | {"page texts": Line(0.0, 999.7e9 / 8_000_000, 0.1)})
     assert "1,000  page texts" in "\n".join(plan_lines(plan_capacity(Wanted(1000), near)))
 
 
@@ -146,6 +151,20 @@ def test_rates_are_kept_and_broken_ones_named(tmp_path):
         path.write_text(content)
         with pytest.raises(UsageError, match="holds no rates"):
             load_rates(path)
+
+
+def stored(documents, chunks, characters):
+    """An ingest whose store has 1,000 bytes of its own in each part, and vectors of 4 numbers."""
+    parts = {"page texts": 700 * documents + 0.3 * characters, "chunks": 150 * chunks + 8 * chunks + 0.6 * characters}
+    parts["full-text index"] = 0.2 * characters
+    return Ingested(1, 1, {name: 1000 + size for name, size in parts.items()}, documents, chunks, characters)
+
+
+def test_what_documents_and_characters_are_stored_in_is_told_apart():
+    found = stored_lines(stored(1, 12, 5000), stored(32, 64, 1500), stored(60, 900, 400_000), dim=4)
+    lines = {name: (pytest.approx(line.base), pytest.approx(line.more)) for name, line in found.items()}
+    assert lines["page texts"] == (700, 0.3) and lines["chunk texts"] == (150, 0.6)
+    assert lines["full-text index"] == (pytest.approx(0, abs=1e-6), 0.2)
 
 
 def test_made_pdfs_are_the_same_every_time_and_can_be_read(tmp_path):
@@ -186,7 +205,7 @@ def test_a_machine_is_measured_on_files_and_plans_by_it(expert, tmp_path):
     assert said[0] == "reading 12 files" and rates.shape.documents == 12
     assert rates.engine is not None and rates.engine.read_token_s > 0
     assert rates.search_cpu_s > 0 and rates.search_together_cpu_s > 0 and rates.memory_gib > 0 and 0 < rates.busy <= 1
-    assert all(line.base >= 0 and line.more >= 0 for line in rates.stages.values())
+    assert all(line.base >= 0 and line.more >= 0 for line in (rates.stages | rates.stored).values())
     assert load_rates(expert / FILE_NAME) == rates
     plan = plan_for(Wanted(1000, questions_per_day=1000), expert, say=said.append)
     assert plan.serving is not None and "no rates are kept" not in "".join(said)
