@@ -181,16 +181,19 @@ def test_a_sample_without_files_is_refused(tmp_path):
         choose_files(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Settings with a tiny model and embedder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    embedder = words_bert(folder / "embedder", [" ".join(f"w{n}" for n in range(200))])
+    model = ModelSettings(name=str(tiny_models.phi_folder(folder / "phi")), max_answer_tokens=4)
+    return Settings(model=model, embedder=EmbedderSettings(name=str(embedder)))
+
+
 @pytest.fixture
-def expert(tmp_path):
+def expert(tmp_path, tiny):
     """An expert with a tiny model and embedder, and nothing in it."""
-    words = [f"w{n}" for n in range(200)]
-    embedder = words_bert(tmp_path / "embedder", [" ".join(words)])
-    model = tiny_models.phi_folder(tmp_path / "phi")
-    settings = Settings(
-        model=ModelSettings(name=str(model), max_answer_tokens=4), embedder=EmbedderSettings(name=str(embedder))
-    )
-    write_files(tmp_path / "expert", {"doyen.toml": settings_toml(settings)})
+    write_files(tmp_path / "expert", {"doyen.toml": settings_toml(tiny)})
     return tmp_path / "expert"
 
 
@@ -199,6 +202,7 @@ def texts(folder, count):
     return write_files(folder, {f"{n}.txt": text for n, text in enumerate(body)})
 
 
+@pytest.mark.e2e
 def test_a_machine_is_measured_on_files_and_plans_by_it(expert, tmp_path):
     said = []
     rates = measure_capacity(expert, sample=texts(tmp_path / "files", 12), say=said.append)
