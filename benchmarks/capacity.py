@@ -5,15 +5,19 @@
 Folders of documents are yours; none of their text is kept. The held-out corpus is told to the plan by what a user knows of
 it: number of files, their bytes, characters a document (`given`), or by a look at 20 of its files (`looked`), in which no more
 than their texts' lengths is taken. Rates of seconds are always those of the first set. Then it is ingested as a whole, searched,
-and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within 25%.
+and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within 25%. What was measured
+is kept in --work: the same command goes on where it was stopped.
 
 Times are by the clock; processor seconds stand beside them. Run it on a quiet machine: with other work on it, compare those.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import itertools
 import json
+import os
 import random
 import resource
 import shutil
@@ -22,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +34,28 @@ import numpy as np
 from measuring import parser, save
 from served import Client, at_once, serving
 
-from doyen.capacity.measuring import measure, questions_of, store_bytes
+from doyen.capacity.measuring import measure
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
-from doyen.capacity.rates import Rates, Shape
+from doyen.capacity.rates import Rates, Shape, load_rates
 from doyen.capacity.sample import choose_files
+from doyen.capacity.search_rates import questions_of
 from doyen.capacity.serving import load_of, search_seconds
+from doyen.capacity.stored import store_bytes
 from doyen.capacity.wanted import Wanted, pages_of
-from doyen.config import Settings, settings_toml
+from doyen.config import AnswerSettings, ServeSettings, Settings, settings_toml
 from doyen.documents.reading import SUFFIXES, read_documents
 from doyen.expert import open_retriever
 from doyen.ingesting import open_index
+from doyen.retrieval.hybrid import TOGETHER
 from doyen.sources.folder import list_files
 
 BAR = 0.25
 CLIENTS = (1, 4, 16)
-SEARCHES = 100
+SEARCHES = 104
+QUESTIONS = 1000
+WARM_SHARE = 0.2
+ANSWER_LIMIT_S = 900.0
 
 
 def chosen(folder: Path, into: Path, documents: int) -> Path:
@@ -60,7 +70,7 @@ def chosen(folder: Path, into: Path, documents: int) -> Path:
     return into
 
 
-def known_of(files: Path, rates: Rates) -> Wanted:
+def known_of(files: Path) -> Wanted:
     """What a user knows: how many, how large, how long a document is."""
     paths = list_files(files, SUFFIXES)[0]
     texts = [d for p in paths for d in read_documents(p.read_bytes(), p.name, p.name).documents]
@@ -91,24 +101,41 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
     )
 
 
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what an earlier run wrote, or make and write it, with the machine's load before and after."""
+    if not path.exists():
+        before = os.getloadavg()[0]
+        row = make() | {f"load_{path.stem}": [round(before, 1), round(os.getloadavg()[0], 1)]}
+        path.write_text(json.dumps(row), encoding="utf-8")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def really(files: Path, work: Path, settings: Settings, answers_s: float) -> dict[str, Any]:
     """Ingest, search and serve; return what it took."""
     expert = work / "expert"
+    row = kept(work / "ingest.json", lambda: ingested(files, expert, settings))
+    index = open_index(expert, settings)
+    documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
+    texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
+    questions = questions_of(texts, QUESTIONS)
+    row |= kept(work / "search.json", lambda: searched(expert, settings, questions))
+    return row | kept(work / "answers.json", lambda: served(expert, work, questions, answers_s)) if answers_s else row
+
+
+def ingested(files: Path, expert: Path, settings: Settings) -> dict[str, Any]:
+    """Ingest anew, in a process of its own."""
     shutil.rmtree(expert, ignore_errors=True)
     expert.mkdir(parents=True)
     (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
     command = [sys.executable, "-m", "doyen", "ingest", str(files), "--expert", str(expert), "--json"]
     used, began = children_s(), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     row: dict[str, Any] = {"ingest_s": time.perf_counter() - began, "ingest_cpu_s": children_s() - used}
     stored = store_bytes(expert)
     row |= {"storage_gb": sum(stored.values()) / 1e9, "storage_by_part": stored}
     index = open_index(expert, settings)
-    row["chunks"] = index.chunk_count()
-    documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
-    texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
-    questions = questions_of(texts)
-    return row | searched(expert, settings, questions) | served(expert, work, questions, answers_s)
+    return row | {"chunks": index.chunk_count() + index.summary_count()}  # the plan counts vectors
 
 
 def children_s() -> float:
@@ -117,48 +144,79 @@ def children_s() -> float:
 
 
 def searched(expert: Path, settings: Settings, questions: Sequence[str]) -> dict[str, Any]:
+    """Search one at a time, then for the same several at a time."""
     retriever = open_retriever(expert, settings)
-    retriever.search(questions[0])
+    some = list(itertools.islice(itertools.cycle(questions), SEARCHES))
+    retriever.search(some[0])
     seconds, began = [], time.process_time()
-    for number in range(SEARCHES):
+    for question in some:
         started = time.perf_counter()
-        retriever.search(questions[number % len(questions)])
+        retriever.search(question)
         seconds.append(time.perf_counter() - started)
-    return {"search_s": statistics.median(seconds), "search_cpu_s": (time.process_time() - began) / SEARCHES}
+    between = time.process_time()
+    for first in range(0, SEARCHES, TOGETHER):
+        retriever.search_many(some[first : first + TOGETHER])
+    return {
+        "search_s": statistics.median(seconds),
+        "search_cpu_s": (between - began) / SEARCHES,
+        "search_together_cpu_s": (time.process_time() - between) / SEARCHES,
+    }
+
+
+@dataclasses.dataclass
+class Answered:
+    """When an answer came, after how long, and its tokens."""
+
+    ended: float
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
 
 
 def served(expert: Path, work: Path, questions: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Ask with some clients at a time, each its next question when it has an answer."""
+    """Ask with some clients at a time, each its next question when it has an answer; none is asked twice while others are left.
+
+    What is answered before all clients are under way (the first fifth of the time) does not count.
+    """
     row: dict[str, Any] = {}
-    if not seconds:
-        return row
-    source, lock = iter(list(questions) * 100), threading.Lock()
+    source, lock = itertools.cycle(questions), threading.Lock()
     with serving(expert, work / "server.log") as server:
-        Client(server.port).post("/api/ask", {"question": questions[0], "arm": "rag"})
+        Client(server.port).post("/api/ask", {"question": "What is this about?", "arm": "rag"})
         for clients in CLIENTS:
-            times, tokens = list[float](), list[tuple[int, int]]()
-            began = time.perf_counter()
-
-            def ask(_: int, began: float = began, times: list[float] = times, tokens: list[Any] = tokens) -> None:
-                client = Client(server.port)
-                while time.perf_counter() - began < seconds:
-                    with lock:
-                        question = next(source)
-                    started = time.perf_counter()
-                    status, body = client.post("/api/ask", {"question": question, "arm": "rag"})
-                    usage = json.loads(body)["usage"] if status == 200 else {}
-                    with lock:
-                        times.append(time.perf_counter() - started)
-                        tokens.append((usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)))
-
-            used = server.processor_s()
-            at_once(clients, ask)
-            took = time.perf_counter() - began
-            row[f"answers_per_s_{clients}"] = len(times) / took
-            row[f"answer_p95_s_{clients}"] = float(np.percentile(times, 95))
-            row[f"answer_cpu_s_{clients}"] = (server.processor_s() - used) / len(times)
-            row[f"tokens_{clients}"] = [round(statistics.fmean(column), 1) for column in zip(*tokens, strict=True)]
+            used, began = server.processor_s(), time.perf_counter()
+            made = asked(server.port, clients, source, lock, began + seconds)
+            cpu_s = (server.processor_s() - used) / max(1, len(made))
+            kept = [one for one in made if began + WARM_SHARE * seconds <= one.ended <= began + seconds]
+            if not kept:
+                raise SystemExit(f"no answer to {clients} clients in {seconds:g} s: a longer --answers-s")
+            row[f"answers_per_s_{clients}"] = len(kept) / (seconds * (1 - WARM_SHARE))
+            row[f"answer_p95_s_{clients}"] = float(np.percentile([one.seconds for one in kept], 95))
+            row[f"answer_cpu_s_{clients}"] = cpu_s
+            row[f"prompt_tokens_{clients}"] = statistics.fmean(one.prompt_tokens for one in kept)
+            row[f"answer_tokens_{clients}"] = statistics.fmean(one.completion_tokens for one in kept)
     return row
+
+
+def asked(port: int, clients: int, source: Iterator[str], lock: threading.Lock, until: float) -> list[Answered]:
+    """Let clients ask until a moment; return all answers. Raises SystemExit for a status other than 200."""
+    made: list[Answered] = []
+
+    def ask(_: int) -> None:
+        client = Client(port, ANSWER_LIMIT_S)
+        while time.perf_counter() < until:
+            with lock:
+                question = next(source)
+            started = time.perf_counter()
+            status, body = client.post("/api/ask", {"question": question, "arm": "rag"})
+            if status != 200:
+                raise SystemExit(f"the server answered {status}: {body[:200]!r}")
+            usage = json.loads(body)["usage"]
+            ended = time.perf_counter()
+            with lock:
+                made.append(Answered(ended, ended - started, usage["prompt_tokens"], usage["completion_tokens"]))
+
+    at_once(clients, ask)
+    return made
 
 
 def closed_loop(speed: NodeSpeed, questions: Questions, clients: int, count: int = 3000) -> tuple[float, float]:
@@ -203,12 +261,15 @@ def predicted(wanted: Wanted, rates: Rates, shape: Shape | None) -> dict[str, An
         "ingest_cpu_s": plan.ingest["core-hours"].value * 3600 + rates.start_cpu_s,
         "search_s": search.value * rates.search_s / rates.search_cpu_s,
         "search_cpu_s": search.value,
+        "search_together_cpu_s": search.value * rates.search_together_cpu_s / rates.search_cpu_s,
     }
     if rates.engine:
         speed, questions = load_of(rates.engine, search, rates)
         for clients in CLIENTS:
             per_s, p95 = closed_loop(speed, questions, clients)
             row |= {f"answers_per_s_{clients}": per_s, f"answer_p95_s_{clients}": p95}
+            row[f"prompt_tokens_{clients}"] = statistics.fmean(rates.engine.prompt_tokens)
+            row[f"answer_tokens_{clients}"] = statistics.fmean(rates.engine.answer_tokens)
     return row
 
 
@@ -220,6 +281,33 @@ def against(predicted_row: dict[str, Any], real: dict[str, Any]) -> dict[str, fl
 BARRED = ("storage_gb", "ingest_s", "search_s", *(f"answers_per_s_{c}" for c in CLIENTS))
 
 
+def rates_of(given: argparse.Namespace, settings: Settings) -> Rates:
+    """Measure, or take what an earlier run measured."""
+    path = given.work / "rates.json"
+    if (kept := load_rates(path)) is not None:
+        print(f"rates of {path.name} are taken")
+        return kept
+    found = measure(settings, sample=given.measured_on, answers=bool(given.answers_s), say=print)
+    found.save(path)
+    return found
+
+
+def one_set(folder: Path, given: argparse.Namespace, settings: Settings, rates: Rates) -> dict[str, Any]:
+    """Predict for a held-out set, then run it; a set that was run already keeps its figures."""
+    name = folder.parent.name if folder.name == "docs" else folder.name
+    work = given.work / f"{name}-{given.documents}"
+    files = chosen(folder, work / "files", given.documents)
+    known = known_of(files)
+    guesses = {
+        "given": predicted(known, rates, None),
+        "looked": predicted(Wanted(known.documents), rates, look_at(files, rates, settings)),
+    }
+    real = really(files, work, settings, given.answers_s)
+    off = {way: against(guess, real) for way, guess in guesses.items()}
+    print(name, json.dumps(off, indent=1))
+    return {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
+
+
 def main() -> None:
     made = parser(__doc__ or "")
     made.add_argument("--measured-on", type=Path, required=True)
@@ -227,22 +315,9 @@ def main() -> None:
     made.add_argument("--documents", type=int, default=1000, help="files of each held-out set")
     made.add_argument("--answers-s", type=float, default=120.0, help="seconds of asking for each number of clients")
     given = made.parse_args()
-    settings = dataclasses.replace(Settings(), answer=dataclasses.replace(Settings().answer, arm="rag", cache_mib=0))
-    rates = measure(settings, sample=given.measured_on, answers=bool(given.answers_s), say=print)
-    rows = []
-    for folder in given.held_out:
-        files = chosen(folder, given.work / folder.parent.name / "files", given.documents)
-        known = known_of(files, rates)
-        guesses = {
-            "given": predicted(known, rates, None),
-            "looked": predicted(Wanted(known.documents), rates, look_at(files, rates, settings)),
-        }
-        real = really(files, given.work / folder.parent.name, settings, given.answers_s)
-        off = {name: against(guess, real) for name, guess in guesses.items()}
-        print(folder.parent.name, json.dumps(off, indent=1))
-        rows.append(
-            {"set": folder.parent.name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
-        )
+    settings = Settings(answer=AnswerSettings(arm="rag", cache_mib=0), serve=ServeSettings(time_limit_s=ANSWER_LIMIT_S))
+    rates = rates_of(given, settings)
+    rows = [one_set(folder, given, settings, rates) for folder in given.held_out]
     worst = {way: max(abs(r["off"][way].get(n, 0.0)) for r in rows for n in BARRED) for way in ("given", "looked")}
     result = {"bar": BAR, "worst": worst, "within": {way: value <= BAR for way, value in worst.items()}}
     save("capacity", result | {"rates": rates.as_dict(), "sets": rows}, given.out)

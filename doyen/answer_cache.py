@@ -114,6 +114,7 @@ class CachedEngine:
         """Take the engine that writes, and where its answers are kept; nothing is shared between two scopes."""
         self.inner, self._answers, self._scope = engine, answers, scope
         self.name, self.kind = engine.name, engine.kind
+        self.workers = getattr(engine, "workers", 1)
         self.count_tokens, self.template_hash = engine.count_tokens, engine.template_hash
         self.next_token_logits, self.text_losses = engine.next_token_logits, engine.text_losses
 
@@ -137,7 +138,7 @@ class CachedEngine:
         """Answer as the engine does; what it wrote before comes from the cache, marked so."""
         held = list(constraints) or [None] * len(prompts)
         version = importlib.metadata.version("doyen")
-        common = [version, self.inner.identity(), _adapter_hash(adapter), max_tokens, refusal, may_refuse]
+        common = [version, self.inner.identity(), adapter_hash(adapter), max_tokens, refusal, may_refuse]
         common += [self._scope] if self._scope else []
         keys = [_hash([*common, list(p), constraint_key(c)]) for p, c in zip(prompts, held, strict=True)]
         with self._answers.opened() as kept:
@@ -167,7 +168,7 @@ def _hash(parts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _adapter_hash(folder: Path | None) -> str:
+def adapter_hash(folder: Path | None) -> str:
     """Return a hash of an adapter's configuration and weights, of a whole model's samples of them; "" without one."""
     if folder is None:
         return ""

@@ -62,8 +62,11 @@ def ask_into(
 ) -> list[Answer]:
     """Ask what the answers file `path` does not hold yet, block by block; return all answers in the questions' order.
 
+    A block is larger where the engine has several workers.
+
     `hits` are passages found before, one list a question (None: the expert searches itself).
     """
+    block *= getattr(expert.engine, "workers", 1)
     done = _read_answers(path)
     waiting = [i for i, q in enumerate(questions) if q.id not in done]
     for start in range(0, len(waiting), block):

@@ -147,6 +147,14 @@ class IngestSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """How work is shared out on a Ray cluster (`--on ray`)."""
+
+    workers: int = setting(0, "Workers; 0: as many as the cluster has room for.", low=0, high=100_000)
+    worker_cores: int = setting(2, "Cores of a worker; fewer where the machines have fewer.", low=1, high=1024)
+
+
+@dataclass(frozen=True)
 class RetrievalSettings:
     """How passages are found."""
 
@@ -428,6 +436,7 @@ class Settings:
     reference: ReferenceSettings = field(default_factory=ReferenceSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     cost: CostSettings = field(default_factory=CostSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return table → key → value."""
@@ -437,11 +446,11 @@ class Settings:
         }
 
     def shaping(self) -> dict[str, dict[str, Any]]:
-        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices, `[cost]`, `[serve]`."""
+        """Return `as_dict` without what shapes no answer: where a server is, its key, pace and prices, `[cost]`, `[serve]`, `[cluster]`."""
         return {
             table: {key: value for key, value in values.items() if key not in _OF_THE_WAY}
             for table, values in self.as_dict().items()
-            if table not in ("cost", "serve")
+            if table not in ("cost", "serve", "cluster")
         }
 
 

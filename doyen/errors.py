@@ -15,6 +15,7 @@ DoyenError
 ├── WorkflowError       a workflow file, or the table that it runs over, is wrong: every fault in one message
 ├── GateError           fine-tuning would run and learn nothing: stopped before the hours are spent
 ├── ThresholdError      a measured score is under the one asked for (--fail-under)
+├── ClusterError        a Ray cluster does not answer, its machines do not fit, or its workers are gone
 ├── ProcessError        one of several processes that train together is gone
 └── Interrupted         long work was stopped by the user; what was done is kept (exit code 130)
 
@@ -94,6 +95,10 @@ class GateError(DoyenError):
 
 class ThresholdError(DoyenError):
     """A measured score is under the one asked for: the work is done and written, and a build should stop."""
+
+
+class ClusterError(DoyenError):
+    """A cluster does not answer, a machine of it lacks something or is of another version, or no worker is left."""
 
 
 class ProcessError(DoyenError):

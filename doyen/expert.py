@@ -14,6 +14,7 @@ from pathlib import Path
 from doyen.adapters import adapter_folder, read_adapter
 from doyen.answer_cache import AnswerCache, CachedEngine
 from doyen.citing import cite
+from doyen.cluster.answering import ClusterEngine
 from doyen.config import Settings, load_settings
 from doyen.embedding import load_embedder
 from doyen.errors import UsageError
@@ -113,7 +114,7 @@ class Expert:
         where = retriever.index.filter_condition(filters) if filters and retriever else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
         engine = engine or open_engine(settings)
-        if cache and settings.answer.cache_mib and isinstance(engine, LocalEngine):
+        if cache and settings.answer.cache_mib and isinstance(engine, LocalEngine | ClusterEngine):
             engine = CachedEngine(engine, AnswerCache(folder, settings.answer.cache_mib))
         return cls(engine, retriever=retriever, tuning=tuning, settings=settings, where=where)
 

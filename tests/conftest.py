@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc):
 def kept_workers():
     """Let the ingests of this process share worker processes (kept_workers.py)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("doyen.ingesting.work.WorkerPool", KeptPool)
+        patch.setattr("doyen.ingesting.hands.WorkerPool", KeptPool)
         yield
     end_workers()
 

@@ -5,12 +5,16 @@ Prompts are read alone, answered alone, and answered together; none is used twic
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from doyen.capacity.figures import LEAST_SPREAD
-from doyen.capacity.queueing import NodeSpeed
+from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import EngineRates
 from doyen.config import Settings
 from doyen.expert import open_engine
@@ -19,7 +23,8 @@ from doyen.prompts import Message, passages_messages
 from doyen.retrieval.hybrid import Retriever
 from doyen.retrieval.neighbours import hits_for
 
-_ALONE, _TOGETHER = 6, 12
+_ALONE, _TOGETHER = 6, 24
+_HALVINGS = 30
 MOST_TEXTS = 64
 """So many answers the engine writes together at most (doyen.models.decoding)."""
 Prompt = list[Message]
@@ -54,20 +59,25 @@ def rates_of(engine: Engine, prompts: Sequence[Prompt], max_tokens: int, batch_t
     tokens = [made[0].completion_tokens for _, made in alone]
     single = max(sum(writing_s) / max(1, sum(tokens)), 1e-5)
     seconds, made = _timed(engine, together, max_tokens)
-    lengths = [one.completion_tokens for one in made]
-    left = seconds - read_token * sum(one.prompt_tokens for one in made)
-    text_step = min(single, max(0.0, text_share(left, single, lengths)))
     answered = [m[0] for _, m in alone] + list(made)
-    return EngineRates(
+    rates = EngineRates(
         name=engine.name,
         read_token_s=read_token,
-        step_s=single - text_step,
-        text_step_s=text_step,
+        step_s=single,
+        text_step_s=0.0,
         spread=max(LEAST_SPREAD, _halves([s / made[0].prompt_tokens for s, made in reading])),
         batch_tokens=batch_tokens,
         prompt_tokens=[one.prompt_tokens for one in answered],
         answer_tokens=[one.completion_tokens for one in answered],
     )
+    text_step = text_share(seconds, single, _as_questions(rates, made), node_speed(rates, len(made)).most_at_work)
+    return replace(rates, step_s=single - text_step, text_step_s=text_step)
+
+
+def _as_questions(rates: EngineRates, made: Sequence[Completion]) -> Questions:
+    """Return answers as the simulation takes them."""
+    read = np.array([one.prompt_tokens for one in made], dtype=np.float64) * rates.read_token_s
+    return Questions(read, np.array([one.completion_tokens for one in made], dtype=np.float64))
 
 
 def _halves(values: Sequence[float]) -> float:
@@ -76,15 +86,28 @@ def _halves(values: Sequence[float]) -> float:
     return abs(first / max(1, len(values[::2])) - second / max(1, len(values[1::2]))) * len(values) / (first + second)
 
 
-def text_share(writing_s: float, single_s: float, lengths: Sequence[int]) -> float:
-    """Return what each text adds to a step, where texts of these lengths were written together from one moment on.
+def text_share(seconds: float, single_s: float, asked: Questions, most_at_work: float) -> float:
+    """Return what each text adds to a step, where these questions, all asked at one moment, took so many seconds.
 
-    A step alone takes `single_s` = step + text; so many steps have as many texts as are not done yet.
+    A step of one text takes `single_s` = step + share. The share is the one with which the simulation takes as long.
     """
-    steps, texts = max(lengths, default=0), sum(lengths)
-    if texts <= steps:
-        return single_s
-    return (writing_s - single_s * steps) / (texts - steps)
+    low, high = 0.0, single_s
+    for _ in range(_HALVINGS):
+        share = (low + high) / 2
+        speed = NodeSpeed(single_s - share, share, most_at_work)
+        if _simulated_s(speed, asked) < seconds:
+            low = share
+        else:
+            high = share
+    return (low + high) / 2
+
+
+def _simulated_s(speed: NodeSpeed, asked: Questions) -> float:
+    run = Simulation(speed, 1, asked)
+    for number in range(len(asked.read_s)):
+        run.arrive(number, 0.0)
+    run.run_until(math.inf)
+    return max(run.ended)
 
 
 def node_speed(rates: EngineRates, most_requests: int, scale: float = 1.0) -> NodeSpeed:

@@ -22,7 +22,9 @@ import numpy as np
 
 from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
-from doyen.capacity.sample import choose_files, copy_files, make_files
+from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
+from doyen.capacity.search_rates import measure_search, questions_of
+from doyen.capacity.stored import Ingested, store_bytes, stored_lines
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -40,9 +42,7 @@ from doyen.parsing.tasks import Parsed, Parser, ParseTask
 from doyen.retrieval.hybrid import Retriever
 
 Say = Callable[[str], None]
-_SEARCHES = 24
 _FEWEST = 4
-_QUESTION_WORDS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,6 @@ class TimedParser:
         between = time.process_time()
         parsed = self.parser.cut(read)
         return Timed(parsed, between - began, time.process_time() - between)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ingest:
-    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part."""
-
-    seconds: float
-    cpu_s: float
-    bytes: dict[str, int]
 
 
 def measure(
@@ -110,12 +101,14 @@ def measure(
         small = _ingest(copy_files([first], work / "one"), work / "small", settings)
         whole = _ingest(list(timed), work / "expert", settings)
         shape = _shape(timed, settings)
-        found = _composed(stages, shape, timed, small, whole, embedder.dim)
+        found = _composed(stages, shape, timed, small, whole)
+        notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
+        found["stored"] = stored_lines(small, notes, whole, embedder.dim)
         say("searching and answering")
         retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
         passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
         questions = questions_of(passages)
-        searched = _searched(retriever, questions)
+        searched = measure_search(retriever, questions)
         engine = measure_engine(settings, retriever, questions, say) if answers else None
         return Rates(
             measured=datetime.now(UTC).date().isoformat(),
@@ -212,7 +205,7 @@ def _unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
 # ---- a whole ingest
 
 
-def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
+def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> Ingested:
     """Ingest files in a process of its own, as `doyen ingest` does."""
     expert.mkdir(parents=True)
     (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
@@ -222,30 +215,17 @@ def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> _Ingest:
     seconds, cpu = time.perf_counter() - began, _children_s() - before
     if done.returncode and not (expert / "index").is_dir():
         raise UsageError(f"the sample cannot be ingested: {done.stderr.strip()[-400:]}")
-    return _Ingest(seconds, cpu, store_bytes(expert))
+    index = open_index(expert, settings)
+    documents = index.documents()
+    chunks = index.chunk_count() + index.summary_count()
+    return Ingested(
+        seconds, cpu, store_bytes(expert), len(documents), chunks, sum(document.characters for document in documents)
+    )
 
 
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def store_bytes(expert: Path, state: Path | None = None) -> dict[str, int]:
-    """Return part → bytes on disk of an expert's index and originals; what is in a database counts for nothing."""
-    index = state or expert / "index"
-    text_index = sum(_size(p) for p in index.glob("*.lance/_indices"))
-    return {
-        "originals": _size(expert / "originals"),
-        "page texts": _size(index / "documents.lance"),
-        "chunks": _size(index / "chunks.lance") + _size(index / "summaries.lance") - text_index,
-        "full-text index": text_index,
-        "vector index": _size(index / "vectors"),
-        "versions": _size(index / "versions.lance"),
-    }
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
@@ -265,7 +245,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
 
 
 def _composed(
-    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: _Ingest, whole: _Ingest, dim: int
+    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: Ingested, whole: Ingested
 ) -> dict[str, Any]:
     """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file."""
     first = next(iter(timed.values()))
@@ -277,40 +257,10 @@ def _composed(
     seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
     left = (cpu - of_stages) / documents
     notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]
-    grown = {part: max(0, whole.bytes[part] - small.bytes[part]) for part in whole.bytes}
-    vectors = 2.0 * dim
     return {
         "stages": stages | {"handing over": Line(max(left, 0.0), 0.0, 0.3)},
         "start_s": small.seconds,
         "start_cpu_s": small.cpu_s,
         "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores()))),
-        "bytes_per": {
-            "page texts": grown["page texts"] / characters,
-            "vectors": vectors,
-            "chunk texts": max(grown["chunks"] / chunks - vectors, 0.0),
-            "full-text index": grown["full-text index"] / chunks,
-        },
         "notes": notes,
     }
-
-
-# ---- searching
-
-
-def questions_of(passages: Sequence[str], most: int = 96) -> list[str]:
-    """Return questions in the documents' own words: the first words of some passages, each once."""
-    texts = [passage.split() for passage in passages]
-    texts = [words for words in texts if len(words) >= _QUESTION_WORDS] or texts
-    chosen = np.random.default_rng(11).permutation(len(texts))[:most]
-    return [" ".join(texts[int(i)][:_QUESTION_WORDS]) + "?" for i in chosen]
-
-
-def _searched(retriever: Retriever, questions: Sequence[str]) -> dict[str, Any]:
-    retriever.search(questions[0])
-    seconds, began = [], time.process_time()
-    for question in (list(questions) * _SEARCHES)[:_SEARCHES]:
-        started = time.perf_counter()
-        retriever.search(question)
-        seconds.append(time.perf_counter() - started)
-    cpu = (time.process_time() - began) / _SEARCHES
-    return {"search_s": float(np.median(seconds)), "search_cpu_s": cpu}

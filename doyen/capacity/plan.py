@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, RECORDED, Figure, total
-from doyen.capacity.rates import STAGES, Rates, Shape
+from doyen.capacity.rates import STAGES, STORED, Rates, Shape, vector_bytes
 from doyen.capacity.serving import Serving, plan_serving
 from doyen.capacity.wanted import MORE_CORES, SECOND_NODE, Wanted
 from doyen.index.vector_matrix import EXACT_ROWS
@@ -107,17 +107,19 @@ def _grown(figure: Figure, corpus: Figures, rates: Rates) -> Figure:
 
 def _storage(corpus: Figures, wanted: Wanted, rates: Rates, kept_days: float) -> Figures:
     def stored(part: str) -> Figure:
-        return Figure(rates.bytes_per[part], 0.1, MEASURED, rates.sample)
+        line, (first, second) = rates.stored[part], STORED[part]
+        found = total((corpus[first] * line.base, corpus[second] * line.more))
+        return Figure(found.value, found.spread + line.spread, MEASURED, rates.sample)
 
     chunks, codes = corpus["chunks"], corpus["chunks"].value > EXACT_ROWS
     exact = Figure(1.0)
     parts = {
         "originals": corpus["bytes"] * Figure(rates.shape.paged, 0.0, MEASURED, rates.sample),
-        "page texts": corpus["characters"] * stored("page texts"),
-        "chunk texts": chunks * stored("chunk texts"),
-        "vectors": chunks * exact * float(rates.bytes_per["vectors"]),
-        "full-text index": chunks * stored("full-text index"),
-        "vector index": chunks * exact * float(2 * rates.dim + _ROW_BYTES + (rates.dim / 8 if codes else 0)),
+        "page texts": stored("page texts"),
+        "chunk texts": stored("chunk texts"),
+        "vectors": chunks * exact * float(vector_bytes(rates.dim)),
+        "full-text index": stored("full-text index"),
+        "vector index": chunks * exact * float(vector_bytes(rates.dim) + _ROW_BYTES + (rates.dim / 8 if codes else 0)),
     }
     churn = Figure(wanted.changed * kept_days, 0.0, GIVEN)
     parts["former versions"] = (parts["page texts"] + parts["originals"]) * churn

@@ -18,7 +18,7 @@ from doyen.config import write_atomic
 from doyen.errors import UsageError
 
 FILE_NAME = "capacity.json"
-FORMAT = 1
+FORMAT = 2
 STAGES = {
     "parse": ("documents", "characters"),
     "chunk": ("documents", "characters"),
@@ -27,6 +27,12 @@ STAGES = {
     "handing over": ("documents", ""),
 }
 """Each stage's cost is so much for each of the first, and so much for each of the second."""
+STORED = {
+    "page texts": ("documents", "characters"),
+    "chunk texts": ("chunks", "characters"),
+    "full-text index": ("chunks", "characters"),
+}
+"""So are the bytes of what is stored; vectors have a size of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,11 @@ class Line:
     def __call__(self, first: float, second: float) -> float:
         """Return the cost of so many."""
         return self.base * first + self.more * second
+
+
+def vector_bytes(dim: int) -> int:
+    """Return the bytes of a stored vector: float16."""
+    return 2 * dim
 
 
 def fit_line(first: Sequence[float], second: Sequence[float], cost: Sequence[float]) -> Line:
@@ -103,8 +114,9 @@ class EngineRates:
 class Rates:
     """A calibration. `busy` is the share of the cores that an ingest keeps at work, `start_s` what each ingest takes besides.
 
-    `bytes_per` is part of the store → bytes of a chunk, or of a character for texts. `search_s` is of one question at
-    `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds.
+    `stored` is part of the store → bytes. `search_s` is of one question at
+    `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds, `search_together_cpu_s` in those of a question
+    where several go together.
     """
 
     measured: str
@@ -118,10 +130,11 @@ class Rates:
     start_s: float
     start_cpu_s: float
     busy: float
-    bytes_per: dict[str, float]
+    stored: dict[str, Line]
     search_chunks: int
     search_s: float
     search_cpu_s: float
+    search_together_cpu_s: float
     memory_gib: float
     engine: EngineRates | None = None
     notes: list[str] = field(default_factory=list)
@@ -144,6 +157,7 @@ def load_rates(path: Path) -> Rates | None:
             raise ValueError("another format")
         row["shape"] = Shape(**row["shape"])
         row["stages"] = {name: Line(**row["stages"][name]) for name in STAGES}
+        row["stored"] = {name: Line(**row["stored"][name]) for name in STORED}
         row["engine"] = EngineRates(**row["engine"]) if row["engine"] else None
         return Rates(**row)
     except FileNotFoundError:

@@ -10,8 +10,8 @@ from doyen.capacity.measuring import measure
 from doyen.capacity.plan import CapacityPlan, plan_capacity
 from doyen.capacity.rates import FILE_NAME, Rates, load_rates
 from doyen.capacity.recorded import largest_ingest, recorded_shape, with_recorded_answers
-from doyen.capacity.wanted import Wanted
-from doyen.config import Settings, load_settings
+from doyen.capacity.wanted import Prices, Wanted
+from doyen.config import ModelSettings, Settings, load_settings
 from doyen.models.fetching import cache_folder
 
 Say = Callable[[str], None]
@@ -48,11 +48,19 @@ def plan_for(
     if expert is None:
         return plan_capacity(wanted, rates)
     settings = load_settings(expert)
+    wanted = replace(wanted, prices=_with_prices_of(settings.model, wanted.prices))
     shape = recorded_shape(expert, settings, rates)
     remark = largest_ingest(expert, settings, rates, shape)
     rates = with_recorded_answers(rates, expert, settings.answer.arm)
     rates = replace(rates, notes=[*rates.notes, *([remark] if remark else [])])
     return plan_capacity(wanted, rates, shape=shape, kept_days=settings.documents.keep_versions_days)
+
+
+def _with_prices_of(model: ModelSettings, prices: Prices) -> Prices:
+    """Add what the model's tokens cost where nothing else was given (in the settings -1: not known)."""
+    read = model.input_price if prices.million_read is None else prices.million_read
+    written = model.output_price if prices.million_written is None else prices.million_written
+    return replace(prices, million_read=read if read >= 0 else None, million_written=written if written >= 0 else None)
 
 
 def _own_folder(expert: Path | None) -> Path | None:

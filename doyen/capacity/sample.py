@@ -17,7 +17,7 @@ from doyen.sources.folder import list_files
 
 MOST_FILES, MOST_BYTES = 60, 24 << 20
 _SEED = 7
-_MADE, _PAGES, _LINES = 16, 6, 42
+_MADE, _PAGES, _LINES, _NOTES = 16, 6, 42, 32
 _SYLLABLES = "ba ce di fo gu la me ni or pu ra se ti vo wen cal dor fin gar hol".split()
 
 
@@ -57,6 +57,16 @@ def make_files(into: Path, count: int = _MADE, pages: int = _PAGES) -> list[Path
         words = ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) for _ in range(400)]
         made.append(into / f"made-{number:02d}.pdf")
         made[-1].write_bytes(_pdf([_page(rng, words) for _ in range(pages)]))
+    return made
+
+
+def make_notes(into: Path, count: int = _NOTES) -> list[Path]:
+    """Write texts of one short sentence each: what a document costs beside its characters."""
+    into.mkdir(parents=True, exist_ok=True)
+    made = [into / f"note-{number:02d}.txt" for number in range(count)]
+    for number, path in enumerate(made):
+        words = random.Random(_SEED + number).choices(_SYLLABLES, k=8)
+        path.write_text(f"Note {number}: {' '.join(words)}.\n", encoding="utf-8")
     return made
 
 

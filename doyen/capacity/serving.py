@@ -18,15 +18,21 @@ MOST_REQUESTS = 64
 _LOADS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.1)
 _COUNT = 8_000
 _MOST_SEARCHING = 0.8
+_WORTH = 0.95
+"""A search that costs so little less changes no number of nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Nodes that serve. `parts` is into how many the index is divided; `curve` one node under rising load."""
+    """Nodes that serve. `parts` is into how many the index is divided; `curve` one node under rising load.
+
+    `search_s` is of a search alone, `search_peak_s` of one at the peak, where searches that wait go together.
+    """
 
     parts: int
     peak_per_s: Figure
     search_s: Figure
+    search_peak_s: Figure
     per_node_s: Figure
     memory_gib: Figure
     nodes: Figure
@@ -38,7 +44,8 @@ class Serving:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
-        names = ("peak_per_s", "search_s", "per_node_s", "memory_gib", "nodes", "read_tokens", "written_tokens")
+        names = ["peak_per_s", "search_s", "search_peak_s", "per_node_s", "memory_gib", "nodes"]
+        names += ["read_tokens", "written_tokens"]
         row: dict[str, Any] = {name: getattr(self, name).as_dict() for name in names}
         row |= {"parts": self.parts, "reachable": self.reachable, "at_peak": self.run.as_dict()}
         return row | {"one_node": [{"offered_per_s": round(per_s, 4)} | run.as_dict() for per_s, run in self.curve]}
@@ -77,11 +84,12 @@ def plan_serving(chunks: Figure, wanted: Wanted, rates: Rates) -> Serving | None
     scale = _scale(wanted.cores or rates.cores, rates.cores)
     peak = wanted.questions_per_day * max(wanted.profile) / sum(wanted.profile) / 3600
     demand = Demand(peak, wanted.whole_s)
-    load = _Load(engine, search, rates.cores, parts, scale)
+    load = _Load(engine, search, rates.search_together_cpu_s / rates.search_cpu_s, rates.cores, parts, scale)
     many, run = load.nodes_for(demand)
-    node, questions = load.seen(demand.per_s * parts / (many or parts))
-    spread = math.hypot(engine.spread, search.spread * load.searching(peak * parts / (many or parts)))
     nodes = many or parts
+    group_per_s = peak * parts / nodes
+    node, questions = load.seen(group_per_s)
+    spread = math.hypot(engine.spread, search.spread * load.searching(group_per_s))
     slower = replace(load, engine=_slower(engine, 1 + spread), search=search * (1 + search.spread))
     worse = slower.nodes_for(demand)[0]
     off = worse / nodes - 1 if many and worse else max(spread, 0.3)
@@ -91,6 +99,7 @@ def plan_serving(chunks: Figure, wanted: Wanted, rates: Rates) -> Serving | None
         parts=parts,
         peak_per_s=Figure(peak, 0.0, ASSUMED, "the profile of a day"),
         search_s=search,
+        search_peak_s=replace(search, value=load.search_s(group_per_s)),
         per_node_s=Figure(per_s, spread, origin, engine.name),
         memory_gib=Figure(rates.memory_gib, 0.1, MEASURED, "without documents")
         + MEMORY_OF_CHUNK * (chunks.value / parts / 2**30),
@@ -105,18 +114,31 @@ def plan_serving(chunks: Figure, wanted: Wanted, rates: Rates) -> Serving | None
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What questions ask of nodes that hold `parts` parts of an index between them; `cores` are those that were measured."""
+    """What questions ask of nodes that hold `parts` parts of an index between them; `cores` are those that were measured.
+
+    `search` is of a search alone, `together` the share of it that one takes where as many go together as may.
+    """
 
     engine: EngineRates
     search: Figure
+    together: float
     cores: int
     parts: int = 1
     scale: float = 1.0
     most_requests: int = MOST_REQUESTS
 
+    def search_s(self, per_s: float) -> float:
+        """Return the processor seconds of a search, where so many a second come.
+
+        Those that wait go together. How many do is assumed: none where hardly any come, as many as may where searches
+        alone would fill the node, and between these the searches of a processor second on a straight line.
+        """
+        full = min(1.0, per_s * self.search.value / self.cores * self.scale)
+        return self.search.value / (1 + full * (1 / min(1.0, self.together) - 1))
+
     def searching(self, per_s: float) -> float:
         """Return the share of a node's cores that searches take, where so many questions a second reach its group."""
-        return per_s * self.search.value / self.cores * self.scale
+        return per_s * self.search_s(per_s) / self.cores * self.scale
 
     def seen(self, per_s: float) -> tuple[NodeSpeed, Questions]:
         """Return a node, and the questions as it sees them, where so many a second reach its group.
@@ -128,14 +150,17 @@ class _Load:
         if self.parts > 1:
             slower /= max(0.02, 1 - self.searching(per_s))
         read = np.array(self.engine.prompt_tokens, dtype=np.float64) * self.engine.read_token_s * slower
-        read += self.search.value / self.cores * slower
+        read += self.search_s(per_s) / self.cores * slower
         tokens = np.array(self.engine.answer_tokens, dtype=np.float64)
         return node_speed(self.engine, self.most_requests, slower), Questions(read, tokens)
 
     def nodes_for(self, demand: Demand) -> tuple[int | None, LoadRun]:
         """Return the fewest nodes, in whole groups, that meet a demand, with their run; None where none do."""
         if self.parts == 1:
-            return nodes_for(*self.seen(demand.per_s), demand, count=_COUNT)
+            many, run = nodes_for(*self.seen(0.0), demand, count=_COUNT)
+            if many is None or self.search_s(demand.per_s / many) > _WORTH * self.search.value:
+                return many, run
+            return nodes_for(*self.seen(demand.per_s / many), demand, count=_COUNT)
         groups = max(1, math.ceil(self.searching(demand.per_s) / _MOST_SEARCHING))
         alone = Demand(0.0, demand.most_s, demand.percent)
         reachable = nodes_for(*self.seen(0.0), alone, count=1)[0] is not None
@@ -149,7 +174,7 @@ class _Load:
 
 def load_of(engine: EngineRates, search: Figure, rates: Rates) -> tuple[NodeSpeed, Questions]:
     """Return a node like this machine with the whole index, and the questions as it sees them."""
-    return _Load(engine, search, rates.cores).seen(0.0)
+    return _Load(engine, search, 1.0, rates.cores).seen(0.0)
 
 
 def _slower(engine: EngineRates, times: float) -> EngineRates:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, FilterOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, FilterOption, JsonOption, OnOption, expert_folder, note, show
 from doyen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,21 +44,32 @@ def ask(
     ] = None,
     cache: Annotated[bool, typer.Option(help="Take and keep answers in the expert's cache.")] = True,
     filter_: FilterOption = None,
+    on: OnOption = "",
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Answer a question, with citations."""
     import doyen
-    from doyen.answer_costs import told_before
+    from doyen.cluster.answering import engine_on
+    from doyen.config import load_settings
 
     if (question is None) == (questions is None) or (questions is None) != (out is None):
         raise UsageError("ask takes a QUESTION, or --questions FILE with --out FILE")
     constraint = _constraint(json_schema, regex, choices)
-    one = doyen.Expert.open(expert_folder(expert), arm=arm, adapter=adapter, filters=filter_ or (), cache=cache)
-    asked = _asked(question, questions)
+    folder = expert_folder(expert)
+    with engine_on(on, load_settings(folder)) as engine:
+        options: dict[str, Any] = {"arm": arm, "adapter": adapter, "filters": filter_ or (), "cache": cache}
+        one = doyen.Expert.open(folder, engine=engine, **options)
+        _answer(one, _asked(question, questions), out, constraint, json_)
+
+
+def _answer(one: Expert, asked: list[Question], out: Path | None, constraint: Form | None, json_: bool) -> None:
+    """Answer the questions of a file into `out`, or the only one onto the screen."""
+    from doyen.answer_costs import told_before
+
     if told := told_before(one.engine, one.settings, [q.question for q in asked], [one.arm]):
         note(told)
-    if questions is not None and out is not None:
+    if out is not None:
         from doyen.answering import answer_file
 
         with Bar("questions") as bar:
@@ -69,7 +80,7 @@ def ask(
         _remark(one)
         show(row, f"{len(answers)} questions, {refused} without an answer", json_)
         return
-    answer = one.ask(question or "", constraint=constraint)
+    answer = one.ask(asked[0].question, constraint=constraint)
     _remark(one)
     show(answer.as_dict() | _cost(one, [answer]), "\n".join(_lines(answer)), json_)
 

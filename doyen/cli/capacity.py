@@ -38,6 +38,8 @@ def rates_lines(rates: Rates) -> list[str]:
         f"  {rates.busy:10.0%} of the cores are at work in an ingest, which takes {rates.start_s:.1f} s besides"
     )
     lines.append(f"  {rates.search_s * 1000:10.1f} ms a search among {rates.search_chunks:,} passages")
+    alone, together = rates.search_cpu_s * 1000, rates.search_together_cpu_s * 1000
+    lines.append(f"  {alone:10.1f} ms of processor time a search alone, {together:.1f} where several go together")
     if engine := rates.engine:
         lines.append(f"  {1 / engine.read_token_s:10,.0f} tokens/s read by {engine.name}")
         lines.append(f"  {1 / (engine.step_s + engine.text_step_s):10,.0f} tokens/s written alone")
@@ -69,6 +71,7 @@ def _serving(serving: Serving, whole_s: float) -> list[str]:
     named = {
         "questions a second at the peak": serving.peak_per_s,
         "seconds of processor time a search": serving.search_s,
+        "of it at the peak": serving.search_peak_s,
         "answers a second, at most, a node": serving.per_node_s,
         "GiB of memory of a node": serving.memory_gib,
         "nodes": serving.nodes,

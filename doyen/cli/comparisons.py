@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, JsonOption, OnOption, expert_folder, note, show
 from doyen.errors import ThresholdError, UsageError
 from doyen.records import ARMS, EXTRA_ARMS
 
@@ -90,6 +90,7 @@ def compare(
         float | None,
         typer.Option(help="Ask nothing; say how many questions show a difference of so much (0.05: 5 points)."),
     ] = None,
+    on: OnOption = "",
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -110,15 +111,18 @@ def compare(
     shares = _shares(curve_shares) if curve or curve_shares else ()
     bounds = parse_bounds(fail_under or [], chosen)  # a fault in them is told before the arms are asked
     import doyen
+    from doyen.cluster.answering import engine_on
+    from doyen.config import load_settings
 
     folder = expert_folder(expert)
     asked = _questions(folder, questions, split, generate)
     if limit and limit < len(asked):
         asked = random.Random(SAMPLE_SEED).sample(asked, limit)
-    with Bar("questions") as bar:
+    with engine_on(on, load_settings(folder)) as engine, Bar("questions") as bar:
         report = doyen.compare(
             folder,
             asked,
+            engine=engine,
             arms=chosen,
             adapter=adapter,
             out=out,

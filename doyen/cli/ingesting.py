@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, duplicate_line, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, JsonOption, OnOption, duplicate_line, expert_folder, note, show
 from doyen.errors import DoyenError, Interrupted, UsageError
 from doyen.labelling import read_labels
 from doyen.sources.options import SourceOptions
@@ -93,6 +93,7 @@ def ingest(
     key: _Key = None,
     updated_at: _UpdatedAt = _DEFAULTS.updated_at,
     labels_column: _LabelsColumn = _DEFAULTS.labels_column,
+    on: OnOption = "",
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -118,13 +119,17 @@ def ingest(
             labels=None if labels is None else read_labels(labels),
         ),
     }
+    if watch and on:
+        raise UsageError(
+            "--watch works on this machine", hint="leave out --on, or run doyen ingest --on ray by a clock"
+        )
     if watch:
         _watch(folder, sources or [], interval, given, json_)
         return
     import doyen
 
     with Bar("documents") as bar:
-        report = doyen.ingest(folder, sources or [], progress=bar, **given)
+        report = doyen.ingest(folder, sources or [], progress=bar, on=on, **given)
     _show(report, json_)
     if report.interrupted:
         raise Interrupted("stopped; what was written is whole", hint="run the same doyen ingest again: it goes on")

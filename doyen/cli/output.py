@@ -28,6 +28,15 @@ FilterOption = Annotated[
         show_default=False,
     ),
 ]
+OnOption = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="CLUSTER",
+        help="Have the work done by a Ray cluster: ray (that of $RAY_ADDRESS, or of this machine), ray://HOST:10001.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but line ends and tabs

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, JsonOption, OnOption, expert_folder, note, show
 from doyen.errors import UsageError
 
 
@@ -89,6 +89,7 @@ def finetune(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an adapter of the same name.")] = False,
+    on: OnOption = "",
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -103,18 +104,25 @@ def finetune(
     settings |= {"replay": replay, "early_stop": early_stop, "report_to": report_to, "seed": seed}
     settings = {key: value for key, value in settings.items() if value is not None}
     if target != "model":
-        own = {"examples": examples, "false_refusals": false_refusals}
-        own |= {"recalibrate": recalibrate or None, "replace": replace or None, "processes": processes}
+        own: dict[str, Any] = {"examples": examples, "false_refusals": false_refusals}
+        own |= {
+            "recalibrate": recalibrate or None,
+            "replace": replace or None,
+            "processes": processes,
+            "on": on or None,
+        }
         _refuse(target, [*settings, *(option for option, value in own.items() if value is not None)])
         _retriever(target, folder, name, learning_rate, undo=undo, resume=resume, json_=json_)
     elif undo:
         raise UsageError("--undo is for a retriever; an adapter changes nothing", hint="--adapter NAME chooses another")
     elif recalibrate:
+        if on:
+            raise UsageError("--recalibrate works on this machine", hint="leave out --on")
         _recalibrate(folder, name, false_refusals, json_)
     else:
         settings |= {"learning_rate": learning_rate, "false_refusals": false_refusals}
         settings |= {"name": name, "examples": examples, "resume": resume, "replace": replace}
-        _adapter(folder, json_, processes=processes, **settings)
+        _adapter(folder, json_, processes=processes, on=on, **settings)
 
 
 def _recalibrate(expert: Path, name: str | None, false_refusals: float | None, json_: bool) -> None:

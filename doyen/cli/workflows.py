@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doyen.cli.output import Bar, ExpertOption, JsonOption, expert_folder, note, show
+from doyen.cli.output import Bar, ExpertOption, JsonOption, OnOption, expert_folder, note, show
 from doyen.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -71,12 +71,15 @@ def run(
     show_: Annotated[
         bool, typer.Option("--show", help="Check the file and draw it; -o FILE.html draws a page.")
     ] = False,
+    on: OnOption = "",
     expert: ExpertOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Run a workflow over a table: each row once, with an audit trail. Exits with 1 where rows failed."""
+    from doyen.cluster.answering import engine_on
+    from doyen.config import load_settings
     from doyen.workflows.places import find_workflow
-    from doyen.workflows.running import run_workflow
+    from doyen.workflows.running import MOST_WINDOW, run_workflow
 
     if show_:
         _draw(workflow, out, expert, json_)
@@ -87,7 +90,7 @@ def run(
     path = find_workflow(folder, workflow)
     if watch:
         given = {"--limit": limit, "--where": where, "--table": table, "--query": query}
-        given |= {"--dry-run": dry_run, "--again": again, "--retry-failed": retry_failed}
+        given |= {"--dry-run": dry_run, "--again": again, "--retry-failed": retry_failed, "--on": on}
         if unused := [name for name, value in given.items() if value]:
             raise UsageError(
                 f"--watch takes no {', '.join(unused)}", hint="each file that comes is run over, whole and once"
@@ -97,7 +100,9 @@ def run(
     options: dict[str, Any] = {"limit": limit, "where": where, "table": table, "query": query}
     options |= {"again": again, "retry_failed": retry_failed, "dry_run": dry_run, "arm": arm, "adapter": adapter}
     try:
-        with Bar("rows") as bar:
+        with engine_on("" if dry_run else on, load_settings(folder)) as engine, Bar("rows") as bar:
+            window = MOST_WINDOW * (engine.workers if engine else 1)
+            options |= {"engine": engine, "window": window}
             report = run_workflow(folder, path, source, out, progress=bar, say=note, **options)
     except KeyboardInterrupt:
         raise Interrupted("stopped: what is done is kept", hint="the same command goes on") from None

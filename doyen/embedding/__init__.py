@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "TokenCounter",
     "TokenizerCounter",
+    "computed_by_torch",
     "load_counter",
     "load_embedder",
     "recorded_precision",
@@ -103,6 +104,14 @@ def load_counter(
     folder = require_model(name, cache)
     prefixes = read_prefixes(folder, entry.name, query=settings.query_prefix, passage=settings.passage_prefix)
     return TokenizerCounter(folder / "tokenizer.json", read_limit(folder), prefixes.passage)
+
+
+def computed_by_torch(embedder: EmbedderSettings, *, expert: Path | None = None, cache: Path | None = None) -> bool:
+    """Whether an embedder is computed by torch, so that a GPU helps it; its network is not loaded for that."""
+    from doyen.embedding.local import needs_torch
+
+    name = in_expert(embedder.name, expert)
+    return not isinstance(find_entry(name).source, EndpointSource) and needs_torch(require_model(name, cache))
 
 
 def recorded_precision(fingerprint: str | None) -> str | None:

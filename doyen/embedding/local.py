@@ -148,6 +148,12 @@ def load_local(path: Path, name: str, settings: EmbedderSettings, precision: str
     return LocalEmbedder(folder, network, encoder, name, settings)
 
 
+def needs_torch(path: Path) -> bool:
+    """Whether the embedder in a folder is computed by torch: in f32 where nothing else is asked for, and on a GPU if it can be."""
+    folder = read_folder(path)
+    return bool(_faults(folder)) and _onnx_file(folder) is None
+
+
 def _opened(folder: EncoderFolder, precision: str | None, name: str) -> Opened:
     """Return the network of the first backend that can compute a folder. Raises ModelError: all that is wrong is named."""
     for backend in BACKENDS:
@@ -197,12 +203,16 @@ def _own_network(folder: EncoderFolder, precision: str | None) -> Opened | None:
     return BatchedNetwork(model, lambda ids, _, mask: (ids, mask), shape.hidden, precision), folder.weights
 
 
+def _onnx_file(folder: EncoderFolder) -> Path | None:
+    return folder.onnx if folder.pooling in (*POOLINGS, TOKENS) else None
+
+
 def _onnx(folder: EncoderFolder, precision: str | None) -> Opened | None:
-    if folder.onnx is None or folder.pooling not in (*POOLINGS, TOKENS):
+    if (file := _onnx_file(folder)) is None:
         return None
-    model, feed, size = read_onnx(folder.onnx, folder.pooling)
-    data = folder.onnx.with_name(f"{folder.onnx.name}_data")  # where the weights of a large model lie
-    return BatchedNetwork(model, feed, size, precision), (folder.onnx, *([data] if data.is_file() else []))
+    model, feed, size = read_onnx(file, folder.pooling)
+    data = file.with_name(f"{file.name}_data")  # where the weights of a large model lie
+    return BatchedNetwork(model, feed, size, precision), (file, *([data] if data.is_file() else []))
 
 
 def _torch(folder: EncoderFolder, precision: str | None) -> Opened | None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 BATCH_TOKENS = 256
 WIDTH_STEP = 16
 REQUESTS_PER_STREAM = 2
+CORES_VARIABLE = "DOYEN_CORES"
 FEW_TEXTS, FEW_TOKENS = 16, 512
 """Up to here texts are run by the thread that asks: handing a question over to a stream and back takes as long as its network."""
 GROUP_TEXTS = 2048  # sorted by length and tokenised together: bounds the memory of a call
@@ -161,7 +162,9 @@ def _width(length: int) -> int:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return how many cores this process may use: $DOYEN_CORES, which a worker of a cluster has, else all it may run on."""
+    if (given := os.environ.get(CORES_VARIABLE, "")).isdecimal() and int(given):
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,10 +1,11 @@
-"""Resident memory of the comparing process, by arm."""
+"""Resident memory of the comparing process, by arm; of one of the workers where a cluster answers."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from doyen.cluster.answering import ClusterEngine
 from doyen.evaluation.arm_notes import add_note, read_notes
 from doyen.models.engine import Engine
 
@@ -28,5 +29,6 @@ def memory_by_arm(folder: Path) -> dict[str, float]:
 
 def note_memory(folder: Path, arm: str, engine: Engine) -> None:
     """Note the memory now, after this process has asked an arm."""
-    if engine.kind != "server" and (held := resident_gib()) is not None:
+    held = engine.resident_gib() if isinstance(engine, ClusterEngine) else resident_gib()
+    if engine.kind != "server" and held is not None:
         add_note(folder / MEMORY_FILE, arm, held)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
@@ -45,9 +46,14 @@ def launch(
     """
     if processes_here() > 1:
         raise UsageError("--processes inside of processes that torchrun started", hint="leave --processes out")
-    run = Run(processes, [sys.executable, "-m", "doyen.finetuning.process", call_of(expert, given)])
+    run = Run(start_here(processes, [sys.executable, *arguments_of(expert, given)]))
     follow(run, report, say)
     return AdapterManifest(**run.made)
+
+
+def arguments_of(expert: Path, given: dict[str, Any]) -> list[str]:
+    """Return Python's arguments of one of the processes."""
+    return ["-m", "doyen.finetuning.process", call_of(expert, given)]
 
 
 def call_of(expert: Path, given: dict[str, Any]) -> str:
@@ -83,32 +89,36 @@ def _tell(message: dict[str, Any], report: Report | None, say: Say | None) -> No
         report(TrainingProgress(**{key: value for key, value in message["progress"].items() if key in known}))
 
 
+def start_here(count: int, command: Sequence[str]) -> list[subprocess.Popen[str]]:
+    """Start `count` processes of a command on this machine, each told its rank as `torchrun` tells it."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
+    shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    return [
+        subprocess.Popen(  # in a session of its own, so that Ctrl-C comes once, from here
+            command,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.PIPE,  # held open: its end tells the process that this one is gone
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        for rank in range(count)
+    ]
+
+
 class Run:
     """The started processes, what they say, and how they ended."""
 
-    def __init__(self, count: int, command: list[str]) -> None:
-        """Start `count` processes of a command, each told its rank as `torchrun` tells it."""
+    def __init__(self, processes: Sequence[Any]) -> None:
+        """Take processes that were started, of this machine (`start_here`) or of a cluster."""
         self.made: dict[str, Any] = {}
         self._faults: dict[int, dict[str, Any]] = {}
-        self._tails: list[list[str]] = [[] for _ in range(count)]
+        self._tails: list[list[str]] = [[] for _ in processes]
         self._messages: queue.Queue[dict[str, Any]] = queue.Queue()
         self._failed_at = 0.0
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
-        shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-        self.processes: list[Any] = []
-        for rank in range(count):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            process = subprocess.Popen(  # in a session of its own, so that Ctrl-C comes once, from here
-                command,
-                env=os.environ | shared | place,
-                stdin=subprocess.PIPE,  # held open: its end tells the process that this one is gone
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            self.processes.append(process)
+        self.processes = list(processes)
         self._readers = [
             threading.Thread(target=self._read, args=(rank, stream), daemon=True)
             for rank, process in enumerate(self.processes)

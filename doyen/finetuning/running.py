@@ -15,7 +15,9 @@ from doyen.examples.importing import read_examples
 from doyen.finetuning.checking import recalibrate as calibrate_again
 from doyen.finetuning.domain_text import read_domain
 from doyen.finetuning.launching import launch
+from doyen.finetuning.on_cluster import launch_on
 from doyen.finetuning.parallel import Group, joined
+from doyen.finetuning.parallel import processes as processes_here
 from doyen.finetuning.preparing import Say
 from doyen.finetuning.space import disk_full_said
 from doyen.finetuning.steps import Report
@@ -32,6 +34,7 @@ def finetune(
     resume: bool = False,
     replace: bool = False,
     processes: int | None = None,
+    on: str = "",
     report: Report | None = None,
     say: Say | None = None,
     **overrides: Any,
@@ -39,19 +42,37 @@ def finetune(
     """Fine-tune the expert's model on its examples, or on those in a file.
 
     `overrides` replace keys of [finetune]: method, epochs, learning_rate, rank … `processes` starts so many on this
-    machine, one a GPU, that train together. Where `torchrun` has started them, each calls this without it.
+    machine, one a GPU, that train together. Where `torchrun` has started them, each calls this without it. With `on` ("ray",
+    "ray://HOST:PORT") they are started on the machines of a Ray cluster, and again where one is lost.
 
     Raises:
         ConfigError: an override is unknown or wrong.
         ProcessError: one of several processes is gone.
+        ClusterError: the cluster does not answer, or has no room; a machine does not see the expert's folder or lacks the model.
         ExamplesError, GateError, ModelError, UsageError, Interrupted: see `doyen.finetuning.training.finetune`.
         DoyenError: the disk is full; the last checkpoint is kept.
     """
     given = {"name": name, "examples": examples, "resume": resume, "replace": replace} | overrides
+    if on:
+        return _finetune_on(on, processes or 0, Path(expert), given, report, say)
     if (processes or 1) > 1:
         return launch(processes or 1, Path(expert), given, report, say)
     with joined() as group:
         return _finetune(Path(expert), group, report, say, **given)
+
+
+def _finetune_on(
+    on: str, processes: int, folder: Path, given: dict[str, Any], report: Report | None, say: Say | None
+) -> AdapterManifest:
+    """Fine-tune on a cluster; the name is settled here, so that a run that is started again is the same."""
+    settings = load_settings(folder)
+    if processes_here() > 1:
+        raise UsageError("--on inside of processes that torchrun started", hint="leave --on out")
+    method = given.get("method") or settings.finetune.method
+    name = given["name"] or (_last_interrupted(folder) if given["resume"] else next_name(folder, method))
+    examples = given["examples"] and Path(given["examples"]).resolve()
+    given = given | {"name": name, "examples": examples}
+    return launch_on(on, processes, folder, settings, given, report, say)
 
 
 def _finetune(

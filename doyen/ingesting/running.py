@@ -12,10 +12,11 @@ from pathlib import Path
 
 from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
-from doyen.embedding import Embedder, TokenCounter, load_counter, load_embedder
+from doyen.embedding import Embedder, TokenCounter, load_counter
 from doyen.errors import UsageError
 from doyen.index.store import Index, IndexManifest
 from doyen.ingesting.faults import load_faults
+from doyen.ingesting.hands import Hands, hands
 from doyen.ingesting.known_sources import (
     KnownSource,
     Named,
@@ -27,7 +28,7 @@ from doyen.ingesting.known_sources import (
 )
 from doyen.ingesting.opening import index_place, writing_store
 from doyen.ingesting.report import IngestReport, Progress
-from doyen.ingesting.selecting import list_sources, refuse_claims
+from doyen.ingesting.selecting import Listing, list_sources, refuse_claims
 from doyen.ingesting.timing import record_ingest
 from doyen.ingesting.work import Job, Work
 from doyen.ingesting.writing import BackgroundEmbedder
@@ -46,6 +47,7 @@ def ingest(
     passwords: Sequence[str] = (),
     options: SourceOptions | None = None,
     embedder: Embedder | None = None,
+    on: str = "",
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> IngestReport:
@@ -54,9 +56,11 @@ def ingest(
     A document is named by its path below the folder, after `name/` if given. What a source no longer holds is taken
     out; `prune` also takes out every document of other sources; `rebuild` makes the index anew. What failed before and
     has not changed is read again only with `retry_failed`, or with `passwords`, which are tried in turn on encrypted files.
-    `say` is told what an embedder behind an API will cost, before anything is sent there.
+    With `on` ("ray", "ray://HOST:PORT") files are parsed and embedded by the workers of a Ray cluster; this process reads
+    them and alone writes. `say` is told what an embedder behind an API will cost, before anything is sent there.
 
     Raises:
+        ClusterError: the cluster does not answer, its machines do not fit, or no worker is left.
         DocumentError: no source can be reached, or a path does not exist (nothing is changed then).
         UsageError: a source gives an id that another source already has; `rebuild` would lose known sources.
         StoreError: the index was made by another embedder, or cannot be written (disk full).
@@ -65,7 +69,7 @@ def ingest(
     expert = Path(expert)
     retry = retry_failed or bool(passwords)
     job = Job(expert, load_settings(expert), tuple(passwords), retry=retry, prune=prune, progress=progress, say=say)
-    run = Run(job, embedder, rebuild=rebuild)
+    run = Run(job, embedder, rebuild=rebuild, on=on)
     options = dataclasses.replace(options or SourceOptions(), state=run.visits)
     if sources:
         named = _with_former_labels(open_named(sources, name, options), load_sources(expert))
@@ -117,9 +121,9 @@ def _forgotten(known: Sequence[KnownSource], named: Named) -> list[str]:
 class Run:
     """One ingest: the index that it opens or makes, and its report."""
 
-    def __init__(self, job: Job, embedder: Embedder | None, *, rebuild: bool = False) -> None:
+    def __init__(self, job: Job, embedder: Embedder | None, *, rebuild: bool = False, on: str = "") -> None:
         self.report = IngestReport()
-        self._job, self._given, self._rebuild = job, embedder, rebuild
+        self._job, self._given, self._rebuild, self._on = job, embedder, rebuild, on
         self.place = index_place(job.expert, job.settings)
         self._index: Index | None = None
 
@@ -139,23 +143,29 @@ class Run:
         label = Labeller.of(self._job.expert, self._job.settings, labels)
         if any(source.labels for source, _ in named):  # a crash must not forget who may see what is being written
             remember_sources(self._job.expert, [source for source, _ in named])
-        embedder = BackgroundEmbedder(self._load)
+        with hands(self._on, self._job.expert, self._job.settings, self._given, self._recorded()) as found:
+            self._work(found, listings, [known for known, _ in named], label)
+        specs = _forgotten(load_sources(self._job.expert), named) if self._job.prune else []
+        remember_sources(self._job.expert, [known for known, _ in named], forget=specs)
+
+    def _work(self, found: Hands, listings: Sequence[Listing], named: Sequence[KnownSource], label: Labeller) -> None:
+        """Open or make the index, and have the hands that were found do the work."""
+        embedder = BackgroundEmbedder(lambda: self._load(found), found.at_once)
         try:
             if self._rebuild:
                 unlisted = next((listing.failed for listing in listings if listing.failed), None)
                 if unlisted:
                     raise unlisted
-                self._clear([known for known, _ in named], embedder)
+                self._clear(named, embedder)
             with writing_store():
                 index = self._index = self._open(embedder)
             with self.place.only_writer():
                 with writing_store():
                     index.take_hold()
-                Work(self._job, self.place.state, index, embedder, self._counter(), self.report, label).do(listings)
+                counter, state = self._counter(), self.place.state
+                Work(self._job, state, index, embedder, counter, self.report, label, found).do(listings)
         finally:
             embedder.stop()
-        specs = _forgotten(load_sources(self._job.expert), named) if self._job.prune else []
-        remember_sources(self._job.expert, [known for known, _ in named], forget=specs)
 
     def closed(self, started: float) -> IngestReport:
         """Erase cached answers where documents changed, record what was done since `started`, and return the report."""
@@ -193,11 +203,12 @@ class Run:
         job = self._job
         return self._given.counter if self._given else load_counter(job.settings.embedder, expert=job.expert)
 
-    def _load(self) -> Embedder:
+    def _recorded(self) -> str | None:
+        return None if self._rebuild else self.place.recorded_fingerprint()
+
+    def _load(self, found: Hands) -> Embedder:
         """Load the embedder, in the precision that the index has, and hold it against the index."""
-        recorded = None if self._rebuild else self.place.recorded_fingerprint()
-        job = self._job
-        embedder = self._given or load_embedder(job.settings.embedder, expert=job.expert, recorded=recorded)
+        embedder = found.embedder(self._recorded())
         if self._index is not None:
             self._index.manifest.require(self._manifest(embedder))
         return embedder

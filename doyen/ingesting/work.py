@@ -14,6 +14,7 @@ from doyen.config import Settings
 from doyen.embedding import TokenCounter
 from doyen.index.store import Index
 from doyen.ingesting.faults import WARNINGS_FILE, Fault, FaultBook
+from doyen.ingesting.hands import Hands
 from doyen.ingesting.opening import writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import Listing, Selector, is_local
@@ -22,7 +23,7 @@ from doyen.ingesting.writing import BackgroundEmbedder, BatchWriter
 from doyen.labelling import Labeller
 from doyen.models.catalogue import EndpointSource, find_entry, in_expert
 from doyen.originals import collect_originals, keep_original, wanted_original
-from doyen.parsing import Limits, Outcome, WorkerPool
+from doyen.parsing import Limits, Outcome
 from doyen.parsing.tasks import Parsed, Parser, ParseTask
 from doyen.sources import Source
 
@@ -54,7 +55,10 @@ class Work:
         counter: TokenCounter,
         report: IngestReport,
         label: Labeller,
+        found: Hands,
     ) -> None:
+        """Take what one ingest has; `found` are the hands that parse."""
+        self._hands = found
         self._job, self._index, self._embedder, self._counter, self._report = job, index, embedder, counter, report
         self._faults, self._warnings = FaultBook(folder), FaultBook(folder, WARNINGS_FILE)
         self._limits, self._label = _limits(job.settings), label
@@ -80,9 +84,8 @@ class Work:
         writer = BatchWriter(self._index, self._embedder, self._report, self._settled, self._estimate)
         tokens = self._job.settings.chunking.max_tokens
         parser = Parser(self._counter, tokens, self._limits, self._job.passwords)
-        workers = self._job.settings.ingest.workers or None
         try:
-            with WorkerPool(parser, workers=workers, limits=self._limits) as pool:
+            with self._hands.pool(parser, self._limits) as pool:
                 for outcome in pool.run(self._selector.tasks(listings)):
                     self._embedder.begin()
                     self._take(outcome, writer)

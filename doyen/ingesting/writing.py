@@ -32,11 +32,14 @@ class StoppedError(Exception):
 
 
 class BackgroundEmbedder:
-    """An embedder that is loaded in a thread, once it is wanted, and embeds there, batch after batch."""
+    """An embedder that is loaded in a thread, once it is wanted, and embeds there, batch after batch.
 
-    def __init__(self, load: Callable[[], Embedder]) -> None:
+    Where several batches may be embedded `at_once`, they are so in as many threads.
+    """
+
+    def __init__(self, load: Callable[[], Embedder], at_once: int = 1) -> None:
         self._load = load
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedding")
+        self._thread = ThreadPoolExecutor(at_once, thread_name_prefix="embedding")
         self._loading: Future[Embedder] | None = None
         self._stopped = threading.Event()
 

@@ -371,9 +371,12 @@ class LocalEngine(ABC):
     def identity(self) -> list[str]:
         """Return what the answers depend on, beside the prompt and the adapter: engine, arithmetic, weights, template."""
         if self._identity is None:
-            weights = [fingerprint_of_config(self.folder), weights_fingerprint(self.folder)]
-            self._identity = [self.kind, self.arithmetic, *weights, self.template_hash()]
+            self._identity = [self.kind, self.arithmetic, *self.of_model()]
         return self._identity
+
+    def of_model(self) -> list[str]:
+        """Return the part of the identity that is the model's alone; neither weights nor a runtime are loaded for it."""
+        return [fingerprint_of_config(self.folder), weights_fingerprint(self.folder), self.template_hash()]
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the length of a prompt in tokens."""

@@ -10,9 +10,12 @@ from typer.testing import CliRunner
 
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, Figure, total
 from doyen.capacity.plan import plan_capacity
+from doyen.capacity.queueing import Demand
 from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files
+from doyen.capacity.serving import _Load
+from doyen.capacity.stored import Ingested, stored_lines
 from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
@@ -40,10 +43,15 @@ RATES = Rates(
     start_s=3.0,
     start_cpu_s=3.0,
     busy=0.8,
-    bytes_per={"page texts": 0.5, "vectors": 768.0, "chunk texts": 500.0, "full-text index": 200.0},
+    stored={
+        "page texts": Line(0.0, 0.5, 0.1),
+        "chunk texts": Line(500.0, 0.0, 0.1),
+        "full-text index": Line(200.0, 0.0, 0.1),
+    },
     search_chunks=400,
     search_s=0.02,
     search_cpu_s=0.03,
+    search_together_cpu_s=0.018,
     memory_gib=1.0,
     engine=ENGINE,
 )
@@ -81,6 +89,29 @@ def test_more_questions_never_need_fewer_nodes():
     assert nodes == sorted(nodes) and nodes[0] == 1 < nodes[-1]
 
 
+def test_a_search_costs_less_the_more_of_them_come():
+    load = _Load(ENGINE, Figure(0.04), 0.5, cores=2)
+    seconds = [load.search_s(per_s) for per_s in (0, 1, 10, 50, 1000)]
+    assert seconds == sorted(seconds, reverse=True)
+    assert (seconds[0], seconds[-1]) == (0.04, pytest.approx(0.02))
+    shares = [load.searching(per_s) for per_s in (0, 1, 10, 50, 1000)]
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1000 * 0.02 / 2)
+    assert _Load(ENGINE, Figure(0.04), 1.3, cores=2).search_s(1000) == pytest.approx(0.04)  # no better, no worse
+
+
+def test_searches_that_go_together_save_nodes_where_each_question_goes_to_all_parts():
+    fast = dataclasses.replace(ENGINE, read_token_s=5e-5, step_s=0.002, text_step_s=0.0004)
+    loads = [_Load(fast, Figure(0.04), together, cores=2, parts=4) for together in (1.0, 0.5)]
+    alone, together = (load.nodes_for(Demand(200, 15))[0] for load in loads)
+    assert alone % 4 == together % 4 == 0 and together < alone
+
+
+def test_the_plan_says_what_a_search_takes_at_the_peak():
+    serving = plan_capacity(Wanted(1000, questions_per_day=100_000, whole_s=15), RATES).serving
+    assert RATES.search_together_cpu_s < serving.search_peak_s.value < serving.search_s.value
+    assert serving.as_dict()["search_peak_s"]["value"] < serving.as_dict()["search_s"]["value"]
+
+
 def test_prices_are_those_that_are_known():
     plan = plan_capacity(Wanted(1000, questions_per_day=100, prices=Prices(core_hour=0.05)), RATES)
     assert plan.prices["ingest, US$"].value == pytest.approx(plan.ingest["core-hours"].value * 0.05)
@@ -104,7 +135,7 @@ def test_a_cost_by_two_counts_is_found_again():
 def test_lines_name_each_figure_once_with_where_it_comes_from():
     text = "\n".join(plan_lines(plan_capacity(Wanted(1000), RATES)))
     assert "measured here (40 files of yours)" in text and "e+" not in text
-    near = dataclasses.replace(RATES, bytes_per=RATES.bytes_per | {"page texts": 999.7e9 / 8_000_000})
+    near = dataclasses.replace(RATES, stored=RATES.stored | {"page texts": Line(0.0, 999.7e9 / 8_000_000, 0.1)})
     assert "1,000  page texts" in "\n".join(plan_lines(plan_capacity(Wanted(1000), near)))
 
 
@@ -122,6 +153,20 @@ def test_rates_are_kept_and_broken_ones_named(tmp_path):
             load_rates(path)
 
 
+def stored(documents, chunks, characters):
+    """An ingest whose store has 1,000 bytes of its own in each part, and vectors of 4 numbers."""
+    parts = {"page texts": 700 * documents + 0.3 * characters, "chunks": 150 * chunks + 8 * chunks + 0.6 * characters}
+    parts["full-text index"] = 0.2 * characters
+    return Ingested(1, 1, {name: 1000 + size for name, size in parts.items()}, documents, chunks, characters)
+
+
+def test_what_documents_and_characters_are_stored_in_is_told_apart():
+    found = stored_lines(stored(1, 12, 5000), stored(32, 64, 1500), stored(60, 900, 400_000), dim=4)
+    lines = {name: (pytest.approx(line.base), pytest.approx(line.more)) for name, line in found.items()}
+    assert lines["page texts"] == (700, 0.3) and lines["chunk texts"] == (150, 0.6)
+    assert lines["full-text index"] == (pytest.approx(0, abs=1e-6), 0.2)
+
+
 def test_made_pdfs_are_the_same_every_time_and_can_be_read(tmp_path):
     made, again = (make_files(tmp_path / name, 2, 3) for name in ("a", "b"))
     assert [p.read_bytes() for p in made] == [p.read_bytes() for p in again]
@@ -136,16 +181,19 @@ def test_a_sample_without_files_is_refused(tmp_path):
         choose_files(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Settings with a tiny model and embedder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    embedder = words_bert(folder / "embedder", [" ".join(f"w{n}" for n in range(200))])
+    model = ModelSettings(name=str(tiny_models.phi_folder(folder / "phi")), max_answer_tokens=4)
+    return Settings(model=model, embedder=EmbedderSettings(name=str(embedder)))
+
+
 @pytest.fixture
-def expert(tmp_path):
+def expert(tmp_path, tiny):
     """An expert with a tiny model and embedder, and nothing in it."""
-    words = [f"w{n}" for n in range(200)]
-    embedder = words_bert(tmp_path / "embedder", [" ".join(words)])
-    model = tiny_models.phi_folder(tmp_path / "phi")
-    settings = Settings(
-        model=ModelSettings(name=str(model), max_answer_tokens=4), embedder=EmbedderSettings(name=str(embedder))
-    )
-    write_files(tmp_path / "expert", {"doyen.toml": settings_toml(settings)})
+    write_files(tmp_path / "expert", {"doyen.toml": settings_toml(tiny)})
     return tmp_path / "expert"
 
 
@@ -154,13 +202,14 @@ def texts(folder, count):
     return write_files(folder, {f"{n}.txt": text for n, text in enumerate(body)})
 
 
+@pytest.mark.e2e
 def test_a_machine_is_measured_on_files_and_plans_by_it(expert, tmp_path):
     said = []
     rates = measure_capacity(expert, sample=texts(tmp_path / "files", 12), say=said.append)
     assert said[0] == "reading 12 files" and rates.shape.documents == 12
     assert rates.engine is not None and rates.engine.read_token_s > 0
-    assert rates.search_cpu_s > 0 and rates.memory_gib > 0 and 0 < rates.busy <= 1
-    assert all(line.base >= 0 and line.more >= 0 for line in rates.stages.values())
+    assert rates.search_cpu_s > 0 and rates.search_together_cpu_s > 0 and rates.memory_gib > 0 and 0 < rates.busy <= 1
+    assert all(line.base >= 0 and line.more >= 0 for line in (rates.stages | rates.stored).values())
     assert load_rates(expert / FILE_NAME) == rates
     plan = plan_for(Wanted(1000, questions_per_day=1000), expert, say=said.append)
     assert plan.serving is not None and "no rates are kept" not in "".join(said)
@@ -173,6 +222,15 @@ def test_an_experts_own_documents_say_what_documents_are_like(expert, tmp_path):
     assert plan.corpus["chunks"].source == "recorded (the expert's documents)"
     assert plan.corpus["chunks"].value == pytest.approx(100 * (report.chunks + 22))  # and a summary each
     assert any("the expert's largest ingest took" in remark for remark in plan.remarks)
+
+
+def test_what_tokens_cost_is_read_from_the_settings(tmp_path):
+    model = ModelSettings(input_price=2.0)
+    write_files(tmp_path, {"doyen.toml": settings_toml(Settings(model=model))})
+    prices = plan_for(Wanted(1000, questions_per_day=1000), tmp_path, rates=RATES).prices
+    read = prices["tokens read, millions a month"].value
+    assert prices["tokens read, US$ a month"].value == pytest.approx(2 * read)
+    assert "tokens written, US$ a month" not in prices
 
 
 def test_fewer_than_four_files_measure_nothing(expert, tmp_path):

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from doyen.capacity.engine_rates import text_share
 from doyen.capacity.queueing import (
     Demand,
     NodeSpeed,
     Questions,
+    Simulation,
     most_per_s,
     nodes_for,
     poisson,
@@ -103,3 +105,13 @@ def test_overload_is_refused_and_the_rest_is_answered():
     run = run_load(speed, 1, questions, 2 * most, count=4000)
     assert run.answers_per_s == pytest.approx(most, rel=0.05)
     assert run.refused_share == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.006, 0.006), (0.0, 0.0), (0.026, 0.026)])
+def test_what_a_text_adds_to_a_step_is_found_again_though_not_all_are_at_work_at_once(share, found):
+    asked = Questions(np.linspace(0.3, 0.6, 24), np.linspace(10, 96, 24))
+    run = Simulation(NodeSpeed(0.026 - share, share, 9), 1, asked)
+    for number in range(24):
+        run.arrive(number, 0.0)
+    run.run_until(math.inf)
+    assert text_share(max(run.ended), 0.026, asked, 9) == pytest.approx(found, abs=1e-6)

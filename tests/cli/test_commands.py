@@ -188,9 +188,9 @@ def test_an_unknown_model_names_the_nearest_ones_and_makes_nothing(run, tmp_path
 
 
 def test_a_store_of_another_kind_is_refused(run, tmp_path):
-    code, _, err = run("init", tmp_path / "new", "--store", "s3://bucket/x")
+    code, _, err = run("init", tmp_path / "new", "--store", "mysql://host/x")
     assert code == 1
-    assert "s3://bucket/x" in err and "hint: " in err
+    assert "mysql://" in err and "hint: " in err
     assert not (tmp_path / "new").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_encoders import TEXTS, make_encoder, reference_vectors, write_json
 
 from doyen.config import EmbedderSettings
-from doyen.embedding import load_counter, load_embedder
+from doyen.embedding import computed_by_torch, load_counter, load_embedder
 from doyen.embedding.prefixes import Prefixes, read_prefixes
 from doyen.embedding.tokens import read_limit
 from doyen.errors import ModelError
@@ -45,6 +45,7 @@ def test_own_networks_equal_transformers(made, family, pooling):
     folder, model = made(family, pooling)
     embedder = load_embedder(str(folder), precision="f32")
     assert embedder.fingerprint.endswith("/openvino-f32") and (embedder.dim, embedder.max_tokens) == (32, 64)
+    assert not computed_by_torch(EmbedderSettings(name=str(folder)))
     expected = reference_vectors(folder, model, TEXTS, pooling=pooling)
     np.testing.assert_allclose(embedder.embed(TEXTS), expected, atol=2e-5)
     np.testing.assert_allclose(embedder.embed(TEXTS[:1]), expected[:1], atol=2e-5)
@@ -67,7 +68,7 @@ def test_the_tanh_form_of_gelu(made):
 def test_torch_for_other_architectures(made, pooling):
     folder, model = made("modernbert", pooling)
     embedder = load_embedder(str(folder))
-    assert embedder.fingerprint.endswith("/torch-f32")
+    assert embedder.fingerprint.endswith("/torch-f32") and computed_by_torch(EmbedderSettings(name=str(folder)))
     expected = reference_vectors(folder, model, TEXTS, pooling=pooling)
     np.testing.assert_allclose(embedder.embed(TEXTS), expected, atol=2e-5)
 

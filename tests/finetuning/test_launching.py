@@ -11,7 +11,7 @@ import pytest
 
 from doyen.errors import GateError, Interrupted, ProcessError, UsageError
 from doyen.finetuning import launching
-from doyen.finetuning.launching import MARK, Run, launch
+from doyen.finetuning.launching import MARK, Run, launch, start_here
 
 SAY = f"""
 import json, os, signal, sys, time
@@ -23,7 +23,7 @@ def say(**message):
 
 def run(script, count=2, report=None, say=None):
     """Start processes of a script and follow them to their end."""
-    started = Run(count, [sys.executable, "-c", SAY + script, "the call"])
+    started = Run(start_here(count, [sys.executable, "-c", SAY + script, "the call"]))
     launching.follow(started, report, say)
     return started
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 import doyen
 from doyen.adapters import interrupted_runs, read_adapter
 from doyen.errors import GateError, ProcessError
-from doyen.finetuning.launching import Run, call_of, follow
+from doyen.finetuning.launching import Run, call_of, follow, start_here
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_killed_process_is_named_and_resuming_gives_the_undisturbed_adapter(gi
     expert, options = given
     doyen.finetune(expert, processes=2, **options | {"name": "whole"})
     call = call_of(expert, options | {"resume": False, "replace": False})
-    run = Run(2, [sys.executable, "-m", "doyen.finetuning.process", call])
+    run = Run(start_here(2, [sys.executable, "-m", "doyen.finetuning.process", call]))
     with pytest.raises(ProcessError, match="process 1 was ended by SIGKILL"):
         follow(run, lambda line: run.processes[1].kill() if line.step == 2 else None, None)
     assert interrupted_runs(expert) in ([], ["two"])

@@ -1,0 +1,71 @@
+"""What an ingest left on disk → bytes of a document, of a passage, of a character."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doyen.capacity.rates import STORED, Line, vector_bytes
+
+_SPREAD = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part, vectors, characters."""
+
+    seconds: float
+    cpu_s: float
+    bytes: dict[str, int]
+    documents: int
+    chunks: int
+    characters: int
+
+
+def store_bytes(expert: Path, state: Path | None = None) -> dict[str, int]:
+    """Return part → bytes on disk of an expert's index and originals; what is in a database counts for nothing."""
+    index = state or expert / "index"
+    text_index = sum(_size(p) for p in index.glob("*.lance/_indices"))
+    return {
+        "originals": _size(expert / "originals"),
+        "page texts": _size(index / "documents.lance"),
+        "chunks": _size(index / "chunks.lance") + _size(index / "summaries.lance") - text_index,
+        "full-text index": text_index,
+        "vector index": _size(index / "vectors"),
+        "versions": _size(index / "versions.lance"),
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def stored_lines(small: Ingested, notes: Ingested, whole: Ingested, dim: int) -> dict[str, Line]:
+    """Return what is stored of a document or passage, and of a character: by a file, by notes, by the whole sample.
+
+    What each store has beside its content counts in all three, so in no difference.
+    """
+    places = {"page texts": "page texts", "chunk texts": "chunks", "full-text index": "full-text index"}
+    found = {}
+    for part, (first, second) in STORED.items():
+        rows = []
+        for one in (notes, whole):
+            vectors = vector_bytes(dim) * (one.chunks - small.chunks) if part == "chunk texts" else 0
+            counts = [getattr(one, name) - getattr(small, name) for name in (first, second)]
+            rows.append([*counts, one.bytes[places[part]] - small.bytes[places[part]] - vectors])
+        found[part] = _line_through(np.array(rows, dtype=np.float64))
+    return found
+
+
+def _line_through(rows: NDArray[np.float64]) -> Line:
+    """Return the line through two rows of counts and cost; where a part of it is below 0, the last row's by its first count."""
+    (first, second), cost = (rows[:, 0], rows[:, 1]), rows[:, 2]
+    if abs(determinant := first[0] * second[1] - first[1] * second[0]) > 0:
+        base = (cost[0] * second[1] - cost[1] * second[0]) / determinant
+        more = (first[0] * cost[1] - first[1] * cost[0]) / determinant
+        if base >= 0 and more >= 0:
+            return Line(float(base), float(more), _SPREAD)
+    return Line(max(0.0, float(cost[1] / max(1.0, first[1]))), 0.0, _SPREAD)
