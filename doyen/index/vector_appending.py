@@ -32,7 +32,7 @@ def append_rows(path: Path, table: Any, dim: int, before: VectorMatrix, state: d
 
     `state` is the manifest of `before`. Takes 40 bytes of memory a row, and what is new of the vectors twice.
     """
-    rows = _addresses(table)
+    rows = addresses(table)
     alive, fresh = np.isin(before.rows, rows), rows[~np.isin(rows, before.rows)]
     whole = int(state["segments"][0][1])
     gone, added = 1 - float(alive.mean()), (len(before.rows) + len(fresh) - whole) / whole
@@ -74,7 +74,7 @@ def append_codes(path: Path, dim: int, before: VectorMatrix, count: int) -> int:
     return words
 
 
-def _addresses(table: Any) -> NDArray[np.uint64]:
+def addresses(table: Any) -> NDArray[np.uint64]:
     """Return the addresses of all rows, ascending."""
     batches = table.search().select(["start"]).with_row_id(True).limit(None).to_batches(_ROWS_AT_ONCE)
     return np.sort(np.concatenate([np.empty(0, np.uint64), *(batch["_rowid"].to_numpy() for batch in batches)]))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from doyen.config import write_atomic
 from doyen.index.scanning import codes_of, projection
-from doyen.index.vector_appending import append_codes, append_rows
+from doyen.index.vector_appending import addresses, append_codes, append_rows
 from doyen.index.vector_matrix import (
     EXACT_ROWS,
     FOLDER,
@@ -32,6 +32,7 @@ from doyen.index.vector_matrix import (
 )
 
 _ROWS_AT_ONCE = 8192
+_SLICE_ROWS = 131_072
 _GROWTH = 1.2
 """Recall is measured again when the rows have become this many times more, or fewer."""
 
@@ -120,8 +121,13 @@ def _write_rows(path: Path, table: Any, dim: int) -> tuple[int, dict[str, Any]]:
 
 
 def _batches(table: Any) -> Iterator[Any]:
-    query = table.search().select(["vector", "document", "start"]).with_row_id(True).limit(None)
-    yield from query.to_batches(_ROWS_AT_ONCE)
+    """Yield all rows, _SLICE_ROWS of them a query: of a whole table Lance reads more ahead than is written meanwhile."""
+    rows = addresses(table)
+    for start in range(0, len(rows), _SLICE_ROWS):
+        first, last = rows[start], rows[min(start + _SLICE_ROWS, len(rows)) - 1]
+        query = table.search().where(f"_rowaddr >= {first} AND _rowaddr <= {last}")
+        query = query.select(["vector", "document", "start"]).with_row_id(True).limit(None)
+        yield from query.to_batches(_ROWS_AT_ONCE)
 
 
 def _sort(path: Path, columns: dict[str, NDArray[Any]], dim: int) -> None:
