@@ -1,4 +1,4 @@
-"""Full fine-tuning, LoRA and QLoRA on the sample company: the same examples and passes; loss, answers, time and memory.
+"""Full fine-tuning, LoRA, QLoRA and QLoRA with LoftQ on the sample company: the same examples and passes; loss, answers, time and memory.
 
     python benchmarks/methods.py --work DIR [--epochs E] [--questions N]
 
@@ -29,7 +29,13 @@ from doyen.examples.building import held_out_questions
 from doyen.expert import open_retriever
 from doyen.records import Question
 
-METHODS = ("lora", "qlora", "full")
+METHODS = {
+    "lora": ("--method", "lora"),
+    "qlora": ("--method", "qlora"),
+    "loftq": ("--method", "qlora", "--lora-variants", "loftq"),
+    "full": ("--method", "full"),  # the last: `trained_methods` shows those with the newest one's settings
+}
+"""Adapter → how it is trained; the others are compared with the first."""
 SEED = 7
 SHOWN = ("token_f1", "answer_score", "overall", "unanswerable_refused", "false_refusal_rate", "seconds_p50")
 
@@ -38,7 +44,7 @@ def train(expert: Path, method: str, epochs: float) -> None:
     """Train one adapter in a process of its own, unless it is there."""
     if not (expert / "adapters" / method / "manifest.json").exists():
         command = [str(Path(sys.executable).with_name("doyen")), "finetune", "--expert", str(expert), "--name", method]
-        subprocess.run([*command, "--method", method, "--epochs", str(epochs)], check=True)
+        subprocess.run([*command, *METHODS[method], "--epochs", str(epochs)], check=True)
 
 
 def answers_of(expert: Path, method: str, questions: list[Question]) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def answers_of(expert: Path, method: str, questions: list[Question]) -> dict[str
 def differences(found: dict[str, Any]) -> dict[str, Any]:
     """Return the paired difference of each method's answers to lora's."""
     result: dict[str, Any] = {}
-    for method in METHODS[1:]:
+    for method in list(METHODS)[1:]:
         result[f"{method} - lora"] = {}
         for name in ("overall", "token_f1"):
             pairs = zip(found["lora"]["scores"], found[method]["scores"], strict=True)

@@ -67,10 +67,19 @@ class BatchedNetwork:
         `progress` is called with the number of items done since its last call. Calls from several threads wait for
         each other, since each uses all cores; those of few tokens wait for no long one.
         """
-        if len(items) <= FEW_TEXTS:
-            rows = encode(items)
-            if sum(len(row.ids) for row in rows) <= FEW_TOKENS:
-                return self._few_rows(rows, progress)
+        if len(items) > FEW_TEXTS:
+            return self._many_rows(items, encode, progress)
+        rows = encode(items)
+        if sum(len(row.ids) for row in rows) > FEW_TOKENS:
+            return self._many_rows(rows, lambda group: group, progress)
+        return self._few_rows(rows, progress)
+
+    def _many_rows(
+        self,
+        items: Sequence[T],
+        encode: Callable[[Sequence[T]], Sequence[Any]],
+        progress: Callable[[int], None] | None,
+    ) -> NDArray[np.float32]:
         out = np.empty((len(items), self.size), dtype=np.float32)
 
         def keep(found: NDArray[np.float32], batch: list[int]) -> None:

@@ -80,14 +80,12 @@ class VectorMatrix:
         self, query: Floats, limit: int, mask: NDArray[np.bool_] | None = None, rescored: int | None = None
     ) -> tuple[Places, Floats]:
         """Return the places of the `limit` rows nearest to a unit query `(dim,)` and their cosines, best first."""
-        query = np.ascontiguousarray(query, dtype=np.float32)
-        if self._alive is not None:
-            mask = self._alive if mask is None else mask & self._alive
         if self.codes is None:
-            return self._scan.nearest(query, limit, mask)
+            return self.nearest_many([query], [limit], [mask])[0]
         assert self.projected is not None
+        query = np.ascontiguousarray(query, dtype=np.float32)
         wanted = rescored or max(self.recall.rescored if self.recall else _RECALL_LEAST_RESCORED, 20 * limit)
-        near = near_codes(self.codes, codes_of(query[None], self.projected)[0], wanted, mask)
+        near = near_codes(self.codes, codes_of(query[None], self.projected)[0], wanted, self._living(mask))
         scores = cosines_at(self.vectors, query, near)
         top = best(scores, limit)
         return near[top], scores[top]
@@ -96,9 +94,16 @@ class VectorMatrix:
         self, queries: Sequence[Floats], limits: Sequence[int], masks: Sequence[NDArray[np.bool_] | None]
     ) -> list[tuple[Places, Floats]]:
         """Return what `nearest` does of several queries; where every vector is scored they are read once for all."""
-        if self.codes is None:
-            return self._scan.nearest_many([np.ascontiguousarray(q, dtype=np.float32) for q in queries], limits, masks)
-        return [self.nearest(*one) for one in zip(queries, limits, masks, strict=True)]
+        if self.codes is not None:
+            return [self.nearest(*one) for one in zip(queries, limits, masks, strict=True)]
+        asked = [np.ascontiguousarray(query, dtype=np.float32) for query in queries]
+        return self._scan.nearest_many(asked, limits, [self._living(mask) for mask in masks])
+
+    def _living(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Return the mask without the rows that are gone."""
+        if self._alive is None:
+            return mask
+        return self._alive if mask is None else mask & self._alive
 
     def places_of(self, rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], Places]:
         """Return which row addresses are here, and where (0 for the others)."""

@@ -49,6 +49,15 @@ def test_deleted_rows_are_marked_and_not_found(filled, embedder):
     assert [row.document for row in filled.nearest_rows(embedder.embed(["mill"])[0], 5, where=where)] == [best[5]]
 
 
+def test_deleted_rows_are_not_found_once_the_snapshot_is_whole(filled, embedder):
+    gone = [row.document for row in same(filled, embedder)][:3]
+    filled.retire(gone)
+    filled.finish()
+    made = snapshot(filled)
+    assert made.gone == 3 and made.version == filled.tables.chunks.version and not filled.tables.unfinished
+    assert not set(gone) & {row.document for row in same(filled, embedder, limit=57)}
+
+
 def test_replaced_documents_and_a_second_round(filled, embedder):
     for first in (0, 2, 4):
         changed = {name: f"{text} anew" for name, text in list(texts(60).items())[first : first + 2]}

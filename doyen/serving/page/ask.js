@@ -20,9 +20,12 @@ export function show(place, me) {
   room.field.focus({ preventScroll: true });
 }
 
+/** Return the arm and the adapter of a model's name. */
+const partsOf = (name) => name.replace(/^doyen\//, "").split(":");
+
 /** Name an arm as people do. */
 export function armName(name) {
-  const [arm, adapter] = name.replace(/^doyen\//, "").split(":");
+  const [arm, adapter] = partsOf(name);
   return (ARMS[arm] ?? arm) + (adapter ? ` · ${adapter}` : "");
 }
 
@@ -86,7 +89,7 @@ class Room {
   async advise() {
     let newest = null;
     try { [newest] = (await get("/api/comparisons")).comparisons; } catch { return; /* only a hint */ }
-    const value = [...this.arm.options].map((o) => o.value).find((v) => v && v.replace(/^doyen\//, "").split(":")[0] === newest?.advice?.arm);
+    const value = [...this.arm.options].map((o) => o.value).find((v) => v && partsOf(v)[0] === newest?.advice?.arm);
     if (!value || this.talk.querySelector(".turn, .advice")) return;
     const take = el("button", { type: "button", class: "link", onclick: () => { this.arm.value = value; note.remove(); this.field.focus(); } },
       `Answer by ${armName(value)}`);
@@ -150,7 +153,7 @@ class Room {
   }
 
   async answer(shown, question, name, column, signal) {
-    const [arm, adapter] = name.replace(/^doyen\//, "").split(":");
+    const [arm, adapter] = partsOf(name);
     try {
       const session = this.sessions[column] ?? await this.session(column);
       const body = { question, session, passages: true, ...(arm && { arm }), ...(adapter && { adapter }) };
