@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -72,6 +73,7 @@ __all__ = [
     "StoredVersion",
     "same_vectors",
 ]
+log = logging.getLogger(__name__)
 
 _DOCUMENTS_AT_ONCE = 500
 _LABELS = ("id", "labels")
@@ -157,12 +159,14 @@ class LanceIndex:
 
     def _newer(self, than: LanceIndex) -> LanceIndex | None:
         """Open a state that is newer than that of a view, if there is one, with all that a question needs of it."""
-        with contextlib.suppress(StoreError, OSError, RuntimeError, ValueError):
+        try:
             found = self.root.read()
             if found and found[0].generation == self.generation and found[0].state != than.tables.state:
                 newer = LanceIndex(self.root, found[0])
                 newer.tables.snapshot()
                 return newer
+        except (StoreError, OSError, RuntimeError, ValueError) as error:
+            log.warning("%s: the state at hand goes on answering (%s)", self.root.name, error)
         return None
 
     def _newest_tables(self) -> Tables | None:

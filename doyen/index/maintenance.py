@@ -155,6 +155,9 @@ def finish(
         if tables.home.publishes and compacted:
             _drop_states(tables, compacted, oldest, erasing=erasing)
             if publish is not None and erasing:
+                write_snapshot(
+                    tables.folder, tables.chunks, tables.dim
+                )  # of the state that dropping the others has made
                 publish()
         tables.end()
 

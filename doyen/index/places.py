@@ -149,6 +149,7 @@ class BucketPlace:
             with self.only_writer():
                 bucket.remove(MANIFEST)
                 bucket.drop(FOLDER)
+        shutil.rmtree(bucket.cache, ignore_errors=True)
         shutil.rmtree(self.state, ignore_errors=True)
 
     def only_writer(self) -> AbstractContextManager[None]:

@@ -34,6 +34,7 @@ def publish(root: Root, generation: str, tables: Tables) -> State | None:
     for one in record.beside if erasing else ():
         root.drop(one)
     snapshot = home.keep_snapshot()
+    home.require_hold()  # compacting and sending takes minutes: the tables may be another writer's by now
     shown = tables.shown(snapshot)
     state = shown if home.publishes else None
     if not current:
@@ -41,6 +42,7 @@ def publish(root: Root, generation: str, tables: Tables) -> State | None:
     elif state is not None:
         record = record.published(state, 0.0 if erasing else home.keep.total_seconds())
     record = record.alone() if erasing else _without_old(root, record, home.keep)
+    home.require_hold()
     root.write(record, mark)
     oldest = record.shown[0].state if record.shown else state
     home.drop_snapshots(snapshot, oldest.snapshot if oldest else None)

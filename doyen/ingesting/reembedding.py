@@ -80,7 +80,7 @@ def reembed(
         hint = f"doyen reembed {again} goes on where it stopped"
         raise Interrupted("stopped; the expert searches with the old vectors", hint=hint) from None
     forget_answers(folder)
-    return done
+    return done if done.instant else dataclasses.replace(done, too_long=job.too_long())
 
 
 @dataclasses.dataclass(slots=True)
@@ -105,13 +105,22 @@ class _Job:
         started = time.perf_counter()
         before = self._record().manifest.embedder
         name = name or model
-        embedder = self.given or self._load(name)
+        embedder = self.given = self.given or self._load(name)
         if self._record().manifest.fingerprint == embedder.fingerprint and before == name:
             return Reembedded(before, name, 0, 0, 0, 0.0, instant=True)  # only doyen.toml was not written
         computed = remake(self._root, self.settings, embedder, name, known=known, progress=self.progress)
         index = LanceIndex.open(self._root)
         texts = index.chunk_count() + index.summary_count()
-        return Reembedded(before, name, computed, texts, _too_long(index, embedder), time.perf_counter() - started)
+        return Reembedded(before, name, computed, texts, 0, time.perf_counter() - started)
+
+    def too_long(self) -> int:
+        """Count the chunks of which the new embedder reads only the beginning."""
+        assert self.given is not None
+        counter = self.given.counter
+        most = counter.limit - counter.special
+        batches = LanceIndex.open(self._root).tables.chunks.search().select(["searched"]).limit(None).to_batches()
+        texts = (text for batch in batches for text in batch["searched"].to_pylist())
+        return sum(counter.count(text) > most for text in texts if len(text) > most)
 
     def undo(self) -> Reembedded:
         """Go back to the generation before the last switch."""
@@ -148,12 +157,3 @@ def _vectors_of(index: LanceIndex) -> Known:
         return index.vectors_for(texts)
 
     return find
-
-
-def _too_long(index: LanceIndex, embedder: Embedder) -> int:
-    """Count the chunks of which the embedder reads only the beginning."""
-    counter = embedder.counter
-    most = counter.limit - counter.special
-    batches = index.tables.chunks.search().select(["searched"]).limit(None).to_batches()
-    texts = (text for batch in batches for text in batch["searched"].to_pylist())
-    return sum(counter.count(text) > most for text in texts if len(text) > most)

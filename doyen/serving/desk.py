@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import threading
 import time
@@ -42,6 +43,7 @@ from doyen.serving.sessions import Turn
 from doyen.serving.viewing import Viewer
 
 PREFIX = "doyen"
+log = logging.getLogger(__name__)
 LONGEST_QUESTION = 32_768
 _ABLE_PARAMETERS = 2_000_000_000
 _TRY_AGAIN_S = 30.0
@@ -157,9 +159,10 @@ class Desk:
             if self._retriever is None or (self._retriever[0] != stamp and time.monotonic() >= self._try_again_at):
                 try:
                     self._retriever = stamp, open_retriever(self.expert, load_settings(self.expert))
-                except DoyenError:
+                except DoyenError as error:
                     if self._retriever is None:
                         raise
+                    log.warning("the index at hand goes on answering (%s)", error)
                     self._try_again_at = time.monotonic() + _TRY_AGAIN_S  # the generation at hand goes on answering
             return self._retriever[1]
 

@@ -321,12 +321,14 @@ def keys() -> dict[str, str]:
 
 
 _BUCKETS: dict[tuple[object, ...], Bucket] = {}
+_OPENING = threading.Lock()
+_PLACES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 def bucket_of(uri: str, opened: Callable[[str], Bucket] = Bucket) -> Bucket:
     """Return the one bucket object of this process for a URI and the credentials of now. Raises StoreError."""
-    places = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION"))
-    mark = (uri, *sorted(keys().items()), *places)
-    if mark not in _BUCKETS:
-        _BUCKETS[mark] = opened(uri)
-    return _BUCKETS[mark]
+    mark = (uri, *sorted(keys().items()), *map(os.environ.get, _PLACES))
+    with _OPENING:  # two of them would not know of each other's hold
+        if mark not in _BUCKETS:
+            _BUCKETS[mark] = opened(uri)
+        return _BUCKETS[mark]

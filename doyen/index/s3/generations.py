@@ -89,6 +89,8 @@ class BucketHome:
             sizes = {name.removeprefix(below): size for name, size in there if ".lance/" in name}
             missing = [name for name, size in sizes.items() if here.get(name) != size]
             if sum(sizes.values()) > self.bucket.mirror_bytes or not self._fits(sum(sizes[name] for name in missing)):
+                shutil.rmtree(target, ignore_errors=True)  # it would keep what was erased since
+                self._drop_other_generations()
                 return None
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 for states in (False, True):
@@ -110,7 +112,7 @@ class BucketHome:
     def _drop_other_generations(self) -> None:
         """Remove what is here of generations that the bucket has no more."""
         there = self.bucket.folders(FOLDER)
-        for folder in self.bucket.cache.iterdir():
+        for folder in self.bucket.cache.iterdir() if self.bucket.cache.exists() else ():
             if folder.name not in there and folder.name != self.generation:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -147,6 +149,7 @@ class BucketHome:
 
     def remove(self, name: str) -> None:
         """Remove a small object."""
+        self.require_hold()
         self.bucket.remove(f"{self._below}/{name}")
         self._marks[name] = None
 

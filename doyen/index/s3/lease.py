@@ -55,6 +55,8 @@ class Lease:
 
     def _instead_of_dead(self) -> str:
         """Take over a lease that nobody renews. Raises StoreError where it is alive."""
+        if own := self._own_tag():  # it was made after all, and the answer lost
+            return own
         found = self._bucket.get(LEASE)
         tag = self._bucket.create(LEASE, self._body()) if found is None else None
         if tag is not None:
