@@ -39,7 +39,7 @@ from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape, load_rates
 from doyen.capacity.sample import choose_files
-from doyen.capacity.search_rates import questions_of
+from doyen.capacity.search_rates import measure_search, questions_of
 from doyen.capacity.serving import load_of, search_seconds
 from doyen.capacity.stored import store_bytes
 from doyen.capacity.wanted import Wanted, pages_of
@@ -47,7 +47,6 @@ from doyen.config import AnswerSettings, ServeSettings, Settings, settings_toml
 from doyen.documents.reading import SUFFIXES, read_documents
 from doyen.expert import open_retriever
 from doyen.ingesting import open_index
-from doyen.retrieval.hybrid import TOGETHER
 from doyen.sources.folder import list_files
 
 BAR = 0.25
@@ -119,7 +118,7 @@ def really(files: Path, work: Path, settings: Settings, answers_s: float) -> dic
     documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
     texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
     questions = questions_of(texts, QUESTIONS)
-    row |= kept(work / "search.json", lambda: searched(expert, settings, questions))
+    row |= kept(work / "search.json", lambda: measure_search(open_retriever(expert, settings), questions, SEARCHES))
     return row | kept(work / "answers.json", lambda: served(expert, work, questions, answers_s)) if answers_s else row
 
 
@@ -141,26 +140,6 @@ def ingested(files: Path, expert: Path, settings: Settings) -> dict[str, Any]:
 def children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def searched(expert: Path, settings: Settings, questions: Sequence[str]) -> dict[str, Any]:
-    """Search one at a time, then for the same several at a time."""
-    retriever = open_retriever(expert, settings)
-    some = list(itertools.islice(itertools.cycle(questions), SEARCHES))
-    retriever.search(some[0])
-    seconds, began = [], time.process_time()
-    for question in some:
-        started = time.perf_counter()
-        retriever.search(question)
-        seconds.append(time.perf_counter() - started)
-    between = time.process_time()
-    for first in range(0, SEARCHES, TOGETHER):
-        retriever.search_many(some[first : first + TOGETHER])
-    return {
-        "search_s": statistics.median(seconds),
-        "search_cpu_s": (between - began) / SEARCHES,
-        "search_together_cpu_s": (time.process_time() - between) / SEARCHES,
-    }
 
 
 @dataclasses.dataclass

@@ -5,7 +5,7 @@ on one core, and by the plain path on one core. The process that asks runs on al
 plain path's core where the cost of Ray is measured. Connecting and loading the model are part of the time; `first_written_s` is
 when the first batch was written.
 
-Bars: two workers at least 1.7 times one; Ray at most 15% slower than the plain path; every index equal to the plain one.
+Bars: two workers at least 1.7 times one; Ray at most 15% slower than the plain path; every index equal to the plain one, chunk for chunk.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _measured(way: str, folder: Path, files: Path) -> dict[str, Any]:
     clock, used = Clock(), time.process_time()
     if workers := WAYS[way]:
         cores = {0} if way == "one" else os.sched_getaffinity(0)
-        with cluster(workers), on_cores(cores):
+        with on_cores(cores), cluster(workers):
             clock, used = Clock(), time.process_time()
             report = ingested(folder, files, "ray", clock)
     else:

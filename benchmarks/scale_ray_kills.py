@@ -52,10 +52,12 @@ class Killer:
             old = [process for process in worker_processes(self._raylets) if (cpu_seconds(process) or 0.0) >= age]
             if old:
                 process = self._random.choice(old)
-                self.kills.append(
-                    {"after_processor_s": round(cpu_seconds(process) or age, 1), "files_written": self._clock.done}
-                )
-                os.kill(process, signal.SIGKILL)
+                row = {"after_processor_s": round(cpu_seconds(process) or age, 1), "files_written": self._clock.done}
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except ProcessLookupError:  # it has ended meanwhile
+                    continue
+                self.kills.append(row)
                 print("killed", self.kills[-1], flush=True)
                 age = self._age()
 

@@ -37,6 +37,16 @@ class Counting:
         return times
 
 
+class Changing(Counting):
+    """A worker that says what stands in a file; it dies as it gets ready where that is "die"."""
+
+    def ready(self):
+        said = (self.folder / "said").read_text()
+        if said == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return said
+
+
 class KilledAtThird(AnswerWorker):
     """Is killed at its third call, as if its machine had run out of memory."""
 

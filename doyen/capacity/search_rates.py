@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,12 +24,12 @@ def questions_of(passages: Sequence[str], most: int = 96) -> list[str]:
     return [" ".join(texts[int(i)][:_QUESTION_WORDS]) + "?" for i in chosen]
 
 
-def measure_search(retriever: Retriever, questions: Sequence[str]) -> dict[str, Any]:
+def measure_search(retriever: Retriever, questions: Sequence[str], count: int = _SEARCHES) -> dict[str, Any]:
     """Return seconds of a search: by the clock, of the processor, and of the processor where TOGETHER go together.
 
-    Both ways search for the same questions: alone first, so that what is read for the first time counts there.
+    Both ways search for the same `count` questions: alone first, so that what is read for the first time counts there.
     """
-    asked = (list(questions) * _SEARCHES)[:_SEARCHES]
+    asked = list(itertools.islice(itertools.cycle(questions), count))
     retriever.search(asked[0])
     seconds, began = [], time.process_time()
     for question in asked:
@@ -36,10 +37,10 @@ def measure_search(retriever: Retriever, questions: Sequence[str]) -> dict[str, 
         retriever.search(question)
         seconds.append(time.perf_counter() - started)
     between = time.process_time()
-    for first in range(0, _SEARCHES, TOGETHER):
+    for first in range(0, count, TOGETHER):
         retriever.search_many(asked[first : first + TOGETHER])
     return {
         "search_s": statistics.median(seconds),
-        "search_cpu_s": (between - began) / _SEARCHES,
-        "search_together_cpu_s": (time.process_time() - between) / _SEARCHES,
+        "search_cpu_s": (between - began) / count,
+        "search_together_cpu_s": (time.process_time() - between) / count,
     }

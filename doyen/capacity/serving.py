@@ -99,7 +99,7 @@ def plan_serving(chunks: Figure, wanted: Wanted, rates: Rates) -> Serving | None
         parts=parts,
         peak_per_s=Figure(peak, 0.0, ASSUMED, "the profile of a day"),
         search_s=search,
-        search_peak_s=replace(search, value=load.search_s(group_per_s)),
+        search_peak_s=replace(search, value=load.search_s(group_per_s), origin=ASSUMED),
         per_node_s=Figure(per_s, spread, origin, engine.name),
         memory_gib=Figure(rates.memory_gib, 0.1, MEASURED, "without documents")
         + MEMORY_OF_CHUNK * (chunks.value / parts / 2**30),

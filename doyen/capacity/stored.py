@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.capacity.rates import STORED, Line, vector_bytes
+from doyen.capacity.rates import STORED, Line, fit_line, vector_bytes
 
 _SPREAD = 0.1
 
@@ -61,11 +61,11 @@ def stored_lines(small: Ingested, notes: Ingested, whole: Ingested, dim: int) ->
 
 
 def _line_through(rows: NDArray[np.float64]) -> Line:
-    """Return the line through two rows of counts and cost; where a part of it is below 0, the last row's by its first count."""
+    """Return the line through two rows of counts and cost; where a part of it is below 0, the better of the single parts."""
     (first, second), cost = (rows[:, 0], rows[:, 1]), rows[:, 2]
     if abs(determinant := first[0] * second[1] - first[1] * second[0]) > 0:
         base = (cost[0] * second[1] - cost[1] * second[0]) / determinant
         more = (first[0] * cost[1] - first[1] * cost[0]) / determinant
         if base >= 0 and more >= 0:
             return Line(float(base), float(more), _SPREAD)
-    return Line(max(0.0, float(cost[1] / max(1.0, first[1]))), 0.0, _SPREAD)
+    return replace(fit_line(first.tolist(), second.tolist(), cost.clip(min=0).tolist()), spread=_SPREAD)

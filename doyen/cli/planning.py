@@ -69,22 +69,26 @@ def plan(
         raise UsageError(
             "fine-tuning and a corpus are planned apart", hint="--documents and --measure without options of training"
         )
-    wanted = documents is not None and Wanted(
-        documents=read_count(documents, "documents"),
-        pages=pages,
-        page_characters=page_characters,
-        document_bytes=document_bytes,
-        questions_per_day=read_count(questions_per_day, "questions") if questions_per_day else 0,
-        cores=cores,
-        hours=hours,
-        whole_s=p95,
-        profile=read_profile(profile),
-        chunks_per_node=read_count(chunks_per_node, "passages"),
-        changed=changed,
-        gpu_tokens_per_s=gpu_tokens_per_s,
-        prices=Prices(usd_core_hour, usd_gpu_hour, usd_gb_month),
+    wanted = (
+        None
+        if documents is None
+        else Wanted(
+            documents=read_count(documents, "documents"),
+            pages=pages,
+            page_characters=page_characters,
+            document_bytes=document_bytes,
+            questions_per_day=read_count(questions_per_day, "questions") if questions_per_day else 0,
+            cores=cores,
+            hours=hours,
+            whole_s=p95,
+            profile=read_profile(profile),
+            chunks_per_node=read_count(chunks_per_node, "passages"),
+            changed=changed,
+            gpu_tokens_per_s=gpu_tokens_per_s,
+            prices=Prices(usd_core_hour, usd_gpu_hour, usd_gb_month),
+        )
     )
-    _plan_corpus(wanted or None, measure, sample, expert, json_)
+    _plan_corpus(wanted, measure, sample, expert, json_)
 
 
 def _plan_training(given: dict[str, Any], supervised: float, expert: Path | None, json_: bool) -> None:

@@ -7,7 +7,6 @@ stay with the process that asked; an adapter travels to where its folder is not.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import os
 import shutil
@@ -133,8 +132,7 @@ class ClusterEngine:
 
     def __init__(self, crew: Crew, own: LocalEngine) -> None:
         """Start the workers. Raises ClusterError where one lacks the model, or has another one than this machine."""
-        found: list[Loaded] = crew.start()
-        require_alike(found, own.of_model(), own.name)
+        found: list[Loaded] = crew.start(lambda said: require_alike(said, own.of_model(), own.name))
         self._crew, self._own, self._identity = crew, own, list(found[0].identity)
         self.name, self.kind, self.workers = own.name, self._identity[0], crew.size
         self.count_tokens, self.template_hash = own.count_tokens, own.template_hash
@@ -282,10 +280,10 @@ def engine_on(on: str, settings: Settings) -> Iterator[ClusterEngine | None]:
             machines,
             settings.cluster.workers,
             settings.cluster.worker_cores,
-            gpus=True,
+            gpus=settings.model.engine != "openvino",
             memory_gib=_needed_gib(own.folder, settings.model.bits),
         )
-        with Crew(AnswerWorker, (dataclasses.replace(settings.model),), where, (ANSWER,)) as crew:
+        with Crew(AnswerWorker, (settings.model,), where, (ANSWER,)) as crew:
             yield ClusterEngine(crew, own)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -95,6 +95,7 @@ class Crew:
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._said: list[Any] = []
+        self._alike: Callable[[Sequence[Any]], None] | None = None
 
     def __enter__(self) -> Crew:
         return self
@@ -104,8 +105,10 @@ class Crew:
     ) -> None:
         self.close()
 
-    def start(self) -> list[Any]:
+    def start(self, alike: Callable[[Sequence[Any]], None] | None = None) -> list[Any]:
         """Start all workers, once; return what each said when it was ready.
+
+        `alike` raises a DoyenError where they do not fit together; it is asked again for each that takes the place of one lost.
 
         Raises:
             DoyenError: a worker cannot start, or lacks what it needs: with the name of its machine.
@@ -117,15 +120,18 @@ class Crew:
                 self._members = [_Member(self._new_actor()) for _ in range(self.size)]
                 try:
                     self._said = [self._first(member) for member in self._members]
-                except DoyenError as error:
-                    self._fault = error
+                except BaseException as error:  # nobody may wait for workers that never began
+                    self._fault = error if isinstance(error, DoyenError) else _ended(error)
                     raise
                 for member in self._members:
                     for lane in self._jobs:
                         thread = threading.Thread(target=self._feed, args=(member, lane), daemon=True)
                         self._threads.append(thread)
                         thread.start()
-        return self._said
+            if alike is not None:
+                self._alike = alike
+                alike(self._said)
+        return self._said[: self.size]
 
     def submit(self, lane: str, method: str, *given: Any) -> Future[Any]:
         """Have a worker call a method; the future ends with its result, or with the DoyenError that it raised.
@@ -159,8 +165,7 @@ class Crew:
             except _LostError as error:
                 lost = error
                 member.actor = self._new_actor()
-        said = f"a worker ended {TRIES} times while it started: {last_line(lost.__cause__ or lost)}"
-        raise ClusterError(said, hint="ray status; doyen doctor on the cluster's machines")
+        raise _cannot_start(lost)
 
     def _new_actor(self) -> Any:
         """Ask the cluster for one more worker; it may wait for room."""
@@ -222,8 +227,8 @@ class Crew:
                 job.future.set_exception(ClusterError(lost, hint="doyen doctor on the cluster's machines; then again"))
             try:
                 self._renew(member, actor)
-            except DoyenError as error:
-                self._give_up(error)
+            except Exception as error:  # the edge of a thread: whoever waits for a job is told
+                self._give_up(error if isinstance(error, DoyenError) else _ended(error))
 
     def _done(self, job: _Job, actor: Any) -> bool:
         """Have a worker do a job; False where the worker was lost at it."""
@@ -233,13 +238,13 @@ class Crew:
             result = ray.get(getattr(actor, job.method).remote(*job.given))
         except ray.exceptions.RayTaskError as error:
             job.future.set_exception(error.cause if isinstance(error.cause, DoyenError) else error)
-        except (ray.exceptions.RayError, ConnectionError):
+        except ray.exceptions.RayError:
             if self._closing.is_set():
                 job.future.set_exception(ClusterError("the workers have ended", hint=_AGAIN))
                 return True
             return False
         except Exception as error:  # the edge of a thread: what Ray raises where the connection to the cluster ends
-            self._give_up(ClusterError(f"the connection to the cluster ended: {last_line(error)}", hint=_AGAIN))
+            self._give_up(_ended(error))
             job.future.set_exception(self._fault)
         else:
             job.future.set_result(result)
@@ -256,17 +261,28 @@ class Crew:
                 return
             member.absent_since = time.monotonic()
             _end(lost)
-            while not self._closing.is_set():
+            for _ in range(TRIES):
+                if self._closing.is_set():
+                    return
                 actor = self._new_actor()
                 try:
                     if self._placed(actor):
-                        self._ready(actor)
-                        member.actor, member.absent_since = actor, None
-                except _LostError:
+                        self._take_in(member, actor)
+                except _LostError as error:
+                    gone = error
                     continue
                 if self._closing.is_set():
                     _end(actor)
                 return
+            raise _cannot_start(gone)
+
+    def _take_in(self, member: _Member, actor: Any) -> None:
+        """Give a place to a new worker. Raises ClusterError where it lacks what it needs, or does not fit to the others."""
+        said = self._ready(actor)
+        if self._alike is not None:
+            self._alike([self._said[0], said])
+        self._said.append(said)
+        member.actor, member.absent_since = actor, None
 
     def _placed(self, actor: Any) -> bool:
         """Wait until the cluster has room for a worker; False where the run ends before.
@@ -304,6 +320,15 @@ class _Member:
         self.actor = actor
         self.lock = threading.Lock()
         self.absent_since: float | None = None
+
+
+def _cannot_start(lost: _LostError) -> ClusterError:
+    said = f"a worker ended {TRIES} times while it started: {last_line(lost.__cause__ or lost)}"
+    return ClusterError(said, hint="ray status; doyen doctor on the cluster's machines")
+
+
+def _ended(error: BaseException) -> ClusterError:
+    return ClusterError(f"the connection to the cluster ended: {last_line(error)}", hint=_AGAIN)
 
 
 def _end(actor: Any) -> None:

@@ -165,8 +165,7 @@ class ClusterEmbedder:
 
     def __init__(self, crew: Crew, settings: EmbedderSettings, counter: TokenCounter) -> None:
         """Start the workers. Raises ClusterError where they have not all loaded the same embedder."""
-        found: list[Ready] = crew.start()
-        require_alike(found, counter.fingerprint, settings.name)
+        found: list[Ready] = crew.start(lambda said: require_alike(said, counter.fingerprint, settings.name))
         self._crew, self.counter = crew, counter
         self.name, self.fingerprint = settings.name, found[0].fingerprint
         self.dim, self.max_tokens, self.languages = found[0].dim, found[0].max_tokens, found[0].languages

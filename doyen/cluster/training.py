@@ -7,6 +7,7 @@ that hands on what it says; the expert's folder has to be on storage that all of
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import queue
 import signal
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from doyen.cluster.machines import Machine, last_line, place_name
-from doyen.errors import ClusterError, DoyenError, ModelError
+from doyen.errors import ClusterError, DoyenError, ModelError, ProcessError
 from doyen.models.fetching import require_model
 
 ROOM_S = 120.0
@@ -117,12 +118,12 @@ class TrainWorker:
         """Return the lines that came, waiting a moment for the first, and the exit code after the last."""
         assert self._process is not None
         found = []
+        read = not any(reader.is_alive() for reader in self._readers)  # asked first: the last lines come before
         with contextlib.suppress(queue.Empty):
             found.append(self._lines.get(timeout=_LOOK_S))
             while len(found) < _TAKES:
                 found.append(self._lines.get_nowait())
-        ended = not found and not any(reader.is_alive() for reader in self._readers)
-        return found, self._process.wait() if ended else None
+        return found, self._process.wait() if read and not found else None
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
@@ -137,7 +138,7 @@ class FarProcess:
         self.where, self.lost = where, False
         self.returncode: int | None = None
         self._actor = actor
-        self.stdin = self.stderr = NoStream()
+        self.stdin = self.stderr = io.StringIO()
         self.stdout = self
 
     def __enter__(self) -> FarProcess:
@@ -168,27 +169,11 @@ class FarProcess:
         return _LOST if self.returncode is None else self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal; SIGKILL ends the actor too."""
+        """Send a signal."""
         import ray
 
         with contextlib.suppress(ray.exceptions.RayError, ConnectionError):
             ray.get(self._actor.signal.remote(int(number)), timeout=5)
-
-
-class NoStream:
-    """An empty stream."""
-
-    def __enter__(self) -> NoStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Team:
@@ -249,6 +234,7 @@ class Team:
 
         Raises:
             ClusterError: one does not; with its name.
+            ProcessError: one is gone.
         """
         import ray
 
@@ -268,7 +254,7 @@ class Team:
                     said = f"{where}, a machine of the cluster: {cause}"
                     raise ClusterError(said, hint=f"on {where}: {cause.hint}") from error
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"a machine of the cluster is gone: {last_line(error)}", hint="ray status") from error
+            raise ProcessError(f"a machine of the cluster is gone: {last_line(error)}", hint="ray status") from error
         finally:
             mark.unlink(missing_ok=True)
 
@@ -276,13 +262,23 @@ class Team:
         """Start all processes, each told its rank, and where they meet, as `torchrun` tells it."""
         import ray
 
+        try:
+            self._start(list(arguments))
+        except ray.exceptions.RayError as error:
+            raise ProcessError(f"a machine of the cluster is gone: {last_line(error)}", hint="ray status") from error
+        return self.processes
+
+    def _start(self, arguments: list[str]) -> None:
+        import ray
+
         address, port = ray.get(self._actors[0].address.remote())
         shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(self._actors))}
         shared |= {"OMP_NUM_THREADS": str(max(1, int(self._places.cores)))}
+        if not self._places.gpus:  # Ray hides no GPU from who asked for none, and all would take the first
+            shared |= {"CUDA_VISIBLE_DEVICES": ""}
         asked = [
             # each sees its own GPU alone, hence local rank 0
-            actor.start.remote(list(arguments), shared | {"RANK": str(rank), "LOCAL_RANK": "0"})
+            actor.start.remote(arguments, shared | {"RANK": str(rank), "LOCAL_RANK": "0"})
             for rank, actor in enumerate(self._actors)
         ]
         ray.get(asked)
-        return self.processes

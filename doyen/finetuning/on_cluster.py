@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from doyen.adapters import AdapterManifest, read_adapter
+from doyen.adapters import AdapterManifest, interrupted_runs, read_adapter
 from doyen.cluster.connecting import connected
 from doyen.cluster.machines import look_at_machines
 from doyen.cluster.training import Seats, Team, seats
 from doyen.config import Settings
 from doyen.errors import ClusterError, DoyenError, ProcessError
-from doyen.finetuning.documents_stage import FOLDER
 from doyen.finetuning.launching import Run, arguments_of, follow
 from doyen.finetuning.preparing import Say
 from doyen.finetuning.steps import Report
@@ -49,8 +48,8 @@ def launch_on(
         places = seats(machines, processes or settings.cluster.workers, settings.cluster.worker_cores)
         for restarts in range(RESTARTS + 1):
             with Team(places) as team:
-                team.check(expert, settings.model.name)
                 try:
+                    team.check(expert, settings.model.name)
                     return _followed(team, expert, given, report, say)
                 except DoyenError as error:
                     if team.lost and (made := _made_since(expert, given["name"], began)):
@@ -59,19 +58,13 @@ def launch_on(
                         raise _told(error, given["name"], places) from error
                     lost = ", ".join(team.lost) or str(error).splitlines()[0]
             places = seats(look_at_machines(), places.processes, settings.cluster.worker_cores)
-            given = given | {"resume": has_checkpoint(expert, given["name"])}
+            given = given | {"resume": given["name"] in interrupted_runs(expert)}
             if say:
                 begun = (
                     "from the last checkpoint" if given["resume"] else "from the beginning: there was no checkpoint yet"
                 )
                 say(f"lost: {lost}; going on {begun} (start {restarts + 2} of {RESTARTS + 1})")
     raise AssertionError("the last start returns or raises")
-
-
-def has_checkpoint(expert: Path, name: str) -> bool:
-    """Whether an interrupted run of that name can go on."""
-    work = expert / "adapters" / f".{name}.training"
-    return any((work / where / "checkpoint.pt").exists() for where in ("", FOLDER))
 
 
 def _made_since(expert: Path, name: str, began: float) -> AdapterManifest | None:

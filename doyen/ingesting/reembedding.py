@@ -100,11 +100,10 @@ class _Job:
         assert found is not None
         return found[0]
 
-    def to(self, model: str, known: Known | None = None, name: str = "") -> Reembedded:
+    def to(self, name: str, known: Known | None = None) -> Reembedded:
         """Give the index the vectors of a model."""
         started = time.perf_counter()
         before = self._record().manifest.embedder
-        name = name or model
         embedder = self.given = self.given or self._load(name)
         if self._record().manifest.fingerprint == embedder.fingerprint and before == name:
             return Reembedded(before, name, 0, 0, 0, 0.0, instant=True)  # only doyen.toml was not written
@@ -135,7 +134,7 @@ class _Job:
         now = LanceIndex(self._root, record, newest=True)
         shown, taken_over = record.state or now.tables.shown(None), previous.successor
         if now.unfinished or taken_over is None or dict(shown.versions) != dict(taken_over.versions):
-            return self.to(name, _vectors_of(LanceIndex(self._root, record, previous)), name)
+            return self.to(name, _vectors_of(LanceIndex(self._root, record, previous)))
         found = self._root.read()
         assert found is not None
         back = found[0].gone_back()

@@ -199,12 +199,13 @@ class _Filling:
         """Add what is missing, take away what is too much; return how many vectors were computed."""
         for name in PARTS:
             there = _keys_of(getattr(self.new.tables, name))
+            known = set(there[0].tolist())
             wanted = [np.empty(0, np.int64)]
             for rows in _slices(getattr(self.old.tables, name)):
                 keys = _keys(rows)
                 wanted.append(keys)
                 self._keep(rows)
-                if (missing := np.flatnonzero(~np.isin(keys, there[0]))).size:
+                if (missing := np.array([i for i, key in enumerate(keys.tolist()) if key not in known])).size:
                     self._add(name, rows.take(missing))
                 self.done += rows.num_rows
                 if self.progress:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import tiny_models
 from small_stores import words_bert, write_files
@@ -15,7 +16,7 @@ from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files
 from doyen.capacity.serving import _Load
-from doyen.capacity.stored import Ingested, stored_lines
+from doyen.capacity.stored import Ingested, _line_through, stored_lines
 from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
@@ -165,6 +166,14 @@ def test_what_documents_and_characters_are_stored_in_is_told_apart():
     lines = {name: (pytest.approx(line.base), pytest.approx(line.more)) for name, line in found.items()}
     assert lines["page texts"] == (700, 0.3) and lines["chunk texts"] == (150, 0.6)
     assert lines["full-text index"] == (pytest.approx(0, abs=1e-6), 0.2)
+
+
+def test_a_document_that_seems_to_take_less_than_nothing_takes_nothing():
+    rows = np.array(
+        [[31, 1000, 300 - 31], [59, 400_000, 120_000 - 59]], dtype=np.float64
+    )  # documents, characters, bytes
+    line = _line_through(rows)
+    assert line.base == 0 and line.more == pytest.approx(0.3, rel=0.01)
 
 
 def test_made_pdfs_are_the_same_every_time_and_can_be_read(tmp_path):

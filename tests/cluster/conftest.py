@@ -6,8 +6,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+import tiny_models
+from small_stores import words_bert
 
 from doyen.cluster.connecting import require_ray
+from doyen.config import ClusterSettings, EmbedderSettings, ModelSettings, Settings, StoreSettings
 from doyen.errors import ClusterError
 
 TESTS = Path(__file__).parents[1]
@@ -28,6 +31,18 @@ def ray(tmp_path_factory):
         started(ray)
         yield ray
         ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    phi = tiny_models.phi_folder(tmp_path_factory.mktemp("phi"))
+    words = words_bert(tmp_path_factory.mktemp("words"), ["the guild grants days of leave a year lock opens"])
+    return Settings(
+        store=StoreSettings("index"),
+        model=ModelSettings(name=str(phi), max_answer_tokens=12),
+        embedder=EmbedderSettings(name=str(words)),
+        cluster=ClusterSettings(worker_cores=1, workers=2),
+    )
 
 
 def started(ray):

@@ -7,31 +7,19 @@ import numpy as np
 import pytest
 import tiny_models
 from crew_workers import KilledAtThird
-from small_stores import make_expert, words_bert, write_files
+from small_stores import make_expert, write_files
 
 import doyen
 from doyen.answer_cache import adapter_hash
 from doyen.cli import main
 from doyen.cluster.answering import AdapterAt, AnswerWorker, Loaded, engine_on, require_alike
 from doyen.cluster.crew import Crew, Places
-from doyen.config import ClusterSettings, EmbedderSettings, ModelSettings, Settings, StoreSettings
+from doyen.config import ModelSettings, Settings
 from doyen.errors import ClusterError, UsageError
 from doyen.models.constraints import Choices
 from doyen.models.serving import local_engine
 
 PROMPTS = [[{"role": "user", "content": f"How many days does the barge take to berth {n}?"}] for n in range(9)]
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    phi = tiny_models.phi_folder(tmp_path_factory.mktemp("phi"))
-    words = words_bert(tmp_path_factory.mktemp("words"), ["the guild grants days of leave a year lock opens"])
-    return Settings(
-        store=StoreSettings("index"),
-        model=ModelSettings(name=str(phi), max_answer_tokens=12),
-        embedder=EmbedderSettings(name=str(words)),
-        cluster=ClusterSettings(worker_cores=1, workers=2),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -194,10 +182,9 @@ choices = ["many", "few"]
         return (
             written,
             (out / "table.csv").read_text(),
-            [row["arms"] for row in report["rows"]],
             report["manifest"]["engine"],
         )
 
     (tmp_path / "here").mkdir(), (tmp_path / "there").mkdir()
     here, there = answers("here"), answers("there", "--on", "ray")
-    assert here[0] == there[0] and here[1] == there[1] and here[3] == there[3]
+    assert here == there

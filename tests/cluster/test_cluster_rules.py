@@ -6,7 +6,10 @@ import threading
 import time
 
 import pytest
+import tiny_models
+from small_stores import make_expert, write_files
 
+from doyen.cli import main
 from doyen.cluster.connecting import address_of, connected
 from doyen.cluster.crew import Places, places
 from doyen.cluster.ingesting import Ready, require_alike
@@ -115,3 +118,40 @@ def test_another_server_at_the_address_is_told_in_seconds():
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ask", "What?", "--arm", "base"],
+        ["ingest", "FILES"],
+        ["compare", "--questions", "QUESTIONS", "--arms", "base"],
+        ["run", "FLOW", "ROWS", "-o", "OUT", "--arm", "base"],
+        ["finetune", "--examples", "EXAMPLES"],
+    ],
+)
+def test_each_command_goes_to_the_cluster_that_it_is_given(command, settings, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'doyen[ray]')")
+    expert = make_expert(tmp_path / "expert", settings)
+    flow = '[input]\ncolumns = { text = "text" }\n[steps.kind]\ndo = "classify"\ninstruction = "Which?"\ninput = "{text}"\nchoices = ["a", "b"]\n'
+    files = write_files(
+        tmp_path / "files", {"leave.md": "# Leave\n\n27 days.\n", "flow.toml": flow, "rows.csv": "text\nx\n"}
+    )
+    chats = [
+        {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": str(n)}]} for n in range(4)
+    ]
+    paths = {
+        "FILES": files / "leave.md",
+        "FLOW": files / "flow.toml",
+        "ROWS": files / "rows.csv",
+        "OUT": tmp_path / "out.csv",
+        "QUESTIONS": tiny_models.write_jsonl(
+            tmp_path / "q.jsonl", [{"id": "1", "question": "What?", "answers": ["x"]}]
+        ),
+        "EXAMPLES": tiny_models.write_jsonl(tmp_path / "e.jsonl", chats),
+    }
+    given = [str(paths.get(word, word)) for word in command]
+    monkeypatch.setattr("sys.argv", ["doyen", *given, "--expert", str(expert), "--on", "ray://127.0.0.1:9"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1 and "no Ray cluster answers at" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from crew_workers import Counting
+from crew_workers import Changing, Counting
 
 from doyen.cluster.connecting import connected
 from doyen.cluster.crew import TRIES, Crew, Places
@@ -55,6 +55,38 @@ def test_closing_ends_what_waits(ray, tmp_path):
             future.result(timeout=60)
     with pytest.raises(ClusterError, match="have ended"):
         crew.submit("work", "square", 1).result(timeout=60)
+
+
+def same(said):
+    if len(set(said)) > 1:
+        raise ClusterError(f"another model: {said}")
+
+
+@pytest.mark.parametrize(
+    ("then", "told"), [("model 2", "another model"), ("die", f"ended {TRIES} times while it started")]
+)
+def test_a_worker_in_the_place_of_a_lost_one_is_looked_at_too(ray, tmp_path, then, told):
+    (tmp_path / "said").write_text("model 1")
+    with Crew(Changing, (tmp_path,), Places(1, 1), ("work",)) as crew:
+        assert crew.start(same) == ["model 1"]
+        (tmp_path / "said").write_text(then)
+        with pytest.raises(ClusterError, match=told):
+            crew.submit("work", "die", 1).result(timeout=300)
+
+
+def test_a_connection_that_ends_leaves_nobody_waiting(ray, tmp_path, monkeypatch):
+    with Crew(Counting, (tmp_path,), Places(1, 1), ("work",)) as crew:
+        crew.start()
+
+        def ended(*_, **__):
+            raise ConnectionError("the cluster is gone")
+
+        monkeypatch.setattr(ray, "get", ended)
+        with pytest.raises(ClusterError, match="the connection to the cluster ended: .*the cluster is gone"):
+            crew.submit("work", "square", 2).result(timeout=60)
+        with pytest.raises(ClusterError, match="the connection to the cluster ended"):
+            crew.submit("work", "square", 3)
+        monkeypatch.undo()
 
 
 @pytest.mark.slow
