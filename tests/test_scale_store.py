@@ -53,7 +53,7 @@ def test_a_reader_of_a_bucket_finds_what_the_local_index_finds(bench, pattern, t
     given = Namespace(work=tmp_path, expert=pattern, chunks=120, rclone="")
     monkeypatch.setattr(bench, "_child", lambda own, _, folder: bench.making(own.expert, folder, own.chunks))
     found = bench.on_s3(given)
-    assert found["same_hits"] and found["met"]["same_hits"] and found["copy_gib"] >= 0
+    assert found["same_hits"] and found["met"]["same_hits"]
     assert {"first_search_s", "search_ms"} <= found["s3"].keys() & found["local"].keys() & found["in_the_bucket"].keys()
     folder = tmp_path / "chunks-120"
     assert open_index(folder, load_settings(folder)).chunk_count() == 120

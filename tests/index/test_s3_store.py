@@ -17,7 +17,6 @@ from doyen.errors import StoreError
 from doyen.folder import status
 from doyen.index import following
 from doyen.index.places import place_of
-from doyen.index.s3 import generations
 from doyen.index.s3.connecting import bucket_of, fault, parse
 from doyen.index.s3.lease import LEASE, Lease, held
 from doyen.ingesting import index_place, ingest, open_index
@@ -330,7 +329,7 @@ def test_many_readers_answer_while_it_is_written(store, embedder, tmp_path):
     assert faults == [] and answered[0] > 10
 
 
-def test_old_snapshots_go_after_their_time(store, embedder, tmp_path, monkeypatch):
+def test_old_snapshots_go_after_their_time(store, embedder, tmp_path):
     place = place_of(store, tmp_path)
     index = place.open_or_create(manifest_of(embedder))
     with place.only_writer():
@@ -340,7 +339,6 @@ def test_old_snapshots_go_after_their_time(store, embedder, tmp_path, monkeypatc
             index.finish()
         bucket = bucket_of(store)
         assert sum(name.endswith("names.json") for name, _ in bucket.listed("generations")) == 2
-        monkeypatch.setattr(generations, "KEEP", timedelta(0))
         object.__setattr__(index.home, "keep", timedelta(0))
         write_texts(index, embedder, {"three.txt": "three"})
         index.finish()
