@@ -3,10 +3,11 @@
     python benchmarks/capacity.py --work DIR --measured-on DIR --held-out DIR… [--documents N] [--answers-s 120]
 
 Folders of documents are yours; none of their text is kept. The held-out corpus is told to the plan by what a user knows of
-it: number of files, their bytes, characters a document (`given`), or by a look at 20 of its files (`looked`), in which no more
-than their texts' lengths is taken. Rates of seconds are always those of the first set. Then it is ingested as a whole, searched,
-and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within 25%. What was measured
-is kept in --work: the same command goes on where it was stopped.
+it: number of files, their bytes, characters a document (`given`), or by a look at 20 of its files (`looked`), in which the
+lengths of their texts, and of prompts and answers over them, are taken. Rates of seconds are always those of the first set,
+measured anew just before each held-out set, as a machine that others use is not as fast an hour later. Then the set is ingested
+as a whole, searched, and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within
+25%. What was measured is kept in --work: the same command goes on where it was stopped.
 
 Times are by the clock; processor seconds stand beside them. Run it on a quiet machine: with other work on it, compare those.
 """
@@ -28,17 +29,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from measuring import parser, save
 from served import Client, at_once, serving
 
+import doyen
+from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.measuring import measure
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape, load_rates
-from doyen.capacity.sample import choose_files
+from doyen.capacity.sample import choose_files, copy_files
 from doyen.capacity.search_rates import measure_search, questions_of
 from doyen.capacity.serving import load_of, search_seconds
 from doyen.capacity.stored import store_bytes
@@ -79,8 +83,8 @@ def known_of(files: Path) -> Wanted:
     return Wanted(len(texts), pages=pages, page_characters=characters / pages, document_bytes=size)
 
 
-def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
-    """The shape of 20 files: lengths and passages, no seconds."""
+def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates]:
+    """The shape of 20 files, and the rates with the lengths of prompts and answers over them; no seconds are taken."""
     from doyen.embedding import load_counter
     from doyen.parsing import Limits
     from doyen.parsing.tasks import Parser, ParseTask
@@ -90,7 +94,7 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
     found = [parse(ParseTask(p.name, p.name, str(p), str(files), p.read_bytes(), "0" * 64)) for p in paths]
     rows = [row for one in found for row in one.documents]
     count = len(rows)
-    return Shape(
+    shape = Shape(
         documents=count,
         bytes=sum(p.stat().st_size for p in paths) / count,
         characters=sum(len(d.text) for d, *_ in rows) / count,
@@ -98,6 +102,25 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> Shape:
         pages=sum(pages_of(len(d.pages), len(d.text)) for d, *_ in rows) / count,
         paged=rates.shape.paged,
     )
+    return shape, with_lengths(paths, rates, settings)
+
+
+def with_lengths(paths: Sequence[Path], rates: Rates, settings: Settings) -> Rates:
+    """The rates, with the lengths of prompts and answers to questions over some files."""
+    if rates.engine is None:
+        return rates
+    with TemporaryDirectory() as made:
+        expert = Path(made) / "expert"
+        expert.mkdir()
+        (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
+        doyen.ingest(expert, [copy_files(paths, Path(made) / "files")[0].parent])
+        retriever = open_retriever(expert, settings)
+        index = retriever.index
+        texts = [chunk.text for chunk in index.chunks_of([d.id for d in index.documents()])]
+        own = measure_engine(settings, retriever, questions_of(texts), print)
+    assert own is not None
+    lengths = {"prompt_tokens": own.prompt_tokens, "answer_tokens": own.answer_tokens}
+    return dataclasses.replace(rates, engine=dataclasses.replace(rates.engine, **lengths))
 
 
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -260,9 +283,8 @@ def against(predicted_row: dict[str, Any], real: dict[str, Any]) -> dict[str, fl
 BARRED = ("storage_gb", "ingest_s", "search_s", *(f"answers_per_s_{c}" for c in CLIENTS))
 
 
-def rates_of(given: argparse.Namespace, settings: Settings) -> Rates:
+def rates_of(given: argparse.Namespace, settings: Settings, path: Path) -> Rates:
     """Measure, or take what an earlier run measured."""
-    path = given.work / "rates.json"
     if (kept := load_rates(path)) is not None:
         print(f"rates of {path.name} are taken")
         return kept
@@ -271,20 +293,23 @@ def rates_of(given: argparse.Namespace, settings: Settings) -> Rates:
     return found
 
 
-def one_set(folder: Path, given: argparse.Namespace, settings: Settings, rates: Rates) -> dict[str, Any]:
+def one_set(folder: Path, given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Predict for a held-out set, then run it; a set that was run already keeps its figures."""
     name = folder.parent.name if folder.name == "docs" else folder.name
     work = given.work / f"{name}-{given.documents}"
     files = chosen(folder, work / "files", given.documents)
     known = known_of(files)
+    rates = rates_of(given, settings, work / "rates.json")
+    shape, as_looked = look_at(files, rates, settings)
     guesses = {
         "given": predicted(known, rates, None),
-        "looked": predicted(Wanted(known.documents), rates, look_at(files, rates, settings)),
+        "looked": predicted(Wanted(known.documents), as_looked, shape),
     }
     real = really(files, work, settings, given.answers_s)
     off = {way: against(guess, real) for way, guess in guesses.items()}
     print(name, json.dumps(off, indent=1))
-    return {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
+    found = {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
+    return found | {"rates": rates.as_dict()}
 
 
 def main() -> None:
@@ -295,11 +320,10 @@ def main() -> None:
     made.add_argument("--answers-s", type=float, default=120.0, help="seconds of asking for each number of clients")
     given = made.parse_args()
     settings = Settings(answer=AnswerSettings(arm="rag", cache_mib=0), serve=ServeSettings(time_limit_s=ANSWER_LIMIT_S))
-    rates = rates_of(given, settings)
-    rows = [one_set(folder, given, settings, rates) for folder in given.held_out]
+    rows = [one_set(folder, given, settings) for folder in given.held_out]
     worst = {way: max(abs(r["off"][way].get(n, 0.0)) for r in rows for n in BARRED) for way in ("given", "looked")}
     result = {"bar": BAR, "worst": worst, "within": {way: value <= BAR for way, value in worst.items()}}
-    save("capacity", result | {"rates": rates.as_dict(), "sets": rows}, given.out)
+    save("capacity", result | {"sets": rows}, given.out)
 
 
 if __name__ == "__main__":

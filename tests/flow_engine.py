@@ -45,7 +45,10 @@ class Scripted:
             chances = tuple(sure if o == text else rest for o in constraint.options)
         elif isinstance(constraint, JsonSchema) and not text:
             text = json.dumps({"amount": 1})
-        return Completion(text, self.count_tokens(prompt), 5, 0.0, None, math.log(sure), chances)
+        total = math.log(sure) if isinstance(constraint, JsonSchema) else 0.0
+        return Completion(
+            text, self.count_tokens(prompt), 5, 0.0, None, math.log(sure), chances, total_log_probability=total
+        )
 
     def count_tokens(self, messages):
         return sum(len(m["content"]) // 4 + 4 for m in messages)

@@ -44,7 +44,8 @@ class Completion:
     `refusal_probability` is the probability that the model gave to the refusal's first token as its own first token,
     None where no refusal was named, or a server gives no probabilities. `log_probability` is the mean natural logarithm of the probabilities of the
     first CERTAINTY_TOKENS tokens that it wrote, the end of its turn included; under a constraint those that were
-    forced count only with the first of each stretch.
+    forced count only with the first of each stretch. `total_log_probability` is the sum over all of them where a grammar
+    rules the answer, 0 elsewhere: how likely the whole of it was.
 
     `choice_probabilities` are those of the options of `Choices`, in their order (`choosing.option_probabilities`).
     `shortened` says that the tokens ran out: the end is the first that was found to satisfy the constraint.
@@ -60,6 +61,7 @@ class Completion:
     choice_probabilities: tuple[float, ...] = ()
     shortened: bool = False
     cached: bool = False
+    total_log_probability: float = 0.0
 
 
 Stream = Callable[[int, str], None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from doyen.models.engine import (
     first_tokens,
     render,
 )
+from doyen.models.guiding import Guide
 from doyen.models.packed_weights import PackedWeights
 from doyen.models.paged import PagedNetwork
 from doyen.models.rotary import Rotary
@@ -144,8 +146,8 @@ class OpenVINOEngine(LocalEngine):
         guides = self._guides_of(constraints, len(prompts), max_tokens)
         refusing = first_tokens(self.tokenizer, refusal) if refusal else []
         requests = [
-            Request(i, render(self.tokenizer, p), max_tokens, refusing, may_refuse, CERTAINTY_TOKENS, guides[i])
-            for i, p in enumerate(prompts)
+            Request(i, render(self.tokenizer, p), max_tokens, refusing, may_refuse, _kept(guide, max_tokens), guide)
+            for i, (p, guide) in enumerate(zip(prompts, guides, strict=True))
         ]
         for request, constraint in zip(requests, constraints, strict=False):
             request.options = self._options_of(constraint)
@@ -160,13 +162,16 @@ class OpenVINOEngine(LocalEngine):
 
     def completion(self, request: Request, constraint: Constraint | None) -> Completion:
         """Return what an ended request wrote."""
-        kept = request.log_probabilities
+        kept = request.log_probabilities[:CERTAINTY_TOKENS]
         sure = sum(kept) / len(kept) if kept else 0.0
         made = Completion(
             self.text_of(request), len(request.prompt), len(request.written), request.seconds, request.refusal, sure
         )
         if not isinstance(constraint, Choices):
-            return dataclasses.replace(made, shortened=request.guide is not None and request.guide.shortened)
+            if (guide := request.guide) is None:
+                return made
+            total = math.fsum(request.log_probabilities) if guide.strict else 0.0
+            return dataclasses.replace(made, shortened=guide.shortened, total_log_probability=total)
         return chosen(made, constraint, request.options, request.option_log_probabilities)
 
     def text_of(self, request: Request) -> str:
@@ -259,6 +264,11 @@ class Pieces:
         if len(text) > len(self._shown) and text.startswith(self._shown):
             self._stream(self._request.number, text[len(self._shown) :])
             self._shown = text
+
+
+def _kept(guide: Guide | None, max_tokens: int) -> int:
+    """Return of how many tokens the log-probabilities are kept: of all where a grammar rules the answer."""
+    return max_tokens if guide is not None and guide.strict else CERTAINTY_TOKENS
 
 
 def room_of(request: Request) -> int:

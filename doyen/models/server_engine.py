@@ -226,7 +226,7 @@ class ServerEngine:
 
     def _completion(self, job: _Job, written: Written, text: str, head: list[TokenSigns]) -> Completion:
         signs = [*head, *written.tokens]
-        sure = [max(s.log_probability, -1e4) for s in signs[:CERTAINTY_TOKENS]]
+        sure = [max(s.log_probability, -1e4) for s in signs]
         before = written.prompt_tokens if written.prompt_tokens is not None else self.count_tokens(job.messages)
         after = (
             written.completion_tokens
@@ -239,7 +239,8 @@ class ServerEngine:
             after + len(head),
             0.0,
             refusal_probability(signs[0], job.opening.text) if signs and job.opening.text else None,
-            math.fsum(sure) / len(sure) if sure else 0.0,
+            math.fsum(sure[:CERTAINTY_TOKENS]) / len(sure[:CERTAINTY_TOKENS]) if sure else 0.0,
+            total_log_probability=math.fsum(sure) if job.constraint else 0.0,
         )
 
     def _note(self, written: Written, text: str) -> None:

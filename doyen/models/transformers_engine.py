@@ -6,6 +6,7 @@ Enters: messages. Leaves: completions.
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -320,6 +321,7 @@ class TransformersEngine(LocalEngine):
                 signs.refusal(i),
                 signs.log_probability(i, len(new)) if guide is None else guided.log_probability(i),
                 shortened=guide is not None and guide.shortened,
+                total_log_probability=guided.total_log_probability(i),
             )
             for i, (row, new, guide) in enumerate(zip(ids, written, guides, strict=True))
         ]
@@ -426,14 +428,19 @@ class _Guided:
         assert guide is not None
         if not waiting:
             waiting += guide.write(logits.cpu().numpy())
-            if len(self._sure[row]) < CERTAINTY_TOKENS:
+            if guide.strict or len(self._sure[row]) < CERTAINTY_TOKENS:
                 self._sure[row].append(float(logits.log_softmax(-1)[waiting[0]]))
         return waiting.pop(0)
 
     def log_probability(self, row: int) -> float:
         """Return the mean log-probability of a guided row's first tokens that were not forced."""
-        sure = self._sure[row]
+        sure = self._sure[row][:CERTAINTY_TOKENS]
         return sum(sure) / len(sure) if sure else 0.0
+
+    def total_log_probability(self, row: int) -> float:
+        """Return the summed log-probability of all of a row's tokens that were not forced, 0 where no grammar rules it."""
+        guide = self._guides[row]
+        return math.fsum(self._sure[row]) if guide is not None and guide.strict else 0.0
 
 
 def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:

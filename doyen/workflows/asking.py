@@ -160,12 +160,12 @@ def _parsed(text: str, schema: Any) -> Any:
 
 
 def sureness(step: Asking, answer: Completion) -> float | None:
-    """Return the model's own probability of its answer: of a choice its share, of an object the mean of its tokens.
+    """Return the model's own probability of its answer: of a choice its share, of an object that of all its tokens.
 
     None where a server tells none, and of drafts: that a text was likely says nothing of a decision.
     """
     if isinstance(step, Classify | Decide):
         return max(answer.choice_probabilities) if answer.choice_probabilities else None
-    if answer.log_probability == 0.0 or isinstance(step, Draft):
+    if answer.total_log_probability == 0.0 or isinstance(step, Draft):
         return None
-    return float(np.exp(answer.log_probability))
+    return float(np.exp(answer.total_log_probability))

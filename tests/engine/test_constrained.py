@@ -64,7 +64,11 @@ def test_each_row_of_a_batch_keeps_to_its_own_constraint_and_the_engines_agree(p
         assert mine.choice_probabilities == pytest.approx(other.choice_probabilities, abs=1e-4)
         assert mine.refusal_probability == pytest.approx(other.refusal_probability, rel=1e-3)
         assert mine.log_probability == pytest.approx(other.log_probability, rel=1e-3)
+        assert mine.total_log_probability == pytest.approx(other.total_log_probability, rel=1e-3)
         assert mine.shortened == other.shortened
+    assert [c.total_log_probability < c.log_probability for c in ours] == [
+        isinstance(c, JsonSchema | Regex) for c in MIXED
+    ]
     valid(ours[0].text, CLAIM)
     valid(ours[4].text, CLAIM)
     assert re.fullmatch(DATE.pattern, ours[1].text) and re.fullmatch(r" ?[ab]{3,}c", ours[5].text)

@@ -173,8 +173,8 @@ def decided(row: Row, policy: Row | None, limit: int) -> tuple[str, int]:
         return "reject", 0
     if amount == 0:
         return "ask", 0
-    if row["expected.cover"] != "paid":
-        return ("refer" if row["expected.cover"] == "desk lead" else "reject"), 0
+    if row["expected.cover.says"] != "paid":
+        return ("refer" if row["expected.cover.says"] == "desk lead" else "reject"), 0
     left = amount - int(policy["excess_eur"])
     if left <= 0:
         return "reject", 0
@@ -197,14 +197,15 @@ def test_decisions_follow_from_register_sheets_and_rules() -> None:
 def test_cover_is_what_the_sheet_says_of_the_event() -> None:
     pages = sheet_pages()
     policies = {row["policy_no"]: row for row in table(FLOWS / "triage" / "policies.csv")}
-    read = [row for row in rows("triage") if row["expected.cover"]]
+    read = [row for row in rows("triage") if row["expected.cover.says"]]
     assert len(read) > 400
     for row in read:
         policy = policies[row["expected.facts.policy"]]
         text = pages[policy["product"], policy["plan"], row["expected.basket"]]
         case = cases()[row["wording"]]
         said = [verdict for verdict in VERDICTS.values() if case and f"{case}: {verdict}." in text]
-        assert (said or ["desk lead"]) == [row["expected.cover"]], row["claim"]
+        assert (said or ["desk lead"]) == [row["expected.cover.says"]], row["claim"]
+        assert row["expected.cover.line"] == case, row["claim"]
 
 
 def test_labels_stand_in_the_messages() -> None:
@@ -276,7 +277,7 @@ def test_rules_of_the_triage_file_decide_as_labelled() -> None:
         values: dict[str, Any] = {name: row[name] for name in flow.columns} | {"basket": row["expected.basket"]}
         values |= {
             "facts": facts | {"amount": int(row["expected.facts.amount"])},
-            "cover": row["expected.cover"] or None,
+            "cover": {"line": row["expected.cover.line"] or None, "says": row["expected.cover.says"] or None},
         }
         for step in lookups:
             values[step.name] = None
@@ -285,7 +286,7 @@ def test_rules_of_the_triage_file_decide_as_labelled() -> None:
                 values[step.name] = found[0] if found else {}
         then = next((rule.then for rule in decision.rules if rule.when.evaluate(values)), decision.otherwise)
         assert then == row["expected.decision"], row["claim"]
-        assert cover.when.evaluate(values) == bool(row["expected.cover"]), row["claim"]
+        assert cover.when.evaluate(values) == bool(row["expected.cover.says"]), row["claim"]
         if int(row["payment"]):
             assert values["limit"]["payable"] == int(row["payment"]), row["claim"]
     tables.close()

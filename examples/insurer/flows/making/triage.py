@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from making.events import EventType, Wording
+from making.events import OUTCOMES, EventType, Wording
 from making.messages import NAMES, Claim, Pool, read_pools, write_message
 from making.sheets import clause_name, document_name
 
@@ -36,11 +36,12 @@ class Policy:
 
 @dataclass
 class Case:
-    """A claim as it truly is: `outcome` is the sheet's letter, `told` what the message names of it."""
+    """A claim as it truly is: `label` is the sheet's line, `outcome` its letter, `told` what the message names of it."""
 
     split: str
     event: EventType
     basket: str
+    label: str
     outcome: str
     wordings: tuple[Wording, ...]
     policy: Policy
@@ -179,9 +180,8 @@ def _case(row: _Plan, number: str, trouble: str, pool: Pool) -> Case:
     elif trouble == "no date":
         told = replace(told, day=None)
     outcome = row.outcomes[event.plans.index(row.plan)]
-    return Case(
-        row.split, event, row.basket, outcome, row.wordings, policy, trouble != "unknown policy", amount, day, told
-    )
+    registered = trouble != "unknown policy"
+    return Case(row.split, event, row.basket, row.label, outcome, row.wordings, policy, registered, amount, day, told)
 
 
 def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]]:
@@ -216,7 +216,8 @@ def row_of(number: int, case: Case, text: str, pages: dict[tuple[str, str], int]
         "expected.facts.policy": case.told.policy,
         "expected.facts.amount": case.told.amount,
         "expected.facts.date": case.told.day.isoformat() if case.told.day else "",
-        "expected.cover": {"p": "paid", "n": "not paid", "d": "desk lead"}[case.outcome] if reaches_sheet(case) else "",
+        "expected.cover.line": case.label if reaches_sheet(case) else "",
+        "expected.cover.says": OUTCOMES[case.outcome] if reaches_sheet(case) else "",
         "expected.decision": decision,
         "payment": payment,
         "clause": clause,
