@@ -119,13 +119,16 @@ class _Plan:
     basket: str
 
 
-def _singles(events: list[EventType], split: str) -> list[_Plan]:
-    """A row for each wording of the split; the plans go round, so that each line of each sheet is met."""
+def _singles(events: list[EventType], split: str, turn: int = 0) -> list[_Plan]:
+    """A row for each wording of the split; the plans go round, so that each line of each sheet is met.
+
+    With another `turn` each wording has another plan.
+    """
     rows = []
     for family_at, event in enumerate(events):
         for at, one in enumerate(event.circumstances):
             mine = [wording for wording in one.wordings if wording.split == split]
-            shift = family_at + at + (1 if split == "test" else 0)
+            shift = family_at + at + turn + (1 if split == "test" else 0)
             for number, wording in enumerate(mine):
                 plan = event.plans[(shift + number) % len(event.plans)]
                 rows.append(_Plan(split, event, one.label, one.outcomes, (wording,), plan, event.basket))
@@ -185,16 +188,20 @@ def _case(row: _Plan, number: str, trouble: str, pool: Pool) -> Case:
 
 
 def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]]:
-    """Return the cases with their messages: those for training first, each split in an order drawn by lot."""
+    """Return the cases with their messages: for training, for tests, and the first ones' events again under another plan.
+
+    What happened is the same there, what the sheet says of it often is not.
+    """
     draw = random.Random(SEED)
     pools = read_pools(messages, draw)
     numbers = [f"VP-{number}" for number in draw.sample(range(10000, 99999), 2000)]
     result = []
-    for split in ("train", "test"):
-        rows = _singles(events, split)
+    for split, turn in (("train", 0), ("test", 0), ("train", 1)):
+        rows = _singles(events, split, turn)
         if split == "test":
             rows = _drawn(rows, TEST_ROWS - FORKS[split], draw)
-        rows += _forks(events, split, draw)
+        if turn == 0:
+            rows += _forks(events, split, draw)
         draw.shuffle(rows)
         for row, trouble in zip(rows, _troubles(len(rows), draw), strict=True):
             case = _case(row, numbers.pop(), trouble, pools[split])
