@@ -38,7 +38,7 @@ from served import Client, at_once, serving
 
 import doyen
 from doyen.capacity.engine_rates import measure_engine
-from doyen.capacity.measuring import measure
+from doyen.capacity.measuring import embedded_texts, measure
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape, load_rates
@@ -89,7 +89,8 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates
     from doyen.parsing import Limits
     from doyen.parsing.tasks import Parser, ParseTask
 
-    parse = Parser(load_counter(settings.embedder), settings.chunking.max_tokens, Limits())
+    counter = load_counter(settings.embedder)
+    parse = Parser(counter, settings.chunking.max_tokens, Limits())
     paths = choose_files(files, 20)
     found = [parse(ParseTask(p.name, p.name, str(p), str(files), p.read_bytes(), "0" * 64)) for p in paths]
     rows = [row for one in found for row in one.documents]
@@ -101,6 +102,7 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates
         chunks=sum(len(c) + len(s) for _, c, _, s in rows) / count,
         pages=sum(pages_of(len(d.pages), len(d.text)) for d, *_ in rows) / count,
         paged=rates.shape.paged,
+        tokens=sum(counter.count(text) for one in found for text in embedded_texts(one)) / count,
     )
     return shape, with_lengths(paths, rates, settings)
 

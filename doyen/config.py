@@ -99,7 +99,8 @@ class StoreSettings:
 
     uri: str = setting(
         "index",
-        "A folder, relative to the expert's folder or absolute; `s3://bucket/prefix`; `postgresql://user@host/database?schema=NAME`. No secrets.",
+        "A folder, relative to the expert's folder or absolute; `s3://bucket/prefix`; `postgresql://user@host/database?schema=NAME`; "
+        "`experts:FOLDER,FOLDER` for the indexes of other experts, read as one. No secrets.",
     )
 
 

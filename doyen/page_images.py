@@ -17,7 +17,7 @@ from doyen.documents.pdf_view import PageView, draw_page
 from doyen.documents.reading import ARCHIVES, MAX_DEPTH, READERS
 from doyen.errors import DocumentError, UsageError
 from doyen.index.rows import StoredVersion
-from doyen.ingesting import open_index
+from doyen.ingesting import open_index, writing_experts
 from doyen.originals import original_path
 
 PDF = "application/pdf"
@@ -65,10 +65,11 @@ def original_bytes(expert: Path, stored: StoredVersion, passwords: Sequence[str]
 
 def _places(expert: Path, stored: StoredVersion) -> Iterator[tuple[Path, str]]:
     """Yield where the bytes may be, with the name that picks a reader."""
-    for sha256, name in ((stored.sha256, stored.document), (stored.item_sha256, stored.item)):
-        path = original_path(expert, sha256)
-        if path is not None:
-            yield path, name
+    for folder in writing_experts(expert, load_settings(expert)):
+        for sha256, name in ((stored.sha256, stored.document), (stored.item_sha256, stored.item)):
+            path = original_path(folder, sha256)
+            if path is not None:
+                yield path, name
     source = Path(stored.source)
     if source.is_file():
         yield source, source.name

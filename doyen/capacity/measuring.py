@@ -100,7 +100,7 @@ def measure(
         first, *_ = timed
         small = _ingest(copy_files([first], work / "one"), work / "small", settings)
         whole = _ingest(list(timed), work / "expert", settings)
-        shape = _shape(timed, settings)
+        shape = _shape(timed, settings, embedder)
         found = _composed(stages, shape, timed, small, whole)
         notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
         found["stored"] = stored_lines(small, notes, whole, embedder.dim)
@@ -145,6 +145,12 @@ def _vectors(timed: Timed) -> int:
     return sum(len(chunks) + len(summaries) for _, chunks, _, summaries in timed.parsed.documents)
 
 
+def embedded_texts(parsed: Parsed) -> list[str]:
+    """Return what the embedder reads of an item: passages and summaries."""
+    found = [chunk.indexed for _, chunks, _, _ in parsed.documents for chunk in chunks]
+    return found + [summary.indexed for *_, summaries in parsed.documents for summary in summaries]
+
+
 def _characters(timed: Timed) -> int:
     return sum(len(document.text) for document, *_ in timed.parsed.documents)
 
@@ -161,10 +167,8 @@ def _stages(timed: Sequence[Timed], embedder: Embedder, settings: Settings, work
 
 
 def _embedded(timed: Sequence[Timed], embedder: Embedder) -> Line:
-    """Embed the passages in groups of like length, and fit the cost to number and characters."""
-    texts = [chunk.indexed for one in timed for _, chunks, _, _ in one.parsed.documents for chunk in chunks]
-    texts += [s.indexed for one in timed for *_, summaries in one.parsed.documents for s in summaries]
-    texts = sorted(set(texts), key=len)
+    """Embed the passages in groups of like length, and fit the cost to number and tokens."""
+    texts = sorted({text for one in timed for text in embedded_texts(one.parsed)}, key=embedder.counter.count)
     embedder.embed(texts[:8])
     groups = [list(group) for group in np.array_split(np.array(texts, dtype=object), min(6, max(1, len(texts) // 16)))]
     costs = []
@@ -172,7 +176,8 @@ def _embedded(timed: Sequence[Timed], embedder: Embedder) -> Line:
         began = time.process_time()
         embedder.embed(group)
         costs.append(time.process_time() - began)
-    return fit_line([float(len(g)) for g in groups], [float(sum(map(len, g))) for g in groups], costs)
+    tokens = [float(sum(map(embedder.counter.count, group))) for group in groups]
+    return fit_line([float(len(group)) for group in groups], tokens, costs)
 
 
 def _indexed(timed: Sequence[Timed], embedder: Embedder, settings: Settings, folder: Path) -> Line:
@@ -228,7 +233,7 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
+def _shape(timed: dict[Path, Timed], settings: Settings, embedder: Embedder) -> Shape:
     documents = sum(len(one.parsed.documents) for one in timed.values())
     keep = settings.documents.keep_originals
     sizes = {path: path.stat().st_size for path in timed}
@@ -241,6 +246,7 @@ def _shape(timed: dict[Path, Timed], settings: Settings) -> Shape:
         chunks=sum(map(_vectors, timed.values())) / documents,
         pages=pages / documents,
         paged=paged / sum(sizes.values()),
+        tokens=sum(embedder.counter.count(t) for one in timed.values() for t in embedded_texts(one.parsed)) / documents,
     )
 
 
@@ -252,8 +258,9 @@ def _composed(
     documents = shape.documents - len(first.parsed.documents)
     characters = shape.characters * shape.documents - _characters(first)
     chunks = shape.chunks * shape.documents - _vectors(first)
+    tokens = shape.tokens * shape.documents * chunks / max(shape.chunks * shape.documents, 1)
     of_stages = stages["parse"](documents, characters) + stages["chunk"](documents, characters)
-    of_stages += stages["embed"](chunks, characters) + stages["index"](chunks, 0)
+    of_stages += stages["embed"](chunks, tokens) + stages["index"](chunks, 0)
     seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
     left = (cpu - of_stages) / documents
     notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]

@@ -77,7 +77,7 @@ def plan_capacity(wanted: Wanted, rates: Rates, *, shape: Shape | None = None, k
 
 
 def corpus_of(wanted: Wanted, rates: Rates, shape: Shape | None = None) -> Figures:
-    """Return documents, pages, characters, chunks and bytes of the whole corpus."""
+    """Return documents, pages, characters, chunks, tokens and bytes of the whole corpus."""
     known = shape or rates.shape
     origin, note = (RECORDED, "the expert's documents") if shape else (MEASURED, rates.sample)
     sampling = 0.3 / math.sqrt(max(1, known.documents) / 10) + 0.03
@@ -91,7 +91,9 @@ def corpus_of(wanted: Wanted, rates: Rates, shape: Shape | None = None) -> Figur
         chunks = Figure(1.0, 0.1, origin, note)
     size = Figure(known.bytes / known.characters, sampling, origin, note) * characters
     size = Figure(wanted.document_bytes, 0.0, GIVEN) if wanted.document_bytes else size
-    each = {"pages": pages, "characters": characters, "chunks": chunks, "bytes": size}
+    worded = known if known.tokens else rates.shape
+    tokens = characters * Figure(worded.tokens / worded.characters, min(sampling, 0.1), origin, note)
+    each = {"pages": pages, "characters": characters, "chunks": chunks, "tokens": tokens, "bytes": size}
     return {"documents": Figure(wanted.documents)} | {name: one * float(wanted.documents) for name, one in each.items()}
 
 
@@ -193,8 +195,8 @@ def _remarks(corpus: Figures, serving: Serving | None, wanted: Wanted, rates: Ra
     found = list(rates.notes)
     if serving and serving.parts > 1:
         found.append(
-            f"{serving.parts} parts of at most {wanted.chunks_per_node:,} chunks: an expert for each part; that one question "
-            "is put to all of them is arithmetic here, no command does it"
+            f"{serving.parts} parts of at most {wanted.chunks_per_node:,} chunks: an expert for each part, and one that joins "
+            "them (--store experts:…) on one machine; that it asks them on several machines is arithmetic here"
         )
     if corpus["chunks"].value > 1e6:
         found.append(

@@ -18,11 +18,11 @@ from doyen.config import write_atomic
 from doyen.errors import UsageError
 
 FILE_NAME = "capacity.json"
-FORMAT = 2
+FORMAT = 3
 STAGES = {
     "parse": ("documents", "characters"),
     "chunk": ("documents", "characters"),
-    "embed": ("chunks", "characters"),
+    "embed": ("chunks", "tokens"),
     "index": ("chunks", "characters"),
     "handing over": ("documents", ""),
 }
@@ -85,7 +85,8 @@ def _fitted(first: Sequence[float], second: Sequence[float], cost: Sequence[floa
 class Shape:
     """What documents are like: means of one of them. `chunks` counts vectors, those of summaries included.
 
-    `paged` is the share of the bytes in files of which an original is kept.
+    `paged` is the share of the bytes in files of which an original is kept. `tokens` are the embedder's, of all that it
+    reads of a document; 0: not known.
     """
 
     documents: int
@@ -94,6 +95,7 @@ class Shape:
     chunks: float
     pages: float
     paged: float = 0.0
+    tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

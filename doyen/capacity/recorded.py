@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from doyen.capacity.rates import Rates, Shape
+from doyen.capacity.rates import STAGES, Rates, Shape
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings
 from doyen.errors import StoreError
@@ -70,10 +70,9 @@ def largest_ingest(expert: Path, settings: Settings, rates: Rates, shape: Shape 
         return ""
     documents = row.get("new", 0) + row.get("changed", 0)
     characters = shape.characters / shape.chunks * embedded
-    work = sum(
-        rates.stages[name](documents if name in ("parse", "chunk", "handing over") else embedded, characters)
-        for name in rates.stages
-    )
+    tokens = rates.shape.tokens / rates.shape.characters * characters
+    counts = {"documents": documents, "characters": characters, "chunks": embedded, "tokens": tokens}
+    work = sum(line(counts[STAGES[name][0]], counts.get(STAGES[name][1], 0.0)) for name, line in rates.stages.items())
     planned = work / (rates.cores * rates.busy) + rates.start_s
     return f"the expert's largest ingest took {row['seconds']:.0f} s for {embedded:,} passages; by these rates {planned:.0f} s"
 

@@ -52,26 +52,25 @@ class Serving:
 
 
 def search_seconds(chunks: float, rates: Rates) -> Figure:
-    """Return the processor seconds of a search among so many chunks: measured at its size, and on by a measured curve.
+    """Return the processor seconds of a search among so many chunks: as measured here, times what a measured curve adds.
 
-    Between what was measured here and the curve a straight line is drawn; beyond the curve its last part is carried on.
+    The curve says how many times as long a search takes; its machine's own speed does not matter.
     """
-    here = (float(rates.search_chunks), rates.search_cpu_s)
-    points = [here, *(p for p in SEARCH_CURVE if p[0] > 2 * here[0] and p[1] > here[1])]
-    if len(points) == 1:
-        points.append((2 * here[0], here[1] + here[0] * _slope(SEARCH_CURVE[0], SEARCH_CURVE[1])))
-    if chunks <= here[0]:
+    here = float(rates.search_chunks)
+    if chunks <= here:
         return Figure(rates.search_cpu_s, 0.15, MEASURED, f"at {rates.search_chunks:,} chunks")
-    after = next((i for i, point in enumerate(points) if point[0] >= chunks), len(points) - 1)
-    left, right = points[max(0, after - 1)], points[max(1, after)]
-    value = left[1] + (chunks - left[0]) * _slope(left, right)
-    spread = 0.2 if chunks <= points[-1][0] else min(1.0, 0.3 + 0.2 * math.log10(chunks / points[-1][0]))
-    near = chunks < 10 * here[0]
-    return Figure(value, spread, MEASURED if near else ASSUMED, "by the curve of retrieval_scale.json")
+    value = rates.search_cpu_s * _on_curve(chunks) / _on_curve(here)
+    last = SEARCH_CURVE[-1][0]
+    spread = 0.2 if chunks <= last else min(1.0, 0.3 + 0.2 * math.log10(chunks / last))
+    origin = MEASURED if chunks < 10 * here else ASSUMED
+    return Figure(value, spread, origin, "by the curve of benchmarks/retrieval_scale.py")
 
 
-def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
-    return (right[1] - left[1]) / (right[0] - left[0])
+def _on_curve(chunks: float) -> float:
+    """Return the curve at so many chunks: straight between its points, level before the first, its last part carried on."""
+    sizes, seconds = zip(*SEARCH_CURVE, strict=True)
+    beyond = max(0.0, chunks - sizes[-1]) * (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2])
+    return float(np.interp(chunks, sizes, seconds)) + beyond
 
 
 def plan_serving(chunks: Figure, wanted: Wanted, rates: Rates) -> Serving | None:

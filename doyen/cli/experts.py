@@ -33,7 +33,8 @@ def init(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where the index lives: a folder, s3://bucket/prefix, or postgresql://user@host/database.",
+            help="Where the index lives: a folder, s3://bucket/prefix, postgresql://user@host/database, or "
+            "experts:FOLDER,FOLDER for the indexes of other experts.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""A store's URI → where an index is: LanceDB tables in a folder or a bucket, or a schema of a PostgreSQL database. Opens no index itself."""
+"""A store's URI → where an index is: LanceDB tables in a folder or a bucket, a schema of a PostgreSQL database, or other experts' indexes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
+from doyen.config import load_settings
 from doyen.errors import StoreError
 from doyen.index.generations import FOLDER, MANIFEST, FolderRoot, Root
+from doyen.index.joined import WRITE_HINT, JoinedIndex
 from doyen.index.lance import LanceIndex, recorded_fingerprint
 from doyen.index.postgresql.connecting import parse
 from doyen.index.postgresql.place import PostgresPlace
@@ -19,6 +23,8 @@ from doyen.index.s3.connecting import parse as parse_bucket
 from doyen.index.s3.generations import BucketRoot
 from doyen.index.store import IndexManifest, Place
 
+JOINED = "experts:"
+"""How the URI of a store begins that is the indexes of other experts, read as one."""
 BUCKET_STATE = "s3"
 """The expert's folder of what is kept beside an index in a bucket: failed files, and how far a crawl has come."""
 
@@ -157,12 +163,85 @@ class BucketPlace:
         return self.root.hold()
 
 
+@dataclass(frozen=True)
+class JoinedPlace:
+    """The indexes of other experts, asked as one; each is written by its own expert. `uri` names their folders."""
+
+    uri: str
+    expert: Path
+
+    @property
+    def experts(self) -> list[Path]:
+        """The folders of the experts."""
+        return [self.expert / name for name in self._names]
+
+    @property
+    def _names(self) -> list[str]:
+        return [name.strip() for name in self.uri.removeprefix(JOINED).split(",") if name.strip()]
+
+    @cached_property
+    def _places(self) -> list[Place]:
+        found = []
+        for name, folder in zip(self._names, self.experts, strict=True):
+            uri = load_settings(folder).store.uri
+            if uri.startswith(JOINED):
+                raise StoreError(f"{name} joins other experts itself", hint=f"name those in [store] uri: {uri}")
+            found.append(place_of(uri, folder))
+        if not found:
+            raise StoreError(f"[store] uri = '{self.uri}' names no expert", hint=f'uri = "{JOINED}../claims, ../legal"')
+        return found
+
+    @property
+    def name(self) -> str:
+        """The URI."""
+        return self.uri
+
+    @property
+    def state(self) -> Path:
+        """A folder that is not there: nothing is ingested here."""
+        return self.expert / "index"
+
+    def exists(self) -> bool:
+        """Whether one of them has an index."""
+        return any(place.exists() for place in self._places)
+
+    def stamp(self) -> float | None:
+        """Return a number that is another one once one of the indexes was made anew; None where there is none."""
+        stamps = [place.stamp() for place in self._places]
+        return float(hash(tuple(stamps))) if any(stamp is not None for stamp in stamps) else None
+
+    def recorded_fingerprint(self) -> str | None:
+        """Return the embedder fingerprint of the first index."""
+        return next((found for place in self._places if (found := place.recorded_fingerprint())), None)
+
+    def open(self) -> JoinedIndex:
+        """Open all that are there; what a member has not ingested yet is passed over. Raises StoreError if none is."""
+        there = [(n, p) for n, p in zip(self._names, self._places, strict=True) if p.exists()]
+        if not there:
+            raise StoreError(f"none of {', '.join(self._names)} has an index yet", hint=WRITE_HINT)
+        return JoinedIndex([place.open() for _, place in there], [name for name, _ in there])
+
+    def open_or_create(self, manifest: IndexManifest) -> NoReturn:
+        """Raise StoreError: nothing is written here."""
+        raise StoreError(f"the index {self.uri} is only read", hint=WRITE_HINT)
+
+    def clear(self) -> None:
+        """Raise StoreError: the indexes are their experts'."""
+        self.open_or_create(IndexManifest("", "", 0, 0))
+
+    def only_writer(self) -> NoReturn:
+        """Raise StoreError: nothing is written here."""
+        self.open_or_create(IndexManifest("", "", 0, 0))
+
+
 def place_of(uri: str, expert: Path) -> Place:
     """Return where `[store] uri` puts the index of an expert.
 
     Raises:
         StoreError: for a URI that this version cannot use.
     """
+    if uri.startswith(JOINED):
+        return JoinedPlace(uri, expert)
     scheme, divider, _ = uri.partition("://")
     if divider:
         if scheme not in REMOTE:

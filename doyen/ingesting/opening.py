@@ -11,7 +11,7 @@ from pathlib import Path
 
 from doyen.config import Settings
 from doyen.errors import StoreError
-from doyen.index.places import place_of
+from doyen.index.places import JoinedPlace, place_of
 from doyen.index.store import Index, Place
 from doyen.index.tables import storage_fault
 
@@ -19,6 +19,12 @@ from doyen.index.tables import storage_fault
 def index_place(expert: Path, settings: Settings) -> Place:
     """Return where the expert's index is, or will be. Raises StoreError for a URI that this version cannot use."""
     return place_of(settings.store.uri, expert)
+
+
+def writing_experts(expert: Path, settings: Settings) -> list[Path]:
+    """Return the experts that write what this one reads: itself, or those whose indexes it joins."""
+    place = index_place(expert, settings)
+    return place.experts if isinstance(place, JoinedPlace) else [expert]
 
 
 def open_index(expert: Path, settings: Settings) -> Index:

@@ -15,9 +15,9 @@ from doyen.capacity.queueing import Demand
 from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files
-from doyen.capacity.serving import _Load
+from doyen.capacity.serving import _Load, search_seconds
 from doyen.capacity.stored import Ingested, _line_through, stored_lines
-from doyen.capacity.wanted import Prices, Wanted, read_count, read_profile
+from doyen.capacity.wanted import SEARCH_CURVE, Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
 from doyen.config import EmbedderSettings, ModelSettings, Settings, settings_toml
@@ -33,7 +33,7 @@ RATES = Rates(
     processor="a processor",
     embedder="e",
     dim=384,
-    shape=Shape(40, 60_000, 8_000, 10, 4, paged=1.0),
+    shape=Shape(40, 60_000, 8_000, 10, 4, paged=1.0, tokens=2_000),
     stages={
         "parse": Line(0.01, 1e-6, 0.1),
         "chunk": Line(0.0, 2e-6, 0.1),
@@ -77,7 +77,7 @@ def test_what_is_given_is_given_and_what_is_assumed_is_said_so():
     assert plan.corpus["characters"].source == GIVEN
     assert plan.ingest["nodes"].value > 1 and plan.ingest["nodes"].source.startswith(ASSUMED)
     assert plan.serving is not None and plan.serving.parts > 1
-    assert any("no command does it" in remark for remark in plan.remarks)
+    assert any("on several machines is arithmetic here" in remark for remark in plan.remarks)
     row = json.loads(json.dumps(plan.as_dict()))
     assert row["storage_gb"]["total"]["low"] < row["storage_gb"]["total"]["value"] < row["storage_gb"]["total"]["high"]
 
@@ -295,3 +295,14 @@ def test_the_command_plans_by_kept_rates(expert):
 )
 def test_options_that_do_not_go_together_are_refused(expert, words, said):
     assert said in str(run(*words, "--expert", str(expert)).exception)
+
+
+def test_a_search_among_more_chunks_costs_as_many_times_more_as_the_curve_says():
+    small, first, last = (
+        search_seconds(chunks, RATES).value for chunks in (100, SEARCH_CURVE[0][0], SEARCH_CURVE[-1][0])
+    )
+    assert small == RATES.search_cpu_s <= first < last
+    slow = dataclasses.replace(RATES, search_cpu_s=3 * RATES.search_cpu_s)
+    assert search_seconds(SEARCH_CURVE[-1][0], slow).value == pytest.approx(3 * last)
+    beyond = search_seconds(3 * SEARCH_CURVE[-1][0], RATES)
+    assert beyond.value > last and beyond.origin == ASSUMED

@@ -1,0 +1,136 @@
+"""The indexes of several experts, asked as one: the hits are those of one index with all documents, and nothing is written."""
+
+import pytest
+from small_stores import words_bert, write_files
+from typer.testing import CliRunner
+
+import doyen
+from doyen.cli import app
+from doyen.config import load_settings
+from doyen.errors import ExpertError, StoreError, UsageError
+from doyen.expert import open_retriever
+from doyen.index.filtering import Visible
+from doyen.ingesting import index_place, open_index
+from doyen.sources import SourceOptions
+
+CLAIMS = {
+    "water.md": "A burst pipe under the sink is paid in full up to nine thousand euros.",
+    "theft.md": "Bicycles stolen from a locked cellar are paid up to six hundred euros.",
+    "glass.md": "A cracked window of the greenhouse is replaced within nine days.",
+}
+LEGAL = {
+    "notice.md": "Notice of a burst pipe is given within three days by letter or mail.",
+    "court.md": "The court of the harbour town decides about all claims above nine thousand euros.",
+}
+QUESTIONS = [
+    "When is notice of a burst pipe given?",
+    "What is paid for a bicycle from the cellar?",
+    "Which court decides about claims?",
+    "greenhouse window",
+]
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory):
+    return words_bert(tmp_path_factory.mktemp("embedder"), [*CLAIMS.values(), *LEGAL.values(), *QUESTIONS])
+
+
+def expert_of(folder, embedder, texts, labels=()):
+    doyen.init(folder, embedder=str(embedder))
+    source = write_files(folder.parent / f"{folder.name}-files", texts)
+    doyen.ingest(folder, [source], options=SourceOptions(labels=labels))
+    return folder
+
+
+@pytest.fixture
+def joined(tmp_path, embedder, monkeypatch):
+    """An expert that joins two others, one of them with labels."""
+    expert_of(tmp_path / "claims", embedder, CLAIMS)
+    expert_of(tmp_path / "legal", embedder, LEGAL, labels=["counsel"])
+    monkeypatch.chdir(tmp_path)
+    return doyen.init("all", store="experts:claims, legal")
+
+
+def test_no_answer_is_kept_where_a_members_removal_would_not_reach_it(joined):
+    assert load_settings(joined).answer.cache_mib == 0
+
+
+def found(expert, question, **options):
+    return open_retriever(expert, load_settings(expert)).search(question, **options)
+
+
+def test_the_best_of_all_is_found_as_in_one_index(joined, tmp_path, embedder):
+    one = expert_of(tmp_path / "one", embedder, CLAIMS | LEGAL)
+    for question in QUESTIONS:
+        mine, whole = found(joined, question), found(one, question)
+        assert [h.chunk.text for h in mine[:1]] == [h.chunk.text for h in whole[:1]]
+        cosines = [{h.chunk.document: h.similarity for h in hits} for hits in (mine, whole)]
+        assert cosines[0] == pytest.approx(cosines[1], abs=1e-3)
+    index = open_index(joined, load_settings(joined))
+    assert [d.id for d in index.documents()] == sorted(CLAIMS | LEGAL)
+    assert index.chunk_count() == 5 and index.summary_count() == open_index(one, load_settings(one)).summary_count()
+    assert index.text("notice.md")[0].strip() == LEGAL["notice.md"]
+    assert index.versions("theft.md")[0].version == 1
+
+
+def test_labels_and_filters_hold_in_each(joined):
+    question = QUESTIONS[0]
+    assert found(joined, question)[0].chunk.document == "notice.md"
+    seen = found(joined, question, where=Visible(frozenset()))
+    assert seen and {h.chunk.document for h in seen} <= set(CLAIMS)
+    index = open_index(joined, load_settings(joined))
+    assert index.label_sets() == {(), ("counsel",)}
+    assert index.labels_of(["notice.md", "water.md"]) == {"notice.md": {("counsel",)}, "water.md": {()}}
+    only = index.filter_condition(["title=notice*"])
+    assert {h.chunk.document for h in found(joined, question, where=only)} == {"notice.md"}
+    with pytest.raises(UsageError, match="no document has a field 'colour'"):
+        index.filter_condition(["colour=red"])
+
+
+def test_a_member_that_changes_is_seen(joined, tmp_path):
+    retriever = open_retriever(joined, load_settings(joined))
+    assert retriever.search(QUESTIONS[3])[0].chunk.document == "glass.md"
+    before = index_place(joined, load_settings(joined)).stamp()
+    doyen.ingest(tmp_path / "legal", [write_files(tmp_path / "more", {"greenhouse.md": "greenhouse window"})])
+    assert retriever.search(QUESTIONS[3])[0].chunk.document == "greenhouse.md"
+    doyen.ingest(tmp_path / "legal", [tmp_path / "legal-files", tmp_path / "more"], rebuild=True)
+    assert index_place(joined, load_settings(joined)).stamp() != before
+
+
+def test_the_command_line_asks_all_and_writes_to_none(joined, tmp_path):
+    run = CliRunner().invoke(app, ["search", "Which court decides?", "--expert", str(joined), "--json"])
+    assert run.exit_code == 0 and "court.md" in run.output
+    run = CliRunner().invoke(app, ["status", "--expert", str(joined), "--json"])
+    assert run.exit_code == 0 and '"documents": 5' in run.output
+    run = CliRunner().invoke(app, ["ingest", str(tmp_path / "claims-files"), "--expert", str(joined)])
+    assert "is only read" in str(run.exception) and "--expert MEMBER" in run.exception.hint
+    for command in (["remove", "water.md"], ["reembed", "--model", str(tmp_path)]):
+        run = CliRunner().invoke(app, [*command, "--expert", str(joined)])
+        assert isinstance(run.exception, StoreError), command
+    assert len(open_index(tmp_path / "claims", load_settings(tmp_path / "claims")).documents()) == 3
+
+
+def test_what_cannot_be_joined_is_refused_by_name(joined, tmp_path, embedder):
+    with pytest.raises(ExpertError, match="nobody"):
+        doyen.init("other", store="experts:claims,nobody")
+    with pytest.raises(StoreError, match="names no expert"):
+        doyen.init("other", store="experts: ,")
+    group = doyen.init("group", store="experts:all,claims")
+    with pytest.raises(StoreError, match="joins other experts itself"):
+        open_index(group, load_settings(group))
+    other = words_bert(tmp_path / "other-embedder", ["quite other words"])
+    expert_of(tmp_path / "apart", other, {"a.md": "quite other words"})
+    mixed = doyen.init("mixed", store="experts:claims,apart")
+    with pytest.raises(StoreError, match="was made with embedder") as refused:
+        open_index(mixed, load_settings(mixed))
+    assert "doyen reembed" in (refused.value.hint or "")
+
+
+def test_a_member_without_an_index_is_passed_over_until_it_has_one(tmp_path, embedder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expert_of(tmp_path / "claims", embedder, CLAIMS)
+    doyen.init("legal", embedder=str(embedder))
+    joined = doyen.init("all", store="experts:claims,legal")
+    assert found(joined, QUESTIONS[2])[0].chunk.document in CLAIMS
+    doyen.ingest("legal", [write_files(tmp_path / "legal-files", LEGAL)])
+    assert found(joined, QUESTIONS[2])[0].chunk.document == "court.md"
