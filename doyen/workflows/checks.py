@@ -1,4 +1,4 @@
-"""What check steps find wrong with a value: its schema, citations, numbers without evidence, words, limits. Asks no model."""
+"""What check steps find wrong with a value: its schema, citations, quotes and numbers without evidence, words, limits. Asks no model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from doyen.records import Hit
 from doyen.words import words
 from doyen.workflows.definition import Check
+from doyen.workflows.expressions import resolve
 from doyen.workflows.templates import as_text
 
 _CITED = re.compile(r"\[(\d{1,2}(?:\s*,\s*\d{1,2})*)\]")
@@ -27,6 +28,8 @@ def faults_of_value(step: Check, values: Mapping[str, Any], shown: Sequence[Hit]
     found = list(_schema_faults(step, value))
     if step.citations and shown is not None:
         found += _citation_faults(text, len(shown))
+    if shown is not None:
+        found += _quote_faults(step, values, shown)
     if step.numbers_in:
         found += _number_faults(text, [values.get(name) for name in step.numbers_in])
     found += _word_faults(step, text)
@@ -51,6 +54,17 @@ def _citation_faults(text: str, passages: int) -> list[str]:
         return ["it names no passage"]
     wrong = sorted({n for n in numbers if not 1 <= n <= passages})
     return [f"it names passages that it was not shown: {', '.join(map(str, wrong))}"] if wrong else []
+
+
+def _quote_faults(step: Check, values: Mapping[str, Any], shown: Sequence[Hit]) -> list[str]:
+    """Name what does not stand in the passages, word for word; white space and case do not count, nor what has a null in it."""
+    there = _flat("\n".join(f"{hit.chunk.context}\n{hit.chunk.text}" for hit in shown))
+    quoted = [t.fill(values) for t in step.quotes if all(resolve(path, values) is not None for path in t.paths)]
+    return [f"'{text[:100]}' stands in no passage" for text in quoted if _flat(text) not in there]
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _number_faults(text: str, evidence: Sequence[Any]) -> list[str]:

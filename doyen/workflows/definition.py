@@ -181,6 +181,7 @@ class Check(Step):
     of: str
     schema: Mapping[str, Any] | None = field(hash=False, default=None)
     citations: bool = False
+    quotes: tuple[Template, ...] = ()
     numbers_in: tuple[str, ...] = ()
     least_words: int = 0
     most_words: int = 0

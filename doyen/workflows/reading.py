@@ -237,6 +237,7 @@ def _check(fields: Fields, common: dict[str, Any], beside: Path) -> Step:
         of=fields.text("of", needed=True),
         schema=fields.schema(beside),
         citations=fields.take("citations", bool, False),
+        quotes=fields.templates("quotes"),
         numbers_in=fields.texts("numbers_in"),
         least_words=fields.whole("least_words", 0, 0, 100_000),
         most_words=fields.whole("most_words", 0, 0, 100_000),

@@ -67,6 +67,7 @@ def references(step: Step) -> Iterator[tuple[str, str]]:
     if isinstance(step, Check):
         yield "of", step.of
         yield from (("numbers_in", name) for name in step.numbers_in)
+        yield from (("quotes", path) for template in step.quotes for path in template.paths)
 
 
 def _expressions(step: Step) -> Iterator[tuple[str, Expression, Kind | None]]:
@@ -178,14 +179,17 @@ class _Checked:
             return
         checked = self._flow.step(step.of)
         is_text = checked.kind.name == "text"
-        if step.citations and not (prompt_of(checked) and prompt_of(checked).passages):  # type: ignore[union-attr]
-            self._say("citations", f"[steps.{step.of}] is shown no passages to cite")
+        prompt = prompt_of(checked)
+        for field in ("citations", "quotes"):
+            if getattr(step, field) and not (prompt and prompt.passages):
+                self._say(field, f"[steps.{step.of}] is shown no passages to cite")
         for field in ("least_words", "most_words", "contains", "never"):
             if getattr(step, field) and not is_text:
                 self._say(field, f"[steps.{step.of}] gives no text")
         asks = (
             step.schema,
             step.citations,
+            step.quotes,
             step.numbers_in,
             step.least_words,
             step.most_words,
@@ -194,7 +198,8 @@ class _Checked:
         )
         if not any(asks) and not step.require:
             self._say(
-                "of", "nothing is checked: name schema, citations, numbers_in, most_words, contains, never or require"
+                "of",
+                "nothing is checked: name schema, citations, quotes, numbers_in, most_words, contains, never or require",
             )
         if step.schema is not None:
             self._check_valid_schema(step.schema)

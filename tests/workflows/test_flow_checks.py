@@ -4,6 +4,7 @@ from doyen.records import Chunk, Hit
 from doyen.workflows.checks import faults_of_value, numbers_of
 from doyen.workflows.definition import Check, Limit
 from doyen.workflows.expressions import parse_expression
+from doyen.workflows.templates import parse_template
 
 PASSAGES = (Hit(Chunk("a.md", 0, 30, "The deductible is 1,200 euros."), 1.0), Hit(Chunk("b.md", 0, 5, "Hail."), 0.5))
 
@@ -40,6 +41,16 @@ def test_numbers_have_evidence():
     assert check("Of 850,50 euros we deduct 1200 [1] for 2 panes.", numbers_in=of) == []
     assert check("We pay 351 and 90 euros [2].", numbers_in=of) == ["numbers without evidence: 351, 90"]
     assert check("Passage 1 says so.", numbers_in=("wording",)) == ["numbers without evidence: 1"]
+
+
+def test_quotes_stand_in_the_passages_word_for_word():
+    def quoted(*texts, **options):
+        return check({"amount": "1,200", "of": None}, quotes=tuple(map(parse_template, texts)), **options)
+
+    assert quoted("the  Deductible is\n{letter.amount} euros") == quoted("Hail.") == []
+    assert quoted("is {letter.amount} euro and") == ["'is 1,200 euro and' stands in no passage"]
+    assert quoted("{letter.of}: never said") == []  # nothing is quoted
+    assert quoted("never said", shown=None) == []  # an arm without passages
 
 
 def test_citations():

@@ -89,6 +89,12 @@ most_words = 100
     ("old", "new", "said"),
     [
         ("most_words = 100", "citations = true", "[steps.letter] is shown no passages to cite"),
+        ("most_words = 100", 'quotes = ["{letter}"]', "[steps.letter] is shown no passages to cite"),
+        (
+            "most_words = 100",
+            'quotes = ["{lettre}"]',
+            "'lettre' is no input column or earlier step; did you mean 'letter'?",
+        ),
         ("most_words = 100", "", "nothing is checked"),
         ('of = "letter"', 'of = "text"', "'text' is a column, expected the name of a step"),
         ('of = "letter"', 'of = "facts"', "[steps.facts] gives no text"),
