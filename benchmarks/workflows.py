@@ -130,7 +130,7 @@ def schema_flow(folder: Path, schema: dict[str, Any], chance: random.Random, row
     (folder / "workflow.toml").write_text(
         '[input]\ncolumns = { text = "text" }\n'
         f'[steps.kind]\ndo = "classify"\ninstruction = "Choose."\ninput = "{{text}}"\nchoices = {json.dumps(choices, ensure_ascii=False)}\n'
-        '[steps.facts]\ndo = "extract"\ninstruction = "Take the facts out."\ninput = "{text}"\nmax_tokens = 192\nschema_file = "schema.json"\n',
+        '[steps.facts]\ndo = "extract"\ninstruction = "Take the facts out."\ninput = "{text}"\nmax_tokens = 96\nschema_file = "schema.json"\n',
         encoding="utf-8",
     )
     table = folder / "in.csv"

@@ -42,9 +42,11 @@ def init(
 ) -> None:
     """Make an expert: a folder with a doyen.toml."""
     import doyen
+    from doyen.index.places import JOINED
 
     path = doyen.init(folder, model=model, embedder=embedder, store=store)
-    show({"expert": str(path)}, f"made {path / 'doyen.toml'}\nnext: cd {folder} && doyen ingest FOLDER", json_)
+    then = 'ask "…"' if store and store.startswith(JOINED) else "ingest FOLDER"
+    show({"expert": str(path)}, f"made {path / 'doyen.toml'}\nnext: cd {folder} && doyen {then}", json_)
 
 
 def status(expert: ExpertOption = None, json_: JsonOption = False) -> None:
