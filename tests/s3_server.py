@@ -78,7 +78,7 @@ def _wait(server, address):
 
 
 class Refusing:
-    """Lets the server check keys: `user` makes one that may do all on S3; `forget` takes a user's key away again."""
+    """Lets the server check keys: `user` makes one that may do some actions; `forget` takes a user's key away again."""
 
     def __init__(self, address):
         import boto3
@@ -88,10 +88,10 @@ class Refusing:
             "iam", endpoint_url=address, region_name="us-east-1", aws_access_key_id="tester", aws_secret_access_key="x"
         )
 
-    def user(self, name):
+    def user(self, name, actions="*"):
         self._iam.create_user(UserName=name)
-        everything = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
-        self._iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=json.dumps(everything))
+        allowed = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": actions, "Resource": "*"}}
+        self._iam.put_user_policy(UserName=name, PolicyName="its", PolicyDocument=json.dumps(allowed))
         made = self._iam.create_access_key(UserName=name)["AccessKey"]
         return {"AWS_ACCESS_KEY_ID": made["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"]}
 

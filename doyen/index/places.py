@@ -111,18 +111,28 @@ class BucketPlace:
         return self.expert / BUCKET_STATE
 
     def checked(self) -> str:
-        """Return what there is. Raises StoreError where the bucket is not reached, or ignores conditional writes."""
+        """Return what there is. Raises StoreError where the bucket is not reached, or ignores conditional writes.
+
+        Keys that may only read are enough for an index that is there.
+        """
         bucket = self.root.bucket
+        where = f"{self.name} at {bucket.endpoint or f'AWS, {bucket.region}'}"
         probe = f"probe-{secrets.token_hex(8)}"
         try:
-            safe = bucket.create(probe, b"") is not None and bucket.create(probe, b"") is None
+            first = bucket.create(probe, b"")
+        except StoreError:
+            if not self.exists():
+                raise
+            return f"{where}: reached for reading alone; these keys cannot write"
+        try:
+            safe = first is not None and bucket.create(probe, b"") is None
         finally:
             bucket.remove(probe)
         if not safe:
             raise StoreError(
                 f"{self.name}: this service ignores conditional writes", hint="use a service that has them"
             )
-        return f"{self.name} at {bucket.endpoint or f'AWS, {bucket.region}'}: reached, with conditional writes"
+        return f"{where}: reached, with conditional writes"
 
     def exists(self) -> bool:
         """Whether doyen made an index there. Raises StoreError if the bucket cannot be reached."""

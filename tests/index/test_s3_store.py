@@ -280,6 +280,29 @@ def test_keys_that_end_in_mid_run_lose_nothing(embedder, tmp_path, monkeypatch):
         assert len(index_of(expert).documents()) == 40 and index_of(expert).chunk_count() == 40
 
 
+@pytest.mark.slow
+def test_keys_that_may_only_read_are_enough_for_readers(embedder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOYEN_CACHE", str(tmp_path / "cache"))
+    files = write_files(tmp_path / "source", {"a.txt": "A pump leaks oil."})
+    with running_s3() as address:
+        expert = make_expert(tmp_path / "expert", Settings(store=StoreSettings(f"s3://{BUCKET}/r?endpoint={address}")))
+        refusing = Refusing(address)
+        writer, reader = refusing.user("writer"), refusing.user("reader", ["s3:GetObject", "s3:ListBucket"])
+        refusing.check_keys(True)
+        _set(monkeypatch, writer)
+        ingest(expert, [files], embedder=embedder)
+        place = index_place(expert, load_settings(expert))
+        assert "with conditional writes" in place.checked()
+        _set(monkeypatch, reader)
+        assert "for reading alone" in place.checked()
+        assert [d.id for d in index_of(expert).documents()] == ["a.txt"]
+        with pytest.raises(StoreError, match="credentials are refused"):
+            ingest(expert, [files], embedder=embedder)
+        _set(monkeypatch, reader | {"AWS_SECRET_ACCESS_KEY": "wrong"})
+        with pytest.raises(StoreError, match="credentials are refused"):
+            place.checked()
+
+
 def _set(monkeypatch, keys):
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
