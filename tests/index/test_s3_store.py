@@ -168,6 +168,69 @@ def test_a_dead_hold_is_taken_over_and_its_writer_stopped(store, monkeypatch):
     assert bucket.get(LEASE) is None
 
 
+def test_an_answer_that_is_lost_on_the_way_is_no_other_writer(store, monkeypatch):
+    """The service writes, the answer is lost, and obstore's second try finds the object there."""
+    bucket = bucket_of(store)
+    create, exchange = bucket.create, bucket.exchange
+    answers = []
+
+    def lost(write):
+        def with_lost_answer(*given):
+            answers.append(write(*given))
+            return None
+
+        return with_lost_answer
+
+    monkeypatch.setattr(bucket, "create", lost(create))
+    lease = Lease(bucket, lease_s=60)
+    lease.take()
+    monkeypatch.setattr(bucket, "create", create)
+    monkeypatch.setattr(bucket, "exchange", lost(exchange))
+    lease._renew()
+    lease.require()
+    assert all(answers) and len(answers) >= 2
+    monkeypatch.setattr(bucket, "exchange", exchange)
+    with pytest.raises(StoreError, match="another doyen"):
+        Lease(bucket, lease_s=60).take()
+    lease.give_back()
+    assert bucket.get(LEASE) is None
+
+
+def test_nothing_is_published_without_a_hold(store, embedder, tmp_path):
+    place = place_of(store, tmp_path)
+    index = place.open_or_create(manifest_of(embedder))
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, {"a.txt": "apples are red"})
+        index.finish()
+    before = place.root.read()[0]
+    with pytest.raises(StoreError, match="without a hold"):
+        index.finish()
+    with pytest.raises(StoreError, match="without a hold"):
+        write_texts(index, embedder, {"b.txt": "pears are green"})
+    assert place.root.read()[0] == before
+    assert {d.id for d in place.open().documents()} == {"a.txt"}
+
+
+def test_a_copy_that_no_longer_fits_goes_and_the_tables_are_read_in_the_bucket(store, embedder, tmp_path, monkeypatch):
+    place = place_of(store, tmp_path)
+    index = place.open_or_create(manifest_of(embedder))
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, {"a.txt": "apples are red"})
+        index.finish()
+    reader = place.open()
+    copies = lambda: [p for p in bucket_of(store).cache.rglob("*") if p.is_file() and ".lance/" in str(p)]  # noqa: E731
+    assert [h.chunk.text for h in matching(reader, "apples", 9)] == ["apples are red"] and copies()
+    monkeypatch.setattr("doyen.index.s3.generations._LEFT_FREE", 2**70)
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, {"b.txt": "pears are green"}, keep=["a.txt"])
+        index.finish()
+    assert [h.chunk.text for h in matching(place.open(), "pears", 9)] == ["pears are green"]
+    assert not copies()  # they would keep what is erased later
+
+
 def test_a_hold_is_renewed(store):
     bucket = bucket_of(store)
     with held(bucket, 1):
