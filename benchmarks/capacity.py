@@ -119,7 +119,7 @@ def with_lengths(paths: Sequence[Path], rates: Rates, settings: Settings) -> Rat
         retriever = open_retriever(expert, settings)
         index = retriever.index
         texts = [chunk.text for chunk in index.chunks_of([d.id for d in index.documents()])]
-        own = measure_engine(settings, retriever, questions_of(texts), print)
+        own = measure_engine(settings, retriever, questions_of(texts, 24), print)
     assert own is not None
     lengths = {"prompt_tokens": own.prompt_tokens, "answer_tokens": own.answer_tokens}
     return dataclasses.replace(rates, engine=dataclasses.replace(rates.engine, **lengths))
