@@ -10,7 +10,7 @@ from typing import Any
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, RECORDED, Figure, total
 from doyen.capacity.rates import STAGES, STORED, Rates, Shape, vector_bytes
 from doyen.capacity.serving import Serving, plan_serving
-from doyen.capacity.wanted import MORE_CORES, SECOND_NODE, Wanted
+from doyen.capacity.wanted import MORE_CORES, SEARCH_CURVE, SECOND_NODE, Wanted
 from doyen.index.vector_matrix import EXACT_ROWS
 
 Figures = dict[str, Figure]
@@ -198,9 +198,9 @@ def _remarks(corpus: Figures, serving: Serving | None, wanted: Wanted, rates: Ra
             f"{serving.parts} parts of at most {wanted.chunks_per_node:,} chunks: an expert for each part, and one that joins "
             "them (--store experts:…) on one machine; that it asks them on several machines is arithmetic here"
         )
-    if corpus["chunks"].value > 1e6:
+    if corpus["chunks"].value > SEARCH_CURVE[-1][0]:
         found.append(
-            "beyond a million chunks the time of a search is carried on as a straight line, which was not measured"
+            "beyond two million chunks the time of a search is carried on as a straight line, which was not measured"
         )
     if wanted.questions_per_day and serving is None:
         found.append("no engine was measured: doyen plan --measure")
