@@ -4,8 +4,9 @@
 
 Folders of documents are yours; none of their text is kept. The held-out corpus is told to the plan by what a user knows of
 it: number of files, their bytes, characters a document (`given`), or by a look at 20 of its files (`looked`), in which the
-lengths of their texts, and of prompts and answers over them, are taken. Rates of seconds are always those of the first set,
-measured anew just before each held-out set, as a machine that others use is not as fast an hour later. Then the set is ingested
+lengths of their texts, of prompts and answers over them, and what a search of them takes (it hangs on the texts' lengths) are
+taken. All other rates of seconds are those of the first set, measured anew just before each held-out set, as a machine that
+others use is not as fast an hour later. Then the set is ingested
 as a whole, searched, and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within
 25%. What was measured is kept in --work: the same command goes on where it was stopped.
 
@@ -84,7 +85,7 @@ def known_of(files: Path) -> Wanted:
 
 
 def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates]:
-    """The shape of 20 files, and the rates with the lengths of prompts and answers over them; no seconds are taken."""
+    """The shape of 20 files, and the rates with the lengths of prompts and answers over them and their searches' cost."""
     from doyen.embedding import load_counter
     from doyen.parsing import Limits
     from doyen.parsing.tasks import Parser, ParseTask
@@ -104,13 +105,11 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates
         paged=rates.shape.paged,
         tokens=sum(counter.count(text) for one in found for text in embedded_texts(one)) / count,
     )
-    return shape, with_lengths(paths, rates, settings)
+    return shape, with_questions(paths, rates, settings)
 
 
-def with_lengths(paths: Sequence[Path], rates: Rates, settings: Settings) -> Rates:
-    """The rates, with the lengths of prompts and answers to questions over some files."""
-    if rates.engine is None:
-        return rates
+def with_questions(paths: Sequence[Path], rates: Rates, settings: Settings) -> Rates:
+    """The rates, with the searches of questions over some files, and the lengths of their prompts and answers."""
     with TemporaryDirectory() as made:
         expert = Path(made) / "expert"
         expert.mkdir()
@@ -119,6 +118,10 @@ def with_lengths(paths: Sequence[Path], rates: Rates, settings: Settings) -> Rat
         retriever = open_retriever(expert, settings)
         index = retriever.index
         texts = [chunk.text for chunk in index.chunks_of([d.id for d in index.documents()])]
+        searched = measure_search(retriever, questions_of(texts))
+        rates = dataclasses.replace(rates, search_chunks=index.chunk_count(), **searched)
+        if rates.engine is None:
+            return rates
         own = measure_engine(settings, retriever, questions_of(texts, 24), print)
     assert own is not None
     lengths = {"prompt_tokens": own.prompt_tokens, "answer_tokens": own.answer_tokens}
