@@ -12,8 +12,9 @@ from pathlib import Path
 
 from doyen.answer_cache import forget_answers
 from doyen.config import load_settings
-from doyen.errors import ExpertError
+from doyen.errors import ExpertError, StoreError
 from doyen.feedback import FeedbackBook
+from doyen.index.places import JoinedPlace
 from doyen.ingesting import index_place, writing_store
 from doyen.ingesting.revectoring import forget_old_vectors
 from doyen.originals import collect_originals, erase_originals
@@ -26,6 +27,8 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
 
     With a file that holds files, what is in it goes too. Vanished documents whose versions are still kept can be named.
 
+    Where the expert joins others, what it keeps of them itself goes (conversations, feedback, reviews), and the documents stay.
+
     Raises:
         ExpertError: one of them is not indexed (nothing is removed then).
         StoreError: another process writes the index, or it cannot be written (disk full); the next `doyen remove` or `ingest` goes on with it.
@@ -33,6 +36,10 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
     expert = Path(expert)
     settings = load_settings(expert)
     place = index_place(expert, settings)
+    if isinstance(place, JoinedPlace):
+        _forget(expert, documents)  # a member's removal does not reach what was kept here
+        what = "what this expert kept of these documents is erased; they themselves lie in an expert that it joins"
+        raise StoreError(what, hint=f"doyen remove … --expert {' or '.join(map(str, place.experts))}")
     index = place.open()
     members = index.members(documents)
     found = {m.document for m in members} | {m.item for m in members} | set(index.erasing)
@@ -50,8 +57,13 @@ def remove_documents(expert: Path | str, documents: Sequence[str]) -> list[str]:
         index.finish(keep_versions_days=settings.documents.keep_versions_days)
         collect_originals(expert, index)
         forget_old_vectors(expert)
-        forget_answers(expert)
-        Sessions(expert).forget(erased)
-        FeedbackBook(expert).forget(erased)
-        ReviewQueue(expert).forget(erased)
+        _forget(expert, erased)
     return erased
+
+
+def _forget(expert: Path, documents: Sequence[str]) -> None:
+    """Erase what was kept of questions that these documents answered."""
+    forget_answers(expert)
+    Sessions(expert).forget(documents)
+    FeedbackBook(expert).forget(documents)
+    ReviewQueue(expert).forget(documents)

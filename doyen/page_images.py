@@ -43,7 +43,7 @@ def page_image(
     stored, _, _ = open_index(expert, load_settings(expert)).document_version(document, version=version)
     name = PurePosixPath(document).name
     if stored.media_type != PDF:
-        kept = original_path(expert, stored.sha256)
+        kept = _kept(expert, stored.sha256)
         raise UsageError(
             f"{document} is no PDF ({stored.media_type}); only PDF pages are drawn",
             hint=f"its original is {kept}" if kept else "doyen documents show ID --text prints its text",
@@ -65,14 +65,19 @@ def original_bytes(expert: Path, stored: StoredVersion, passwords: Sequence[str]
 
 def _places(expert: Path, stored: StoredVersion) -> Iterator[tuple[Path, str]]:
     """Yield where the bytes may be, with the name that picks a reader."""
-    for folder in writing_experts(expert, load_settings(expert)):
-        for sha256, name in ((stored.sha256, stored.document), (stored.item_sha256, stored.item)):
-            path = original_path(folder, sha256)
-            if path is not None:
-                yield path, name
+    for sha256, name in ((stored.sha256, stored.document), (stored.item_sha256, stored.item)):
+        path = _kept(expert, sha256)
+        if path is not None:
+            yield path, name
     source = Path(stored.source)
     if source.is_file():
         yield source, source.name
+
+
+def _kept(expert: Path, sha256: str) -> Path | None:
+    """Return the copy of a file, where the expert or one that it joins has it."""
+    folders = writing_experts(expert, load_settings(expert))
+    return next((path for folder in folders if (path := original_path(folder, sha256))), None)
 
 
 def _with_hash(data: bytes, name: str, sha256: str, passwords: Sequence[str], depth: int = 0) -> bytes | None:

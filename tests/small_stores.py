@@ -80,6 +80,16 @@ def write_texts(index, embedder, texts, *, keep=(), **changes):
     index.write(entries, vectors, keep=keep, summary_vectors=vectors)
 
 
+def written(place, embedder, texts, **options):
+    """Hold a place as its writer, write name → text as `write_texts` does, and finish; return the index."""
+    index = place.open_or_create(manifest_of(embedder))
+    with place.only_writer():
+        index.take_hold()
+        write_texts(index, embedder, texts, **options)
+        index.finish()
+    return index
+
+
 def make_expert(folder: Path, settings: Settings | None = None) -> Path:
     """Make an expert folder whose store stays empty."""
     return write_files(folder, {"doyen.toml": settings_toml(settings or Settings(store=StoreSettings("index")))})

@@ -168,7 +168,8 @@ def _stages(timed: Sequence[Timed], embedder: Embedder, settings: Settings, work
 
 def _embedded(timed: Sequence[Timed], embedder: Embedder) -> Line:
     """Embed the passages in groups of like length, and fit the cost to number and tokens."""
-    texts = sorted({text for one in timed for text in embedded_texts(one.parsed)}, key=embedder.counter.count)
+    counted = {text: embedder.counter.count(text) for one in timed for text in embedded_texts(one.parsed)}
+    texts = sorted(counted, key=counted.__getitem__)
     embedder.embed(texts[:8])
     groups = [list(group) for group in np.array_split(np.array(texts, dtype=object), min(6, max(1, len(texts) // 16)))]
     costs = []
@@ -176,7 +177,7 @@ def _embedded(timed: Sequence[Timed], embedder: Embedder) -> Line:
         began = time.process_time()
         embedder.embed(group)
         costs.append(time.process_time() - began)
-    tokens = [float(sum(map(embedder.counter.count, group))) for group in groups]
+    tokens = [float(sum(counted[text] for text in group)) for group in groups]
     return fit_line([float(len(group)) for group in groups], tokens, costs)
 
 
@@ -258,7 +259,7 @@ def _composed(
     documents = shape.documents - len(first.parsed.documents)
     characters = shape.characters * shape.documents - _characters(first)
     chunks = shape.chunks * shape.documents - _vectors(first)
-    tokens = shape.tokens * shape.documents * chunks / max(shape.chunks * shape.documents, 1)
+    tokens = shape.tokens / shape.chunks * chunks
     of_stages = stages["parse"](documents, characters) + stages["chunk"](documents, characters)
     of_stages += stages["embed"](chunks, tokens) + stages["index"](chunks, 0)
     seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)

@@ -23,7 +23,11 @@ from doyen.index.store import Index, IndexManifest, VectorQuery, same_vectors
 from doyen.index.vector_matrix import Recall
 from doyen.records import Chunk, Page, Summary
 
-WRITE_HINT = "doyen ingest … --expert MEMBER: each expert's documents are written by itself"
+
+def only_read(what: str) -> StoreError:
+    """Return the refusal of what would write through joined indexes."""
+    hint = "doyen ingest … --expert MEMBER: each expert's documents are written by itself"
+    return StoreError(f"{what} is only read", hint=hint)
 
 
 class JoinedIndex:
@@ -56,7 +60,7 @@ class JoinedIndex:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise StoreError(f"this index joins those of {', '.join(self._names)}, and is only read", hint=WRITE_HINT)
+        raise only_read(f"what joins the indexes of {', '.join(self._names)}")
 
     # ---- documents and versions
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from doyen.config import load_settings
 from doyen.errors import StoreError
 from doyen.index.generations import FOLDER, MANIFEST, FolderRoot, Root
-from doyen.index.joined import WRITE_HINT, JoinedIndex
+from doyen.index.joined import JoinedIndex, only_read
 from doyen.index.lance import LanceIndex, recorded_fingerprint
 from doyen.index.postgresql.connecting import parse
 from doyen.index.postgresql.place import PostgresPlace
@@ -120,10 +120,10 @@ class BucketPlace:
         probe = f"probe-{secrets.token_hex(8)}"
         try:
             first = bucket.create(probe, b"")
-        except StoreError:
+        except StoreError as error:
             if not self.exists():
                 raise
-            return f"{where}: reached for reading alone; these keys cannot write"
+            return f"{where}: reached for reading alone; nothing can be written ({error})"
         try:
             safe = first is not None and bucket.create(probe, b"") is None
         finally:
@@ -228,20 +228,22 @@ class JoinedPlace:
         """Open all that are there; what a member has not ingested yet is passed over. Raises StoreError if none is."""
         there = [(n, p) for n, p in zip(self._names, self._places, strict=True) if p.exists()]
         if not there:
-            raise StoreError(f"none of {', '.join(self._names)} has an index yet", hint=WRITE_HINT)
+            raise StoreError(
+                f"none of {', '.join(self._names)} has an index yet", hint="doyen ingest … --expert MEMBER"
+            )
         return JoinedIndex([place.open() for _, place in there], [name for name, _ in there])
 
     def open_or_create(self, manifest: IndexManifest) -> NoReturn:
         """Raise StoreError: nothing is written here."""
-        raise StoreError(f"the index {self.uri} is only read", hint=WRITE_HINT)
+        raise only_read(f"the index {self.uri}")
 
     def clear(self) -> None:
         """Raise StoreError: the indexes are their experts'."""
-        self.open_or_create(IndexManifest("", "", 0, 0))
+        raise only_read(f"the index {self.uri}")
 
     def only_writer(self) -> NoReturn:
         """Raise StoreError: nothing is written here."""
-        self.open_or_create(IndexManifest("", "", 0, 0))
+        raise only_read(f"the index {self.uri}")
 
 
 def place_of(uri: str, expert: Path) -> Place:

@@ -20,6 +20,7 @@ from doyen.config import Settings
 from doyen.embedding import Embedder
 from doyen.errors import StoreError
 from doyen.index.generations import Generation, Record, Root, new_generation
+from doyen.index.joined import only_read
 from doyen.index.lance import LanceIndex
 from doyen.index.places import BucketPlace, JoinedPlace, LancePlace
 from doyen.index.rows import matrix, vector_column
@@ -71,7 +72,7 @@ def generations_of(expert: Path, settings: Settings) -> LancePlace | BucketPlace
     """Return the place of an index that has generations. Raises StoreError for one in PostgreSQL, and for joined ones."""
     place = index_place(expert, settings)
     if isinstance(place, JoinedPlace):
-        place.only_writer()
+        raise only_read(f"the index {place.name}")
     if not isinstance(place, LancePlace | BucketPlace):
         raise StoreError(
             f"the vectors of an index in PostgreSQL ({place.name}) are not exchanged by this version",

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from doyen.config import load_settings
 from doyen.errors import DoyenError, ExpertError, StoreError, UsageError
 from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
 from doyen.index.filtering import Where
+from doyen.index.store import Place
 from doyen.ingesting import index_place
 from doyen.ingesting.known_sources import load_sources
 from doyen.labelling import Labeller
@@ -141,8 +143,12 @@ class Desk:
         """Whether something was ingested."""
         return self._stamp() is not None
 
+    @cached_property
+    def _place(self) -> Place:
+        return index_place(self.expert, self.settings)
+
     def _stamp(self) -> float | None:
-        return index_place(self.expert, self.settings).stamp()
+        return self._place.stamp()
 
     @property
     def retriever(self) -> Retriever:

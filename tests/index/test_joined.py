@@ -5,12 +5,16 @@ from small_stores import words_bert, write_files
 from typer.testing import CliRunner
 
 import doyen
+from doyen.capacity.sample import make_files
 from doyen.cli import app
 from doyen.config import load_settings
 from doyen.errors import ExpertError, StoreError, UsageError
 from doyen.expert import open_retriever
 from doyen.index.filtering import Visible
 from doyen.ingesting import index_place, open_index
+from doyen.page_images import page_image
+from doyen.records import Answer, Chunk, Hit
+from doyen.serving.sessions import Sessions
 from doyen.sources import SourceOptions
 
 CLAIMS = {
@@ -104,10 +108,31 @@ def test_the_command_line_asks_all_and_writes_to_none(joined, tmp_path):
     assert run.exit_code == 0 and '"documents": 5' in run.output
     run = CliRunner().invoke(app, ["ingest", str(tmp_path / "claims-files"), "--expert", str(joined)])
     assert "is only read" in str(run.exception) and "--expert MEMBER" in run.exception.hint
-    for command in (["remove", "water.md"], ["reembed", "--model", str(tmp_path)]):
+    for command in (
+        ["remove", "water.md"],
+        ["reembed", "--model", str(tmp_path)],
+        ["finetune", "--target", "embedder"],
+    ):
         run = CliRunner().invoke(app, [*command, "--expert", str(joined)])
         assert isinstance(run.exception, StoreError), command
     assert len(open_index(tmp_path / "claims", load_settings(tmp_path / "claims")).documents()) == 3
+
+
+def test_removing_erases_what_the_joining_expert_kept_itself(joined):
+    sessions = Sessions(joined)
+    turns = {name: sessions.begin("ada") for name in ("water.md", "court.md")}
+    for name, session in turns.items():
+        sessions.add(session, "ada", "What?", "", Answer("so", True, "rag", (), (Hit(Chunk(name, 0, 1, "x"), 1.0),)))
+    with pytest.raises(StoreError, match="is erased; they themselves lie in an expert"):
+        doyen.remove_documents(joined, ["water.md"])
+    assert [len(sessions.turns(session, "ada")) for session in turns.values()] == [0, 1]
+
+
+def test_a_page_is_drawn_from_the_members_original(joined, tmp_path):
+    (pdf,) = make_files(tmp_path / "pdf", count=1, pages=2)
+    doyen.ingest(tmp_path / "legal", [pdf])
+    pdf.unlink()
+    assert page_image(joined, pdf.name, 2).png.startswith(b"\x89PNG")
 
 
 def test_what_cannot_be_joined_is_refused_by_name(joined, tmp_path, embedder):

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from s3_server import BUCKET, KEYS, Refusing, running_s3
-from small_stores import HashEmbedder, make_expert, manifest_of, matching, nearest, write_files, write_texts
+from small_stores import HashEmbedder, make_expert, manifest_of, matching, nearest, write_files, write_texts, written
 
 import doyen
 from doyen.config import Settings, StoreSettings, load_settings
@@ -114,11 +114,7 @@ def test_compaction_leaves_readers_their_state(store, embedder, tmp_path):
 
 def test_an_interrupted_write_is_seen_by_nobody_and_undone(store, embedder, tmp_path, monkeypatch):
     place = place_of(store, tmp_path)
-    index = place.open_or_create(manifest_of(embedder))
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"a.txt": "apples are red"})
-        index.finish()
+    index = written(place, embedder, {"a.txt": "apples are red"})
     with place.only_writer():
         index.take_hold()
         monkeypatch.setattr("doyen.index.writing._commit", lambda *_, **__: 1 / 0)
@@ -198,11 +194,7 @@ def test_an_answer_that_is_lost_on_the_way_is_no_other_writer(store, monkeypatch
 
 def test_nothing_is_published_without_a_hold(store, embedder, tmp_path):
     place = place_of(store, tmp_path)
-    index = place.open_or_create(manifest_of(embedder))
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"a.txt": "apples are red"})
-        index.finish()
+    index = written(place, embedder, {"a.txt": "apples are red"})
     before = place.root.read()[0]
     with pytest.raises(StoreError, match="without a hold"):
         index.finish()
@@ -210,25 +202,6 @@ def test_nothing_is_published_without_a_hold(store, embedder, tmp_path):
         write_texts(index, embedder, {"b.txt": "pears are green"})
     assert place.root.read()[0] == before
     assert {d.id for d in place.open().documents()} == {"a.txt"}
-
-
-def test_a_copy_that_no_longer_fits_goes_and_the_tables_are_read_in_the_bucket(store, embedder, tmp_path, monkeypatch):
-    place = place_of(store, tmp_path)
-    index = place.open_or_create(manifest_of(embedder))
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"a.txt": "apples are red"})
-        index.finish()
-    reader = place.open()
-    copies = lambda: [p for p in bucket_of(store).cache.rglob("*") if p.is_file() and ".lance/" in str(p)]  # noqa: E731
-    assert [h.chunk.text for h in matching(reader, "apples", 9)] == ["apples are red"] and copies()
-    monkeypatch.setattr("doyen.index.s3.generations._LEFT_FREE", 2**70)
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"b.txt": "pears are green"}, keep=["a.txt"])
-        index.finish()
-    assert [h.chunk.text for h in matching(place.open(), "pears", 9)] == ["pears are green"]
-    assert not copies()  # they would keep what is erased later
 
 
 def test_a_hold_is_renewed(store):
@@ -460,11 +433,7 @@ def test_only_new_vectors_are_sent_and_fetched(store, embedder, tmp_path, monkey
 def test_a_question_costs_no_request(store, embedder, tmp_path, monkeypatch):
     monkeypatch.setattr(following, "FOLLOW_S", 60)
     place = place_of(store, tmp_path)
-    index = place.open_or_create(manifest_of(embedder))
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"a.txt": "apples are red", "b.txt": "pears are green"})
-        index.finish()
+    written(place, embedder, {"a.txt": "apples are red", "b.txt": "pears are green"})
     reader = place.open()
     matching(reader, "apples", 9)  # fetches the vectors
     bucket = bucket_of(store)
@@ -476,11 +445,7 @@ def test_a_question_costs_no_request(store, embedder, tmp_path, monkeypatch):
 
 def test_larger_tables_are_read_in_the_bucket(store, embedder, tmp_path):
     place = place_of(f"{store}&mirror_gib=0", tmp_path)
-    index = place.open_or_create(manifest_of(embedder))
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"a.txt": "apples are red", "b.txt": "pears are green"})
-        index.finish()
+    written(place, embedder, {"a.txt": "apples are red", "b.txt": "pears are green"})
     reader = place.open()
     assert not (reader.folder / "tables").exists()
     assert [h.chunk.text for h in matching(reader, "apples", 9)] == ["apples are red"]

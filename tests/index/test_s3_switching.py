@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from small_stores import HashEmbedder, make_expert, manifest_of, matching, nearest, write_files, write_texts
+from small_stores import HashEmbedder, make_expert, manifest_of, matching, nearest, write_files, write_texts, written
 
 import doyen
 from doyen.config import Settings, StoreSettings, load_settings
@@ -240,16 +240,15 @@ def test_a_service_that_falls_silent_stops_no_reader(filled, embedder, monkeypat
     assert reader.search("what stands in hall3?")[0].chunk.document == "3.txt"
 
 
-def test_a_disk_that_is_full_is_read_past(store, embedder, tmp_path, monkeypatch):
+def test_a_disk_that_is_full_is_read_past_and_the_copy_goes(store, embedder, tmp_path, monkeypatch):
     place = place_of(store, tmp_path)
-    index = place.open_or_create(manifest_of(embedder))
-    with place.only_writer():
-        index.take_hold()
-        write_texts(index, embedder, {"a.txt": "apples are red"})
-        index.finish()
-    monkeypatch.setattr("doyen.index.s3.generations._LEFT_FREE", 1 << 60)
+    written(place, embedder, {"a.txt": "apples are red"})
     reader = place.open()
-    assert not (reader.folder / "tables").exists()
+    assert any((reader.folder / "tables").rglob("*"))
+    monkeypatch.setattr("doyen.index.s3.generations._LEFT_FREE", 1 << 60)
+    written(place, embedder, {"b.txt": "pears are green"}, keep=["a.txt"])
+    reader = place.open()
+    assert not (reader.folder / "tables").exists()  # it would keep what is erased later
     assert [h.chunk.text for h in matching(reader, "apples", 9)] == ["apples are red"]
 
 

@@ -34,7 +34,7 @@ from doyen.finetuning.retriever.record import (
     verdict,
 )
 from doyen.finetuning.retriever.training import RetrieverOptions, make_batches, train
-from doyen.ingesting.revectoring import FOLDER, OLD_VECTORS, OldVectors, revector
+from doyen.ingesting.revectoring import FOLDER, OLD_VECTORS, OldVectors, generations_of, revector
 from doyen.models.catalogue import find_entry
 from doyen.models.fetching import require_model
 
@@ -67,12 +67,14 @@ def finetune_embedder(
         ExamplesError: the documents are too few.
         GateError: the training went wrong, or changed nothing.
         ModelError: the extra is not installed, or the embedder is none that can be trained.
+        StoreError: the vectors of the index are not exchanged here: it is in PostgreSQL, or of other experts.
         Interrupted: the expert is as it was.
     """
     folder, say = Path(expert), say or (lambda _: None)
     progress = progress or (lambda *_: None)
     require_extra("lora")
     settings = load_settings(folder)
+    generations_of(folder, settings)  # before hours of training for an index whose vectors cannot be exchanged
     if resume:
         final = _unused(folder, name)
         record = RetrieverTraining.read(final)
