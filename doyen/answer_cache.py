@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from doyen.config import JOINED, Settings
 from doyen.models.constraints import Constraint, constraint_key
 from doyen.models.engine import Completion, Engine, Stream
 from doyen.models.fitting import weights_fingerprint
@@ -26,6 +27,11 @@ from doyen.prompts import Message
 
 FILE_NAME = "answers.cache"
 _WAIT_S = 5.0
+
+
+def kept_mib(settings: Settings) -> int:
+    """Return how many MiB of answers an expert keeps: none where it joins others, whose removals would not reach them."""
+    return 0 if settings.store.uri.startswith(JOINED) else settings.answer.cache_mib
 
 
 class AnswerCache:

@@ -93,6 +93,10 @@ class EmbedderSettings:
     price: float = setting(-1.0, "US dollars for a million tokens, for the estimate; -1: as doyen knows it.", low=-1.0)
 
 
+JOINED = "experts:"
+"""How the URI of a store begins that is the indexes of other experts, read as one."""
+
+
 @dataclass(frozen=True)
 class StoreSettings:
     """Where the index lives."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from doyen.adapters import adapter_folder, read_adapter
-from doyen.answer_cache import AnswerCache, CachedEngine
+from doyen.answer_cache import AnswerCache, CachedEngine, kept_mib
 from doyen.citing import cite
 from doyen.cluster.answering import ClusterEngine
 from doyen.config import Settings, load_settings
@@ -114,8 +114,8 @@ class Expert:
         where = retriever.index.filter_condition(filters) if filters and retriever else None
         tuning = open_tuning(folder, adapter or settings.answer.adapter) if "finetuned" in arm else None
         engine = engine or open_engine(settings)
-        if cache and settings.answer.cache_mib and isinstance(engine, LocalEngine | ClusterEngine):
-            engine = CachedEngine(engine, AnswerCache(folder, settings.answer.cache_mib))
+        if cache and (most := kept_mib(settings)) and isinstance(engine, LocalEngine | ClusterEngine):
+            engine = CachedEngine(engine, AnswerCache(folder, most))
         return cls(engine, retriever=retriever, tuning=tuning, settings=settings, where=where)
 
     @property

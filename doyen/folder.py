@@ -14,7 +14,7 @@ from doyen.adapters import interrupted_runs, list_adapters, read_adapter
 from doyen.config import (
     FILE_NAME,
     FORMAT_VERSION,
-    AnswerSettings,
+    JOINED,
     EmbedderSettings,
     ModelSettings,
     Settings,
@@ -25,7 +25,7 @@ from doyen.config import (
 )
 from doyen.errors import DoyenError, ExpertError, StoreError
 from doyen.evaluation.comparison import latest_report
-from doyen.index.places import DATABASES, JOINED
+from doyen.index.places import DATABASES, joined_names
 from doyen.index.postgresql.connecting import with_schema
 from doyen.index.store import Index
 from doyen.ingesting import index_place, open_index
@@ -52,15 +52,13 @@ def init(
         raise ExpertError(f"{path} is a file", hint="choose another folder")
     if store and store.partition("://")[0] in DATABASES:
         store = with_schema(store, path.resolve().name)
-    first, answer = None, AnswerSettings()
+    first = None
     if store and store.startswith(JOINED):
         store, first = _joined(store, path)
-        answer = AnswerSettings(cache_mib=0)  # what a member erases would stay in answers that are kept here
     settings = Settings(
         model=ModelSettings(name=_known(model)) if model else ModelSettings(),
         embedder=EmbedderSettings(name=_known(embedder)) if embedder else first or EmbedderSettings(),
         store=StoreSettings(uri=store or StoreSettings().uri),
-        answer=answer,
     )
     index_place(path, settings)
     path.mkdir(parents=True, exist_ok=True)
@@ -70,13 +68,12 @@ def init(
 
 def _joined(store: str, path: Path) -> tuple[str, EmbedderSettings]:
     """Return a store that joins experts, named from the new folder `path`, and the embedder of the first of them."""
-    names = [name.strip() for name in store.removeprefix(JOINED).split(",") if name.strip()]
+    names = joined_names(store)
     if not names:
         raise StoreError(f"--store {store} names no expert", hint=f"--store {JOINED}claims,legal")
-    found = [load_settings(Path(name).expanduser()) for name in names]
-    uri = JOINED + ",".join(os.path.relpath(Path(name).expanduser().resolve(), path.resolve()) for name in names)
-    own = found[0].embedder
-    return uri, dataclasses.replace(own, name=in_expert(own.name, Path(names[0]).expanduser().resolve()))
+    folders = [Path(name).expanduser().resolve() for name in names]
+    first, *_ = [load_settings(folder) for folder in folders]
+    return JOINED + ",".join(os.path.relpath(folder, path.resolve()) for folder in folders), first.embedder
 
 
 def _known(name: str) -> str:

@@ -42,7 +42,7 @@ def init(
 ) -> None:
     """Make an expert: a folder with a doyen.toml."""
     import doyen
-    from doyen.index.places import JOINED
+    from doyen.config import JOINED
 
     path = doyen.init(folder, model=model, embedder=embedder, store=store)
     then = 'ask "…"' if store and store.startswith(JOINED) else "ingest FOLDER"

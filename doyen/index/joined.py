@@ -1,14 +1,15 @@
 """The indexes of several experts, read as one: each search goes to all of them, and the best of all is returned.
 
 For what is kept apart on purpose (a department's documents in its own folder, bucket or database, under its own writer) and
-yet asked together. Nothing is written here. Vectors compare, as all are of one embedder; BM25 counts words within each
-index, so that its scores differ a little from those of one index with the same documents.
+yet asked together. Documents are named after their expert, `claims/handbook.pdf`, so that two of one name stay two. Nothing is
+written here. Vectors compare, as all are of one embedder; BM25 counts words within each index, so that its scores differ a
+little from those of one index with the same documents.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -31,43 +32,62 @@ def only_read(what: str) -> StoreError:
 
 
 class JoinedIndex:
-    """Several open indexes, in the order in which an id that two of them have is looked for; reads alone.
+    """Several open indexes by the names of their experts; reads alone.
 
     A row's address is `row of its index × number of indexes + place of the index`.
     """
 
-    def __init__(self, members: Sequence[Index], names: Sequence[str]) -> None:
+    def __init__(self, members: Mapping[str, Index]) -> None:
         """Take open indexes. Raises StoreError where their vectors do not compare."""
-        self._members, self._names = list(members), list(names)
-        first = members[0].manifest
-        for name, index in zip(names[1:], members[1:], strict=True):
-            other = index.manifest
+        self._members = dict(members)
+        self._last = self
+        (name, first), *others = ((name, index.manifest) for name, index in self._members.items())
+        for other_name, other in others:
             if not same_vectors(first.fingerprint, other.fingerprint) or first.dim != other.dim:
                 raise StoreError(
-                    f"{names[0]} was made with embedder '{first.embedder}', {name} with '{other.embedder}'",
-                    hint=f"doyen reembed --model {first.embedder} --expert {name}",
+                    f"{name} was made with embedder '{first.embedder}', {other_name} with '{other.embedder}'",
+                    hint=f"doyen reembed --model {first.embedder} in {other_name}",
                 )
-        self.manifest: IndexManifest = replace(first, chunk_tokens=max(m.manifest.chunk_tokens for m in members))
+        most = max(index.manifest.chunk_tokens for index in self._members.values())
+        self.manifest: IndexManifest = replace(first, chunk_tokens=most)
 
     def view(self) -> JoinedIndex:
         """Return the indexes as each was last finished."""
-        views = [index.view() for index in self._members]
-        same = all(a is b for a, b in zip(views, self._members, strict=True))
-        return self if same else JoinedIndex(views, self._names)
+        views = {name: index.view() for name, index in self._members.items()}
+        if any(self._last._members[name] is not index for name, index in views.items()):
+            self._last = JoinedIndex(views)
+        return self._last
 
     def take_hold(self) -> None:
         """Nothing is written here. Raises StoreError."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise only_read(f"what joins the indexes of {', '.join(self._names)}")
+        raise only_read(f"what joins the indexes of {', '.join(self._members)}")
+
+    # ---- names
+
+    def _parted(self, ids: Iterable[str]) -> Iterator[tuple[str, Index, list[str]]]:
+        """Yield each index that has some of these ids, with its name and what it calls them itself."""
+        wanted = list(ids)
+        for name, index in self._members.items():
+            if own := [one.removeprefix(f"{name}/") for one in wanted if one.startswith(f"{name}/")]:
+                yield name, index, own
+
+    def _member(self, document: str) -> tuple[str, Index, str]:
+        """Return the index of a document, with its name and what it calls the document. Raises StoreError."""
+        name, _, own = document.partition("/")
+        if name not in self._members:
+            raise missing_document(document)
+        return name, self._members[name], own
 
     # ---- documents and versions
 
     def iter_documents(self, *, among: Visible | None = None) -> Iterator[IndexedDocument]:
         """Yield the documents of all."""
-        for index in self._members:
-            yield from index.iter_documents(among=among)
+        for name, index in self._members.items():
+            seen = _visible(among, name)
+            yield from (_named(document, name) for document in index.iter_documents(among=seen))
 
     def documents(self, *, among: Visible | None = None) -> list[IndexedDocument]:
         """Return the documents of all, sorted by id."""
@@ -75,147 +95,165 @@ class JoinedIndex:
 
     def with_tables(self, *, among: Visible | None = None) -> list[IndexedDocument]:
         """Return those with rows of a table."""
-        return sorted((d for i in self._members for d in i.with_tables(among=among)), key=lambda d: d.id)
+        members = self._members.items()
+        found = (_named(d, name) for name, index in members for d in index.with_tables(among=_visible(among, name)))
+        return sorted(found, key=lambda d: d.id)
 
     def texts_below(
         self, prefix: str, *, among: Visible | None = None, most: int | None = None
     ) -> Iterator[tuple[IndexedDocument, str]]:
         """Yield documents whose ids begin with a text, with their texts; at most `most`."""
         left = most
-        for index in self._members:
-            for pair in index.texts_below(prefix, among=among, most=left):
-                yield pair
+        for name, index in self._members.items():
+            if left == 0 or not (f"{name}/".startswith(prefix) or prefix.startswith(f"{name}/")):
+                continue
+            own = prefix.removeprefix(f"{name}/") if prefix.startswith(f"{name}/") else ""
+            for document, text in index.texts_below(own, among=_visible(among, name), most=left):
+                yield _named(document, name), text
                 left = None if left is None else left - 1
-            if left == 0:
-                return
 
     def labels_of(self, documents: Sequence[str]) -> dict[str, set[tuple[str, ...]]]:
-        """Return the sets of labels of documents; of an id that two indexes have, those of both: who may see both."""
-        found: dict[str, set[tuple[str, ...]]] = {}
-        for index in self._members:
-            for document, sets in index.labels_of(documents).items():
-                found.setdefault(document, set()).update(sets)
-        return found
+        """Return the sets of labels of documents."""
+        parted = self._parted(documents)
+        return {f"{name}/{d}": sets for name, index, own in parted for d, sets in index.labels_of(own).items()}
 
     def label_sets(self) -> set[tuple[str, ...]]:
         """Return the different sets of labels."""
-        return {labels for index in self._members for labels in index.label_sets()}
+        return {labels for index in self._members.values() for labels in index.label_sets()}
 
     def items(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """Return what the indexes hold of items."""
-        return _first_wins(index.items(ids) for index in self._members)
+        found = (
+            replace(item, id=f"{name}/{item.id}", documents=tuple(f"{name}/{d}" for d in item.documents))
+            for name, index, own in self._parted(ids)
+            for item in index.items(own).values()
+        )
+        return {item.id: item for item in found}
 
     def text(self, document: str, sha256: str | None = None) -> tuple[str, tuple[Page, ...]]:
-        """Return a document's text and page map. Raises StoreError where no index has it."""
-        for index in self._members:
-            try:
-                return index.text(document, sha256)
-            except StoreError as error:
-                last = error
-        raise last
+        """Return a document's text and page map. Raises StoreError."""
+        _, index, own = self._member(document)
+        return index.text(own, sha256)
 
     def document_version(
         self, document: str, *, version: int | None = None, sha256: str | None = None
     ) -> tuple[StoredVersion, str, tuple[Page, ...]]:
-        """Return a version, its text and page map. Raises StoreError where no index has it."""
-        for index in self._members:
-            try:
-                return index.document_version(document, version=version, sha256=sha256)
-            except StoreError as error:
-                last = error
-        raise last
+        """Return a version, its text and page map. Raises StoreError."""
+        name, index, own = self._member(document)
+        stored, text, pages = index.document_version(own, version=version, sha256=sha256)
+        return _version(stored, name), text, pages
 
     def versions(self, document: str) -> list[StoredVersion]:
-        """Return the kept versions, of the first index that has the document. Raises StoreError."""
-        for index in self._members:
-            try:
-                return index.versions(document)
-            except StoreError:
-                continue
-        raise missing_document(document)
+        """Return the kept versions. Raises StoreError."""
+        name, index, own = self._member(document)
+        return [_version(stored, name) for stored in index.versions(own)]
 
     def members(self, ids: Sequence[str]) -> list[StoredVersion]:
         """Return all kept versions of documents and of their items' documents."""
-        return [version for index in self._members for version in index.members(ids)]
+        return [_version(stored, name) for name, index, own in self._parted(ids) for stored in index.members(own)]
 
     def named(self, hashes: Collection[str], *, items: bool = True, without: Collection[str] = ()) -> set[str]:
         """Return those hashes that a document or its item has."""
-        return {h for index in self._members for h in index.named(hashes, items=items, without=without)}
+        apart = {name: own for name, _, own in self._parted(without)}
+        members = self._members.items()
+        return {h for name, i in members for h in i.named(hashes, items=items, without=apart.get(name, ()))}
 
     def near_duplicates(self) -> list[DuplicateGroup]:
         """Return the groups within each index, largest first; copies in two indexes are not looked for."""
-        found = [group for index in self._members for group in index.near_duplicates()]
+        found = [
+            replace(group, documents=tuple(f"{name}/{d}" for d in group.documents))
+            for name, index in self._members.items()
+            for group in index.near_duplicates()
+        ]
         return sorted(found, key=lambda group: -len(group.documents))
 
     def titles_of(self, documents: Sequence[str]) -> dict[str, str]:
         """Return document → title."""
-        return _first_wins(index.titles_of(documents) for index in self._members)
+        parted = self._parted(documents)
+        return {f"{name}/{d}": title for name, index, own in parted for d, title in index.titles_of(own).items()}
 
     # ---- chunks and search
 
     def chunk_count(self) -> int:
         """Return the number of chunks of all."""
-        return sum(index.chunk_count() for index in self._members)
+        return sum(index.chunk_count() for index in self._members.values())
 
     def chunks_of(self, documents: Sequence[str]) -> list[Chunk]:
         """Return the chunks of documents in order of document and position."""
-        found = (chunk for index in self._members for chunk in index.chunks_of(documents))
+        found = (_of(chunk, name) for name, index, own in self._parted(documents) for chunk in index.chunks_of(own))
         return sorted(found, key=lambda c: (c.document, c.start))
 
     def chunks_with_vectors(self, documents: Sequence[str]) -> tuple[list[Chunk], NDArray[np.float32]]:
         """Return the chunks of documents and their vectors `(n, dim)`."""
         chunks: list[Chunk] = []
-        vectors = []
-        for index in self._members:
-            own, of_them = index.chunks_with_vectors(documents)
-            chunks += own
+        vectors = [np.empty((0, self.manifest.dim), dtype=np.float32)]
+        for name, index, own in self._parted(documents):
+            found, of_them = index.chunks_with_vectors(own)
+            chunks += [_of(chunk, name) for chunk in found]
             vectors.append(of_them)
         return chunks, np.concatenate(vectors)
 
     def vectors_of(self, document: str) -> NDArray[np.float32]:
-        """Return the vectors `(n, dim)` of a document's chunks, of the first index that has some."""
-        found = [index.vectors_of(document) for index in self._members]
-        return next((vectors for vectors in found if len(vectors)), found[0])
+        """Return the vectors `(n, dim)` of a document's chunks. Raises StoreError where no expert of its name is joined."""
+        _, index, own = self._member(document)
+        return index.vectors_of(own)
 
     def nearest_rows(
         self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None, without: str | None = None
     ) -> list[FoundRow]:
         """Return the rows of highest cosine of all."""
-        found = [index.nearest_rows(vector, limit, where=where, without=without) for index in self._members]
-        return self._best(found, limit)
+        apart = {name: own for name, _, (own, *_) in self._parted([without] if without else [])}
+        members = self._members.items()
+        return self._best(
+            [i.nearest_rows(vector, limit, where=_where(where, name), without=apart.get(name)) for name, i in members],
+            limit,
+        )
 
     def nearest_rows_of_many(self, queries: Sequence[VectorQuery]) -> list[list[FoundRow]]:
         """Return what `nearest_rows` does of several queries."""
-        found = [index.nearest_rows_of_many(queries) for index in self._members]
-        return [self._best(own, q.limit) for q, *own in zip(queries, *found, strict=True)]
+        found = [
+            index.nearest_rows_of_many([replace(query, where=_where(query.where, name)) for query in queries])
+            for name, index in self._members.items()
+        ]
+        return [self._best(own, query.limit) for query, *own in zip(queries, *found, strict=True)]
 
     def matching_rows(self, words: str, limit: int, *, where: Where | None = None) -> list[FoundRow]:
         """Return the rows of highest BM25 score of all; each index counts its own words."""
-        return self._best([index.matching_rows(words, limit, where=where) for index in self._members], limit)
+        members = self._members.items()
+        return self._best([i.matching_rows(words, limit, where=_where(where, name)) for name, i in members], limit)
 
     def _best(self, found: Sequence[Sequence[FoundRow]], limit: int) -> list[FoundRow]:
-        own = ([replace(row, row=self._joined(row.row, place)) for row in rows] for place, rows in enumerate(found))
-        return heapq.nlargest(limit, (row for rows in own for row in rows), key=lambda row: row.score)
-
-    def _joined(self, row: int, place: int) -> int:
-        return row * len(self._members) + place
+        placed = (
+            (row, place, name)
+            for place, (name, rows) in enumerate(zip(self._members, found, strict=True))
+            for row in rows
+        )
+        best = heapq.nlargest(limit, placed, key=lambda one: one[0].score)
+        count = len(self._members)
+        return [
+            replace(row, row=row.row * count + place, document=f"{name}/{row.document}") for row, place, name in best
+        ]
 
     def chunks_at(self, rows: Sequence[int]) -> dict[int, Chunk]:
         """Return row → chunk for rows that a search found."""
         found: dict[int, Chunk] = {}
         count = len(self._members)
-        for place, index in enumerate(self._members):
-            own = [row // count for row in rows if row % count == place]
-            found |= {self._joined(row, place): chunk for row, chunk in index.chunks_at(own).items()} if own else {}
+        for place, (name, index) in enumerate(self._members.items()):
+            if own := [row // count for row in rows if row % count == place]:
+                found |= {row * count + place: _of(chunk, name) for row, chunk in index.chunks_at(own).items()}
         return found
 
     def filter_condition(self, filters: Filters, *, among: Visible | None = None) -> DocumentSet:
-        """Return the documents of all that meet all filters. Raises UsageError for a field that none of them knows."""
+        """Return the documents of all that meet all filters; folders are those within each expert.
+
+        Raises:
+            UsageError: none of them knows a field.
+        """
         found: set[str] = set()
         faults: list[UsageError] = []
-        for index in self._members:
+        for name, index in self._members.items():
             try:
-                found |= index.filter_condition(filters, among=among).ids
+                found |= {f"{name}/{d}" for d in index.filter_condition(filters, among=_visible(among, name)).ids}
             except UsageError as error:
                 faults.append(error)
         if len(faults) == len(self._members):
@@ -225,45 +263,54 @@ class JoinedIndex:
     @property
     def prepared(self) -> bool:
         """Whether each is."""
-        return all(index.prepared for index in self._members)
+        return all(index.prepared for index in self._members.values())
 
     def recall(self) -> Recall | None:
         """Return the lowest of the measured ones; None where all are exact."""
-        found = [recall for index in self._members if (recall := index.recall()) is not None]
+        found = [recall for index in self._members.values() if (recall := index.recall()) is not None]
         return min(found, key=lambda recall: recall.value, default=None)
 
     # ---- summaries
 
     def summary_count(self) -> int:
         """Return the number of summaries of all."""
-        return sum(index.summary_count() for index in self._members)
+        return sum(index.summary_count() for index in self._members.values())
 
     def summaries_of(self, documents: Sequence[str]) -> dict[str, list[Summary]]:
         """Return the summaries of documents."""
-        return _first_wins(index.summaries_of(documents) for index in self._members)
+        return {
+            f"{name}/{d}": [_of(summary, name) for summary in summaries]
+            for name, index, own in self._parted(documents)
+            for d, summaries in index.summaries_of(own).items()
+        }
 
     def summary_nearness(self, vector: NDArray[np.float32], documents: Collection[str]) -> dict[str, float]:
         """Return document → cosine of its summary."""
-        return _first_wins(index.summary_nearness(vector, documents) for index in self._members)
+        parted = self._parted(documents)
+        return {f"{name}/{d}": c for name, index, own in parted for d, c in index.summary_nearness(vector, own).items()}
 
     def nearest_summaries(
         self, vector: NDArray[np.float32], limit: int, *, where: Where | None = None
     ) -> dict[str, float]:
         """Return the documents of nearest summary, best first."""
-        found = _first_wins(index.nearest_summaries(vector, limit, where=where) for index in self._members)
-        return dict(sorted(found.items(), key=lambda pair: -pair[1])[:limit])
+        found = {
+            f"{name}/{document}": cosine
+            for name, index in self._members.items()
+            for document, cosine in index.nearest_summaries(vector, limit, where=_where(where, name)).items()
+        }
+        return dict(heapq.nlargest(limit, found.items(), key=lambda pair: pair[1]))
 
     # ---- writing: none
 
     @property
     def unfinished(self) -> bool:
         """Whether an index was not finished."""
-        return any(index.unfinished for index in self._members)
+        return any(index.unfinished for index in self._members.values())
 
     @property
     def erasing(self) -> list[str]:
         """Documents whose erasure is not finished."""
-        return [document for index in self._members for document in index.erasing]
+        return [f"{name}/{document}" for name, index in self._members.items() for document in index.erasing]
 
     def recover(self) -> int:
         """Raise StoreError."""
@@ -280,9 +327,35 @@ class JoinedIndex:
     touch = relabel = retire = remove = finish = write
 
 
-def _first_wins(found: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """Join mappings; of a key that two have, the first one's value counts."""
-    joined: dict[str, Any] = {}
-    for one in found:
-        joined = one | joined
-    return joined
+# ---- records under their expert's name
+
+
+def _of(record: Any, name: str) -> Any:
+    """Return a chunk or a summary."""
+    return replace(record, document=f"{name}/{record.document}")
+
+
+def _named(document: IndexedDocument, name: str) -> IndexedDocument:
+    return replace(document, id=f"{name}/{document.id}", item=f"{name}/{document.item}" if document.item else "")
+
+
+def _version(stored: StoredVersion, name: str) -> StoredVersion:
+    item = f"{name}/{stored.item}" if stored.item else ""
+    return replace(stored, document=f"{name}/{stored.document}", item=item)
+
+
+def _where(where: Where | None, name: str) -> Where | None:
+    """Return what a search of one index is held to: its own documents of a set."""
+    if isinstance(where, Visible):
+        return _visible(where, name)
+    return _documents(where, name) if isinstance(where, DocumentSet) else where
+
+
+def _visible(visible: Visible | None, name: str) -> Visible | None:
+    if visible is None or visible.documents is None:
+        return visible
+    return replace(visible, documents=_documents(visible.documents, name))
+
+
+def _documents(found: DocumentSet, name: str) -> DocumentSet:
+    return DocumentSet(frozenset(d.removeprefix(f"{name}/") for d in found.ids if d.startswith(f"{name}/")))

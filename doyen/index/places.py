@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
-from doyen.config import load_settings
-from doyen.errors import StoreError
+from doyen.config import JOINED, load_settings
+from doyen.errors import DoyenError, StoreError
 from doyen.index.generations import FOLDER, MANIFEST, FolderRoot, Root
 from doyen.index.joined import JoinedIndex, only_read
 from doyen.index.lance import LanceIndex, recorded_fingerprint
@@ -23,8 +23,6 @@ from doyen.index.s3.connecting import parse as parse_bucket
 from doyen.index.s3.generations import BucketRoot
 from doyen.index.store import IndexManifest, Place
 
-JOINED = "experts:"
-"""How the URI of a store begins that is the indexes of other experts, read as one."""
 BUCKET_STATE = "s3"
 """The expert's folder of what is kept beside an index in a bucket: failed files, and how far a crawl has come."""
 
@@ -173,6 +171,11 @@ class BucketPlace:
         return self.root.hold()
 
 
+def joined_names(uri: str) -> list[str]:
+    """Return the folders that a URI joins, as they stand in it."""
+    return [name.strip() for name in uri.removeprefix(JOINED).split(",") if name.strip()]
+
+
 @dataclass(frozen=True)
 class JoinedPlace:
     """The indexes of other experts, asked as one; each is written by its own expert. `uri` names their folders."""
@@ -183,20 +186,25 @@ class JoinedPlace:
     @property
     def experts(self) -> list[Path]:
         """The folders of the experts."""
-        return [self.expert / name for name in self._names]
-
-    @property
-    def _names(self) -> list[str]:
-        return [name.strip() for name in self.uri.removeprefix(JOINED).split(",") if name.strip()]
+        return [self.expert / name for name in joined_names(self.uri)]
 
     @cached_property
-    def _places(self) -> list[Place]:
-        found = []
-        for name, folder in zip(self._names, self.experts, strict=True):
-            uri = load_settings(folder).store.uri
+    def _places(self) -> dict[str, Place]:
+        """The places by the names of the experts' folders."""
+        found: dict[str, Place] = {}
+        for folder in self.experts:
+            name = folder.resolve().name
+            try:
+                uri = load_settings(folder).store.uri
+            except DoyenError as error:
+                raise StoreError(f"{name}, which this expert joins: {error}", hint=error.hint) from error
             if uri.startswith(JOINED):
                 raise StoreError(f"{name} joins other experts itself", hint=f"name those in [store] uri: {uri}")
-            found.append(place_of(uri, folder))
+            if name in found:
+                raise StoreError(
+                    f"two experts are called {name}", hint="rename one's folder: documents are named after it"
+                )
+            found[name] = place_of(uri, folder)
         if not found:
             raise StoreError(f"[store] uri = '{self.uri}' names no expert", hint=f'uri = "{JOINED}../claims, ../legal"')
         return found
@@ -213,25 +221,25 @@ class JoinedPlace:
 
     def exists(self) -> bool:
         """Whether one of them has an index."""
-        return any(place.exists() for place in self._places)
+        return any(place.exists() for place in self._places.values())
 
     def stamp(self) -> float | None:
         """Return a number that is another one once one of the indexes was made anew; None where there is none."""
-        stamps = [place.stamp() for place in self._places]
+        stamps = [place.stamp() for place in self._places.values()]
         return float(hash(tuple(stamps))) if any(stamp is not None for stamp in stamps) else None
 
     def recorded_fingerprint(self) -> str | None:
         """Return the embedder fingerprint of the first index."""
-        return next((found for place in self._places if (found := place.recorded_fingerprint())), None)
+        return next((found for place in self._places.values() if (found := place.recorded_fingerprint())), None)
 
     def open(self) -> JoinedIndex:
         """Open all that are there; what a member has not ingested yet is passed over. Raises StoreError if none is."""
-        there = [(n, p) for n, p in zip(self._names, self._places, strict=True) if p.exists()]
+        there = {name: place for name, place in self._places.items() if place.exists()}
         if not there:
             raise StoreError(
-                f"none of {', '.join(self._names)} has an index yet", hint="doyen ingest … --expert MEMBER"
+                f"none of {', '.join(self._places)} has an index yet", hint="doyen ingest … --expert MEMBER"
             )
-        return JoinedIndex([place.open() for _, place in there], [name for name, _ in there])
+        return JoinedIndex({name: place.open() for name, place in there.items()})
 
     def open_or_create(self, manifest: IndexManifest) -> NoReturn:
         """Raise StoreError: nothing is written here."""
@@ -259,7 +267,7 @@ def place_of(uri: str, expert: Path) -> Place:
         if scheme not in REMOTE:
             raise StoreError(
                 f"[store] uri = '{scheme}://…': an index is kept in a local folder or in PostgreSQL, or in a bucket of S3",
-                hint='set [store] uri = "index", "s3://bucket/prefix", or "postgresql://user@host/database?schema=NAME"',
+                hint='set [store] uri = "index", "s3://bucket/prefix", "postgresql://user@host/database?schema=NAME", or "experts:FOLDER,FOLDER"',
             )
         return REMOTE[scheme](uri, expert)
     folder = expert / uri

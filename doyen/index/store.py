@@ -1,6 +1,7 @@
 """What a store of documents, passages and vectors offers to the rest of doyen, and the record of what it was made with.
 
-Two keep it: LanceDB in a folder (lance.py), a PostgreSQL database (postgresql/). Knows no files, no tables, no models.
+Two keep it: LanceDB in a folder or a bucket (lance.py), a PostgreSQL database (postgresql/); joined.py reads several as one.
+Knows no files, no tables, no models.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from doyen.config import Settings
 from doyen.errors import StoreError
+from doyen.index.joined import only_read
 from doyen.index.places import JoinedPlace, place_of
 from doyen.index.store import Index, Place
 from doyen.index.tables import storage_fault
@@ -25,6 +26,12 @@ def writing_experts(expert: Path, settings: Settings) -> list[Path]:
     """Return the experts that write what this one reads: itself, or those whose indexes it joins."""
     place = index_place(expert, settings)
     return place.experts if isinstance(place, JoinedPlace) else [expert]
+
+
+def require_own(place: Place) -> None:
+    """Refuse to write through an index that is other experts'. Raises StoreError."""
+    if isinstance(place, JoinedPlace):
+        raise only_read(f"the index {place.name}")
 
 
 def open_index(expert: Path, settings: Settings) -> Index:

@@ -20,13 +20,12 @@ from doyen.config import Settings
 from doyen.embedding import Embedder
 from doyen.errors import StoreError
 from doyen.index.generations import Generation, Record, Root, new_generation
-from doyen.index.joined import only_read
 from doyen.index.lance import LanceIndex
-from doyen.index.places import BucketPlace, JoinedPlace, LancePlace
+from doyen.index.places import BucketPlace, LancePlace
 from doyen.index.rows import matrix, vector_column
 from doyen.index.store import IndexManifest
 from doyen.index.tables import PARTS, delete_rows, rows_of
-from doyen.ingesting.opening import index_place, writing_store
+from doyen.ingesting.opening import index_place, require_own, writing_store
 from doyen.records import indexed_text
 
 FOLDER = "embedders"
@@ -71,8 +70,7 @@ def forget_old_vectors(expert: Path) -> None:
 def generations_of(expert: Path, settings: Settings) -> LancePlace | BucketPlace:
     """Return the place of an index that has generations. Raises StoreError for one in PostgreSQL, and for joined ones."""
     place = index_place(expert, settings)
-    if isinstance(place, JoinedPlace):
-        raise only_read(f"the index {place.name}")
+    require_own(place)
     if not isinstance(place, LancePlace | BucketPlace):
         raise StoreError(
             f"the vectors of an index in PostgreSQL ({place.name}) are not exchanged by this version",

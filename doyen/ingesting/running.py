@@ -26,7 +26,7 @@ from doyen.ingesting.known_sources import (
     open_named,
     remember_sources,
 )
-from doyen.ingesting.opening import index_place, writing_store
+from doyen.ingesting.opening import index_place, require_own, writing_store
 from doyen.ingesting.report import IngestReport, Progress
 from doyen.ingesting.selecting import Listing, list_sources, refuse_claims
 from doyen.ingesting.timing import record_ingest
@@ -125,6 +125,7 @@ class Run:
         self.report = IngestReport()
         self._job, self._given, self._rebuild, self._on = job, embedder, rebuild, on
         self.place = index_place(job.expert, job.settings)
+        require_own(self.place)
         self._index: Index | None = None
 
     @property

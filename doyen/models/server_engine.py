@@ -23,7 +23,7 @@ from doyen.errors import EndpointError, EngineError
 from doyen.models.chat_requests import TOP, ChatRequests, Opening, refusal_probability, ruled_out
 from doyen.models.chat_stream import TokenSigns, Written
 from doyen.models.checks import require_room
-from doyen.models.constraints import Choices, Constraint, Form
+from doyen.models.constraints import Choices, Constraint, Form, JsonSchema, Regex
 from doyen.models.endpoint import Endpoint
 from doyen.models.engine import CERTAINTY_TOKENS, Completion, Stream, first_tokens, render, template_hash, without_marks
 from doyen.models.fitting import GOLDEN
@@ -240,7 +240,7 @@ class ServerEngine:
             0.0,
             refusal_probability(signs[0], job.opening.text) if signs and job.opening.text else None,
             math.fsum(sure[:CERTAINTY_TOKENS]) / len(sure[:CERTAINTY_TOKENS]) if sure else 0.0,
-            total_log_probability=math.fsum(sure) if job.constraint else 0.0,
+            total_log_probability=math.fsum(sure) if isinstance(job.constraint, JsonSchema | Regex) else 0.0,
         )
 
     def _note(self, written: Written, text: str) -> None:

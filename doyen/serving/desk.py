@@ -21,13 +21,13 @@ from typing import Any
 
 from doyen.adapter_labels import needed_for
 from doyen.adapters import list_adapters, read_adapter
-from doyen.answer_cache import AnswerCache, CachedEngine
+from doyen.answer_cache import AnswerCache, CachedEngine, kept_mib
 from doyen.config import load_settings
 from doyen.errors import DoyenError, ExpertError, StoreError, UsageError
 from doyen.expert import Expert, Tuning, open_engine, open_retriever, open_tuning
 from doyen.index.filtering import Where
 from doyen.index.store import Place
-from doyen.ingesting import index_place
+from doyen.ingesting import index_place, require_own
 from doyen.ingesting.known_sources import load_sources
 from doyen.labelling import Labeller
 from doyen.models.catalogue import find_entry
@@ -146,6 +146,13 @@ class Desk:
     @cached_property
     def _place(self) -> Place:
         return index_place(self.expert, self.settings)
+
+    def require_own(self) -> None:
+        """Refuse what would ingest into an expert that joins others. Raises UsageError."""
+        try:
+            require_own(self._place)
+        except StoreError as error:
+            raise UsageError(str(error), hint=error.hint) from error
 
     def _stamp(self) -> float | None:
         return self._place.stamp()
@@ -269,9 +276,9 @@ class Desk:
     ) -> Engine:
         """Return the engine as one request sees it: it ends with the ticket, and takes from the cache what someone may see."""
         one = TicketEngine(self.engine, ticket, stream)
-        if self.settings.answer.cache_mib and isinstance(self.engine.inner, LocalEngine):
+        if (most := kept_mib(self.settings)) and isinstance(self.engine.inner, LocalEngine):
             scope = "" if principal.visible is None else json.dumps(sorted(principal.labels))
-            return CachedEngine(one, AnswerCache(self.expert, self.settings.answer.cache_mib), scope)
+            return CachedEngine(one, AnswerCache(self.expert, most), scope)
         return one
 
     def tuning(self, model: ModelName, principal: Principal) -> Tuning | None:

@@ -166,6 +166,7 @@ async def upload(
 ) -> dict[str, Any]:
     """Keep the files and queue their ingest; with labels of your own, only who has one of them sees them."""
     service = service_of(request)
+    service.desk.require_own()
     own = None if labels is None else read_labels(labels)
     if own and principal.visible is not None and not principal.labels.issuperset(own):
         raise AccessError(f"the key {principal.id} has not all of these labels", known=True)
@@ -207,6 +208,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 def ingest_again(request: Request, principal: Editor) -> dict[str, Any]:
     """Queue it."""
     service = service_of(request)
+    service.desk.require_own()
     return seen_job(service.jobs.add(principal.id, "ingest"), service.desk.viewer(principal))
 
 

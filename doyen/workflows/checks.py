@@ -57,10 +57,23 @@ def _citation_faults(text: str, passages: int) -> list[str]:
 
 
 def _quote_faults(step: Check, values: Mapping[str, Any], shown: Sequence[Hit]) -> list[str]:
-    """Name what does not stand in the passages, word for word; white space and case do not count, nor what has a null in it."""
-    there = _flat("\n".join(f"{hit.chunk.context}\n{hit.chunk.text}" for hit in shown))
-    quoted = [t.fill(values) for t in step.quotes if all(resolve(path, values) is not None for path in t.paths)]
-    return [f"'{text[:100]}' stands in no passage" for text in quoted if _flat(text) not in there]
+    """Name what stands in no single passage, word for word; white space and case do not count, nor what has a null in it.
+
+    A text with an empty value in it is no quote.
+    """
+    if not step.quotes:
+        return []
+    there = [_flat(_as_evidence((hit,))) for hit in shown]
+    found = []
+    for template in step.quotes:
+        parts = [resolve(path, values) for path in template.paths]
+        if any(part is None for part in parts):
+            continue
+        text = _flat(template.fill(values))
+        whole = re.compile(rf"(?<![\w.,]){re.escape(text)}(?!\w)")
+        if not all(as_text(part).strip() for part in parts) or not any(whole.search(passage) for passage in there):
+            found.append(f"'{text[:100]}' stands in no passage")
+    return found
 
 
 def _flat(text: str) -> str:

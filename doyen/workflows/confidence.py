@@ -30,6 +30,8 @@ FOLDS = 10
 _RIDGE = 1.0
 _RIDGE_OF_CONSTANT = 1e-3  # where all rows are right it would grow without end
 _MOST_ODDS = 8.0
+_SIGNS = 2
+"""Another number once what a step says of itself is computed in another way: fits from before are of no use then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ def threshold_for(confidences: Sequence[float], right: Sequence[bool], max_error
 
 def key_of(flow: Workflow, arm: str, adapters: Mapping[str, str]) -> str:
     """Return a text that is equal only where a fit is of use: flow, arm and what the adapters are."""
-    return hashlib.sha256(json.dumps([flow.fingerprint, arm, dict(adapters)], sort_keys=True).encode()).hexdigest()[:16]
+    made_of = [_SIGNS, flow.fingerprint, arm, dict(adapters)]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def keep(expert: Path, flow: Workflow, arm: str, fitted: Confidence) -> Path:

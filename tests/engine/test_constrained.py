@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from doyen.errors import EngineError, UsageError
 from doyen.models import decoding
 from doyen.models.constraints import Choices, JsonSchema, PassageNumbers, Regex
+from doyen.models.engine import CERTAINTY_TOKENS
 from doyen.models.guiding import GrammarGuide, has_wrong_number
 from doyen.models.openvino_engine import OpenVINOEngine
 from doyen.models.transformers_engine import TransformersEngine
@@ -75,6 +76,13 @@ def test_each_row_of_a_batch_keeps_to_its_own_constraint_and_the_engines_agree(p
     assert ours[3].text in ANSWER.options
     alone = [pair[0].generate([p], max_tokens=90, constraints=[c])[0].text for p, c in zip(PROMPTS, MIXED, strict=True)]
     assert alone == [c.text for c in ours]
+
+
+def test_the_whole_of_a_long_answer_counts_in_its_total(pair):
+    for engine in pair:
+        (made,) = engine.generate(PROMPTS[:1], max_tokens=120, constraints=[Regex(r"[a-z]{80}")])
+        assert made.completion_tokens > 2 * CERTAINTY_TOKENS
+        assert made.total_log_probability < 1.5 * CERTAINTY_TOKENS * made.log_probability < 0
 
 
 @pytest.mark.parametrize("max_tokens", range(52, 100, 6))

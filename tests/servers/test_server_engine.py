@@ -220,6 +220,12 @@ def test_choices_have_probabilities(make_server):
     assert done.choice_probabilities == pytest.approx((0.25, 0.75))
 
 
+def test_an_objects_probability_is_that_of_all_its_tokens(make_server):
+    made, free = ask(engine_of(make_server()), 2, constraints=[SCHEMA, None])
+    assert made.total_log_probability == pytest.approx(made.completion_tokens * -0.10536, abs=1e-3)
+    assert free.total_log_probability == 0.0 > free.log_probability
+
+
 def test_a_server_that_ignores_constraints_is_told_in_words_then_refused(make_server):
     server = make_server(kind="other")
     server.keeps_constraints = False

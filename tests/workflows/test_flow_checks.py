@@ -50,6 +50,9 @@ def test_quotes_stand_in_the_passages_word_for_word():
     assert quoted("the  Deductible is\n{letter.amount} euros") == quoted("Hail.") == []
     assert quoted("is {letter.amount} euro and") == ["'is 1,200 euro and' stands in no passage"]
     assert quoted("{letter.of}: never said") == []  # nothing is quoted
+    assert quoted("200 euros.") == ["'200 euros.' stands in no passage"]  # that is of 1,200
+    assert quoted("euros. Hail") == ["'euros. hail' stands in no passage"]  # that is of two passages
+    assert check({"of": ""}, quotes=(parse_template("{letter.of} euros"),)) == ["'euros' stands in no passage"]
     assert quoted("never said", shown=None) == []  # an arm without passages
 
 
