@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doyen.config import ModelSettings, Settings, load_settings
-from doyen.embedding.runtime import load_openvino
+from doyen.embedding.runtime import openvino_core
 from doyen.errors import DoyenError, StoreError
 from doyen.index.places import BucketPlace, place_of
 from doyen.index.postgresql.place import PostgresPlace
@@ -101,7 +101,7 @@ def _packages() -> Check:
 
 
 def _processor() -> Check:
-    capable = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capable = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return Check(
         "processor",
         True,

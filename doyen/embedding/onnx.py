@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doyen.embedding.network import TOKENS, pool
-from doyen.embedding.runtime import Feed, load_openvino
+from doyen.embedding.runtime import Feed, load_openvino, openvino_core
 from doyen.errors import ModelError
 
 _KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
@@ -30,7 +30,7 @@ def read_onnx(path: Path, pooling: str) -> tuple[Any, Feed, int]:
     """
     ov = load_openvino()
     try:
-        model = ov.Core().read_model(path)
+        model = openvino_core().read_model(path)
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
     inputs = {node.get_any_name(): node for node in model.inputs}

@@ -5,6 +5,7 @@ Knows no architecture, no prefixes and no heads: the network that is handed in h
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -40,7 +41,6 @@ class BatchedNetwork:
         `precision` is "f32" or "bf16"; None takes bf16 where the CPU computes in it, else f32. A CPU without bf16
         computes the vectors of a bf16 index in f32 (cosine above 0.9999), since emulating it is slower than both.
         """
-        ov = load_openvino()
         native = native_precision()
         self.size = size
         self.backend = f"openvino-{precision or native}"
@@ -48,8 +48,8 @@ class BatchedNetwork:
         used = (precision or native) if native == "bf16" else "f32"
         # No CACHE_DIR: a compiled blob of 90 MB would save 0.13 s of a cold start of 0.6 s.
         options = {"INFERENCE_PRECISION_HINT": used, "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
-        compiled = ov.Core().compile_model(model, "CPU", options)
-        self._queue = ov.AsyncInferQueue(compiled, streams * REQUESTS_PER_STREAM)
+        compiled = openvino_core().compile_model(model, "CPU", options)
+        self._queue = load_openvino().AsyncInferQueue(compiled, streams * REQUESTS_PER_STREAM)
         self._request = compiled.create_infer_request()
         self._feed = feed
         self._lock = threading.Lock()
@@ -188,7 +188,17 @@ def load_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """Return the process's one `openvino.Core`, which is never let go.
+
+    Its CPU plugin gives the thread that made it a stack for signals where the CPU has wide registers (AVX-512, AMX), and
+    frees it with the last Core or model, in whatever thread that happens: the next Ctrl-C would then be a segmentation fault.
+    """
+    return load_openvino().Core()
+
+
 def native_precision() -> str:
     """Return "bf16" where the CPU computes in it, else "f32"."""
-    capabilities: list[str] = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities: list[str] = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in capabilities else "f32"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doyen.embedding.runtime import cores, load_openvino, native_precision
+from doyen.embedding.runtime import cores, load_openvino, native_precision, openvino_core
 from doyen.errors import EngineError
 from doyen.models.rotary import Rotary
 
@@ -120,7 +120,7 @@ class PagedNetwork:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         try:
-            compiled = ov.Core().compile_model(model, "CPU", options)
+            compiled = openvino_core().compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO {ov.__version__} cannot compile this model: {str(error).splitlines()[-1]}",

@@ -1,6 +1,8 @@
 """The network against transformers' BERT: a tiny random one offline, the true weights in e2e."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -202,6 +204,27 @@ def minilm():
     from doyen.models.fetching import pull
 
     return pull(find_entry("all-minilm-l6-v2"))
+
+
+FREED_ELSEWHERE = """
+import os, signal, threading
+from doyen.embedding import load_embedder
+held = [load_embedder("all-minilm-l6-v2")]
+held[0].embed(["one"])
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.e2e
+def test_ctrl_c_after_a_network_was_freed_in_another_thread_is_no_crash(minilm):
+    done = subprocess.run([sys.executable, "-c", FREED_ELSEWHERE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
 REAL_TEXTS = [
