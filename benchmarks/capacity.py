@@ -43,6 +43,7 @@ from doyen.capacity.measuring import embedded_texts, measure
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import NodeSpeed, Questions, Simulation
 from doyen.capacity.rates import Rates, Shape, load_rates
+from doyen.capacity.recorded import with_recorded_store
 from doyen.capacity.sample import choose_files, copy_files
 from doyen.capacity.search_rates import measure_search, questions_of
 from doyen.capacity.serving import load_of, search_seconds
@@ -105,16 +106,17 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates
         paged=rates.shape.paged,
         tokens=sum(counter.count(text) for one in found for text in embedded_texts(one)) / count,
     )
-    return shape, with_questions(paths, rates, settings)
+    return shape, with_own(paths, rates, settings, shape)
 
 
-def with_questions(paths: Sequence[Path], rates: Rates, settings: Settings) -> Rates:
-    """The rates, with the searches of questions over some files, and the lengths of their prompts and answers."""
+def with_own(paths: Sequence[Path], rates: Rates, settings: Settings, shape: Shape) -> Rates:
+    """The rates, with an expert's of some files: its store, the searches of questions, the lengths of prompts and answers."""
     with TemporaryDirectory() as made:
         expert = Path(made) / "expert"
         expert.mkdir()
         (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
         doyen.ingest(expert, [copy_files(paths, Path(made) / "files")[0].parent])
+        rates = with_recorded_store(rates, expert, settings, shape)
         retriever = open_retriever(expert, settings)
         index = retriever.index
         texts = [chunk.text for chunk in index.chunks_of([d.id for d in index.documents()])]

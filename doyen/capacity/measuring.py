@@ -24,7 +24,7 @@ from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
 from doyen.capacity.search_rates import measure_search, questions_of
-from doyen.capacity.stored import Ingested, store_bytes, stored_lines
+from doyen.capacity.stored import Ingested, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -103,7 +103,8 @@ def measure(
         shape = _shape(timed, settings, embedder)
         found = _composed(stages, shape, timed, small, whole)
         notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
-        found["stored"] = stored_lines(small, notes, whole, embedder.dim)
+        found["stored"] = lines = stored_lines(small, notes, whole, embedder.dim)
+        found["store_start"] = store_start(small, lines, embedder.dim)
         say("searching and answering")
         retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
         passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
@@ -146,9 +147,9 @@ def _vectors(timed: Timed) -> int:
 
 
 def embedded_texts(parsed: Parsed) -> list[str]:
-    """Return what the embedder reads of an item: passages and summaries."""
+    """Return what the embedder reads of an item: passages and summaries, equal ones (of a document of one passage) once."""
     found = [chunk.indexed for _, chunks, _, _ in parsed.documents for chunk in chunks]
-    return found + [summary.indexed for *_, summaries in parsed.documents for summary in summaries]
+    return list(dict.fromkeys(found + [summary.indexed for *_, summaries in parsed.documents for summary in summaries]))
 
 
 def _characters(timed: Timed) -> int:

@@ -18,7 +18,7 @@ from doyen.config import write_atomic
 from doyen.errors import UsageError
 
 FILE_NAME = "capacity.json"
-FORMAT = 3
+FORMAT = 4
 STAGES = {
     "parse": ("documents", "characters"),
     "chunk": ("documents", "characters"),
@@ -86,7 +86,7 @@ class Shape:
     """What documents are like: means of one of them. `chunks` counts vectors, those of summaries included.
 
     `paged` is the share of the bytes in files of which an original is kept. `tokens` are the embedder's, of all that it
-    reads of a document; 0: not known.
+    reads of a document, equal texts once; 0: not known.
     """
 
     documents: int
@@ -116,7 +116,7 @@ class EngineRates:
 class Rates:
     """A calibration. `busy` is the share of the cores that an ingest keeps at work, `start_s` what each ingest takes besides.
 
-    `stored` is part of the store → bytes. `search_s` is of one question at
+    `stored` is part of the store → bytes, `store_start` what a store has of it beside its content. `search_s` is of one question at
     `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds, `search_together_cpu_s` in those of a question
     where several go together.
     """
@@ -133,6 +133,7 @@ class Rates:
     start_cpu_s: float
     busy: float
     stored: dict[str, Line]
+    store_start: dict[str, float]
     search_chunks: int
     search_s: float
     search_cpu_s: float

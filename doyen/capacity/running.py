@@ -9,7 +9,7 @@ from pathlib import Path
 from doyen.capacity.measuring import measure
 from doyen.capacity.plan import CapacityPlan, plan_capacity
 from doyen.capacity.rates import FILE_NAME, Rates, load_rates
-from doyen.capacity.recorded import largest_ingest, recorded_shape, with_recorded_answers
+from doyen.capacity.recorded import largest_ingest, recorded_shape, with_recorded_answers, with_recorded_store
 from doyen.capacity.wanted import Prices, Wanted
 from doyen.config import ModelSettings, Settings, load_settings
 from doyen.models.fetching import cache_folder
@@ -51,6 +51,8 @@ def plan_for(
     wanted = replace(wanted, prices=_with_prices_of(settings.model, wanted.prices))
     shape = recorded_shape(expert, settings, rates)
     remark = largest_ingest(expert, settings, rates, shape)
+    if shape:
+        rates = with_recorded_store(rates, expert, settings, shape)
     rates = with_recorded_answers(rates, expert, settings.answer.arm)
     rates = replace(rates, notes=[*rates.notes, *([remark] if remark else [])])
     return plan_capacity(wanted, rates, shape=shape, kept_days=settings.documents.keep_versions_days)

@@ -1,7 +1,8 @@
-"""What an ingest left on disk → bytes of a document, of a passage, of a character."""
+"""What an ingest left on disk → bytes of a document, of a passage, of a character; and of a store without any content."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from doyen.capacity.rates import STORED, Line, fit_line, vector_bytes
 
+PLACES = {"page texts": "page texts", "chunk texts": "chunks", "full-text index": "full-text index"}
+"""Where a part that is planned lies in the store (`store_bytes`)."""
 _SPREAD = 0.1
 
 
@@ -48,16 +51,28 @@ def stored_lines(small: Ingested, notes: Ingested, whole: Ingested, dim: int) ->
 
     What each store has beside its content counts in all three, so in no difference.
     """
-    places = {"page texts": "page texts", "chunk texts": "chunks", "full-text index": "full-text index"}
     found = {}
-    for part, (first, second) in STORED.items():
+    for part, names in STORED.items():
         rows = []
         for one in (notes, whole):
-            vectors = vector_bytes(dim) * (one.chunks - small.chunks) if part == "chunk texts" else 0
-            counts = [getattr(one, name) - getattr(small, name) for name in (first, second)]
-            rows.append([*counts, one.bytes[places[part]] - small.bytes[places[part]] - vectors])
+            counts = [getattr(one, name) - getattr(small, name) for name in names]
+            rows.append([*counts, content_bytes(one, part, dim) - content_bytes(small, part, dim)])
         found[part] = _line_through(np.array(rows, dtype=np.float64))
     return found
+
+
+def store_start(small: Ingested, lines: Mapping[str, Line], dim: int) -> dict[str, float]:
+    """Return part → bytes that a store has beside its content: what one of a single file has more than the lines say."""
+    return {
+        part: max(0.0, content_bytes(small, part, dim) - line(*(getattr(small, name) for name in STORED[part])))
+        for part, line in lines.items()
+    }
+
+
+def content_bytes(one: Ingested, part: str, dim: int) -> float:
+    """Return the bytes of a part, without the vectors in it."""
+    vectors = vector_bytes(dim) * one.chunks if part == "chunk texts" else 0
+    return float(one.bytes[PLACES[part]] - vectors)
 
 
 def _line_through(rows: NDArray[np.float64]) -> Line:

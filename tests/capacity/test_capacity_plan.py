@@ -10,20 +10,25 @@ from small_stores import words_bert, write_files
 from typer.testing import CliRunner
 
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, Figure, total
+from doyen.capacity.measuring import embedded_texts
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import Demand
 from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
+from doyen.capacity.recorded import recorded_shape, with_recorded_store
 from doyen.capacity.running import measure_capacity, plan_for
-from doyen.capacity.sample import choose_files, make_files
+from doyen.capacity.sample import choose_files, make_files, make_notes
 from doyen.capacity.serving import _Load, search_seconds
-from doyen.capacity.stored import Ingested, _line_through, stored_lines
+from doyen.capacity.stored import Ingested, _line_through, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import SEARCH_CURVE, Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines
-from doyen.config import EmbedderSettings, ModelSettings, Settings, settings_toml
+from doyen.config import EmbedderSettings, ModelSettings, Settings, StoreSettings, settings_toml
 from doyen.documents.reading import read_documents
+from doyen.embedding import ByteCounter
 from doyen.errors import UsageError
 from doyen.ingesting import ingest
+from doyen.parsing import Limits
+from doyen.parsing.tasks import Parser, ParseTask
 
 ENGINE = EngineRates("small", 0.0005, 0.02, 0.004, 0.05, 8192, [1000, 1200], [40, 60])
 RATES = Rates(
@@ -49,6 +54,7 @@ RATES = Rates(
         "chunk texts": Line(500.0, 0.0, 0.1),
         "full-text index": Line(200.0, 0.0, 0.1),
     },
+    store_start={"page texts": 3000.0, "chunk texts": 5000.0, "full-text index": 1000.0},
     search_chunks=400,
     search_s=0.02,
     search_cpu_s=0.03,
@@ -166,6 +172,40 @@ def test_what_documents_and_characters_are_stored_in_is_told_apart():
     lines = {name: (pytest.approx(line.base), pytest.approx(line.more)) for name, line in found.items()}
     assert lines["page texts"] == (700, 0.3) and lines["chunk texts"] == (150, 0.6)
     assert lines["full-text index"] == (pytest.approx(0, abs=1e-6), 0.2)
+
+
+def test_a_store_has_something_beside_its_content():
+    small = stored(1, 12, 5000)
+    lines = stored_lines(small, stored(32, 64, 1500), stored(60, 900, 400_000), dim=4)
+    assert store_start(small, lines, dim=4) == {name: pytest.approx(1000) for name in lines}
+
+
+def test_an_experts_own_store_says_what_its_documents_take(tiny, tmp_path):
+    texts = {f"{n}.txt": f"Note {n}: " + " ".join(f"w{(n * i) % 199}" for i in range(80)) for n in range(40)}
+    write_files(tmp_path / "files", texts)
+    expert = tmp_path / "expert"
+    expert.mkdir()
+    (expert / "doyen.toml").write_text(settings_toml(tiny))
+    ingest(expert, [tmp_path / "files"])
+    rates = dataclasses.replace(RATES, dim=32)
+    shape = recorded_shape(expert, tiny, rates)
+    found = with_recorded_store(rates, expert, tiny, shape)
+    real = store_bytes(expert)
+    planned = plan_capacity(Wanted(40), found, shape=shape).storage_gb
+    for part, place in (("page texts", "page texts"), ("full-text index", "full-text index")):
+        assert planned[part].value * 1e9 == pytest.approx(real[place] - rates.store_start[part], rel=1e-3)
+    texts, vectors = planned["chunk texts"].value * 1e9, planned["vectors"].value * 1e9
+    assert texts + vectors == pytest.approx(real["chunks"] - rates.store_start["chunk texts"], rel=1e-3)
+    joined = dataclasses.replace(tiny, store=StoreSettings(f"experts:{expert}"))
+    assert with_recorded_store(rates, expert, joined, shape) is rates, "nothing lies in a folder of its own"
+
+
+def test_a_summary_that_is_the_only_passage_is_embedded_once(tmp_path):
+    note = make_notes(tmp_path, 1)[0]
+    task = ParseTask(note.name, note.name, str(note), str(tmp_path), note.read_bytes(), "0" * 64)
+    parsed = Parser(ByteCounter(4000), 200, Limits())(task)
+    (_, chunks, _, summaries), *_ = parsed.documents
+    assert embedded_texts(parsed) == [chunks[0].indexed] == [summaries[0].indexed]
 
 
 def test_a_document_that_seems_to_take_less_than_nothing_takes_nothing():
