@@ -1,8 +1,8 @@
 """`make demo`: the whole way on the sample company, with the commands a user would type.
 
 ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: half an epoch of
-training and 40 of the 258 held-out questions; 0.15 of an epoch and 20 questions where the machine does not compute in
-bf16, which takes three times as long there. benchmarks/company.py runs all of it.
+training (0.15 where the machine does not compute in bf16, which takes three times as long there) and 40 of the 258 held-out
+questions: with 20 no difference between arms is sure. benchmarks/company.py runs all of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DOYEN = Path(sys.executable).parent / "doyen"
 QUESTION = "My engine failed at sea. Up to which sum will Skiffguard bear the tow into harbour?"
 
 NATIVE_BF16 = working_dtype() is not torch.float32
-EPOCHS, ASKED = ("0.5", "40") if NATIVE_BF16 else ("0.15", "20")
+EPOCHS, ASKED = "0.5" if NATIVE_BF16 else "0.15", "40"
 
 STEPS: list[tuple[str, list[str]]] = [
     (
