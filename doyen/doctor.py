@@ -20,7 +20,7 @@ from doyen.errors import DoyenError, StoreError
 from doyen.index.places import BucketPlace, place_of
 from doyen.index.postgresql.place import PostgresPlace
 from doyen.index.store import same_vectors
-from doyen.ingesting import open_index
+from doyen.ingesting import open_index, writing_experts
 from doyen.models.catalogue import EmbedderSource, EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched, require_model
@@ -60,7 +60,7 @@ def examine(expert: Path | None) -> list[Check]:
     checks.append(Check("settings", True, str(expert / "doyen.toml")))
     names = (("model", settings.model.name), ("embedder", settings.embedder.name), ("reranker", settings.rerank.name))
     checks += [_model(role, in_expert(name, expert)) for role, name in names if name]
-    return [*checks, *_server(settings.model), *_database(expert, settings), _index(expert, settings)]
+    return [*checks, *_server(settings.model), *_databases(expert, settings), _index(expert, settings)]
 
 
 def bench(expert: Path | None, progress: Callable[[str, int, int], None] | None = None) -> list[Speed]:
@@ -159,6 +159,15 @@ def _server(model: ModelSettings) -> list[Check]:
         return [Check("server", False, str(error), error.hint or "")]
     where = "" if engine.endpoint.is_local else ", which is not this machine: questions and passages are sent there"
     return [Check("server", True, f"{engine.server.kind} answers at {engine.endpoint.host}{where}")]
+
+
+def _databases(expert: Path, settings: Settings) -> list[Check]:
+    """What `_database` says of the expert, or of those that it joins."""
+    try:
+        experts = [(own, load_settings(own)) for own in writing_experts(expert, settings)]
+    except DoyenError:  # which the check of the index tells
+        return []
+    return [check for own, its in experts for check in _database(own, its)]
 
 
 def _database(expert: Path, settings: Settings) -> list[Check]:

@@ -219,6 +219,11 @@ class JoinedPlace:
         """A folder that is not there: nothing is ingested here."""
         return self.expert / "index"
 
+    @property
+    def states(self) -> dict[str, Path]:
+        """The members' folders of that kind, by name."""
+        return {name: place.state for name, place in self._places.items()}
+
     def exists(self) -> bool:
         """Whether one of them has an index."""
         return any(place.exists() for place in self._places.values())

@@ -28,6 +28,12 @@ def writing_experts(expert: Path, settings: Settings) -> list[Path]:
     return place.experts if isinstance(place, JoinedPlace) else [expert]
 
 
+def index_states(expert: Path, settings: Settings) -> dict[str, Path]:
+    """Return where the ingests of the expert's index leave what they record: by "", or by the names of joined experts."""
+    place = index_place(expert, settings)
+    return place.states if isinstance(place, JoinedPlace) else {"": place.state}
+
+
 def require_own(place: Place) -> None:
     """Refuse to write through an index that is other experts'. Raises StoreError."""
     if isinstance(place, JoinedPlace):

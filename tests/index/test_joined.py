@@ -12,6 +12,7 @@ from doyen.capacity.sample import make_files
 from doyen.cli import app
 from doyen.config import load_settings
 from doyen.errors import ExpertError, StoreError, UsageError
+from doyen.evaluation.costs import cost_figures
 from doyen.expert import open_retriever
 from doyen.index.filtering import Visible
 from doyen.ingesting import index_place, open_index
@@ -164,6 +165,15 @@ def test_a_page_is_drawn_from_the_members_original(joined, tmp_path):
     doyen.ingest(tmp_path / "legal", [pdf])
     pdf.unlink()
     assert page_image(joined, f"legal/{pdf.name}", 2).png.startswith(b"\x89PNG")
+
+
+def test_what_the_members_ingests_left_is_told_of_all(joined, tmp_path):
+    doyen.ingest(tmp_path / "legal", [write_files(tmp_path / "more", {"broken.pdf": "no PDF"})])
+    assert [row["file"] for row in doyen.status(joined)["failed"]] == [str(tmp_path / "more" / "broken.pdf")]
+    answer = Answer("27", True, "rag", seconds=1.0, prompt_tokens=9, completion_tokens=1)
+    costs = cost_figures(joined, load_settings(joined), {"rag": [answer]})
+    assert costs["build"]["index"]["documents"] == len(CLAIMS) + len(LEGAL) and costs["build"]["index"]["ingests"] == 2
+    assert "index" in costs["disk_mib"]
 
 
 def test_what_cannot_be_joined_is_refused_by_name(joined, tmp_path, embedder):
