@@ -27,6 +27,7 @@ _ALGORITHMS = {
     "ta": "tamil", "tr": "turkish", "yi": "yiddish",
 }  # fmt: skip
 _MOST_STEMS = 100_000
+_DIGITS_OF_A_GROUP = 3
 _IDEOGRAPH = "\u3040"  # from here on, a word of doyen.words is a single character
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -55,12 +56,15 @@ def question_terms(question: str) -> Terms:
     if not telling:
         telling, language = list(dict.fromkeys(found))[:MOST_WORDS], ""
     kept = set(telling)
-    joined = [a + b for a, b in pairwise(found) if a in kept and b in kept and f"{a}{b}".isascii()]
+    together = [(a, b) for a, b in pairwise(found) if a in kept and b in kept and f"{a}{b}".isascii()]
+    joined = [a + b for a, b in together]
     split = [part for word in telling for part in parts(word)]
     sequence = stem_sequence(clean if _runs(found) else " ".join(w for w in found if w in kept), language)
     stems = frozenset(sequence)
     names = stems.union(map(_stems(language).__getitem__, (*joined, *split)))
-    return Terms(_searched(clean, kept, [*split, *joined]), stems, names, frozenset(pairwise(sequence)), language)
+    # "200,000" may be written as one number, "30, 2019" may not.
+    said = [a + b for a, b in together if not (a.isdigit() and b.isdigit()) or len(b) == _DIGITS_OF_A_GROUP]
+    return Terms(_searched(clean, kept, [*split, *said]), stems, names, frozenset(pairwise(sequence)), language)
 
 
 def stem_sequence(text: str, language: str) -> list[str]:

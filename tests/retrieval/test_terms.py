@@ -28,6 +28,8 @@ def test_letters_and_digits_of_a_word_are_searched_apart_too():
 
 def test_words_written_together_in_names_are_found():
     assert "bestbuy" in question_terms("How much did Best Buy earn?").names
+    numbers = question_terms("What exceeded $200,000 on September 30, 2019?").text.split()
+    assert "200000" in numbers and "302019" not in numbers
 
 
 def test_a_question_of_function_words_keeps_them():
