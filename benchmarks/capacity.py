@@ -61,6 +61,8 @@ SEARCHES = 104
 QUESTIONS = 1000
 WARM_SHARE = 0.2
 ANSWER_LIMIT_S = 900.0
+LOOKED_AT = 60
+"""Files of a held-out set: as many as `doyen plan --measure --sample` takes."""
 
 
 def chosen(folder: Path, into: Path, documents: int) -> Path:
@@ -86,14 +88,14 @@ def known_of(files: Path) -> Wanted:
 
 
 def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates]:
-    """The shape of 20 files, and the rates with the lengths of prompts and answers over them and their searches' cost."""
+    """The shape of LOOKED_AT files, and the rates with the lengths of prompts and answers over them and their searches' cost."""
     from doyen.embedding import load_counter
     from doyen.parsing import Limits
     from doyen.parsing.tasks import Parser, ParseTask
 
     counter = load_counter(settings.embedder)
     parse = Parser(counter, settings.chunking.max_tokens, Limits())
-    paths = choose_files(files, 20)
+    paths = choose_files(files, LOOKED_AT)
     found = [parse(ParseTask(p.name, p.name, str(p), str(files), p.read_bytes(), "0" * 64)) for p in paths]
     rows = [row for one in found for row in one.documents]
     count = len(rows)
@@ -124,7 +126,7 @@ def with_own(paths: Sequence[Path], rates: Rates, settings: Settings, shape: Sha
         rates = dataclasses.replace(rates, search_chunks=index.chunk_count(), **searched)
         if rates.engine is None:
             return rates
-        own = measure_engine(settings, retriever, questions_of(texts, 24), print)
+        own = measure_engine(settings, retriever, questions_of(texts), print)
     assert own is not None
     lengths = {"prompt_tokens": own.prompt_tokens, "answer_tokens": own.answer_tokens}
     return dataclasses.replace(rates, engine=dataclasses.replace(rates.engine, **lengths))
