@@ -6,14 +6,13 @@ expert that is thrown away, whose clock and disk say what lies between and aroun
 
 from __future__ import annotations
 
-import dataclasses
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
 from doyen.capacity.search_rates import measure_search, questions_of
-from doyen.capacity.stored import Ingested, store_bytes, store_start, stored_lines
+from doyen.capacity.stored import Ingested, line_through, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -85,7 +84,7 @@ def measure(
         UsageError: the sample has fewer than four files that can be read.
         ModelError: a model is not here.
     """
-    settings = dataclasses.replace(settings, store=StoreSettings())
+    settings = replace(settings, store=StoreSettings())
     with tempfile.TemporaryDirectory(prefix="doyen-capacity-") as made:
         work = Path(made)
         files = copy_files(choose_files(sample), work / "files") if sample else make_files(work / "files")
@@ -101,8 +100,8 @@ def measure(
         small = _ingest(copy_files([first], work / "one"), work / "small", settings)
         whole = _ingest(list(timed), work / "expert", settings)
         shape = _shape(timed, settings, embedder)
-        found = _composed(stages, shape, timed, small, whole)
         notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
+        found = _composed(stages, shape, small, notes, whole)
         found["stored"] = lines = stored_lines(small, notes, whole, embedder.dim)
         found["store_start"] = store_start(small, lines, embedder.dim)
         say("searching and answering")
@@ -253,23 +252,29 @@ def _shape(timed: dict[Path, Timed], settings: Settings, embedder: Embedder) -> 
 
 
 def _composed(
-    stages: dict[str, Line], shape: Shape, timed: dict[Path, Timed], small: Ingested, whole: Ingested
+    stages: dict[str, Line], shape: Shape, small: Ingested, notes: Ingested, whole: Ingested
 ) -> dict[str, Any]:
-    """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file."""
-    first = next(iter(timed.values()))
-    documents = shape.documents - len(first.parsed.documents)
-    characters = shape.characters * shape.documents - _characters(first)
-    chunks = shape.chunks * shape.documents - _vectors(first)
-    tokens = shape.tokens / shape.chunks * chunks
-    of_stages = stages["parse"](documents, characters) + stages["chunk"](documents, characters)
-    of_stages += stages["embed"](chunks, tokens) + stages["index"](chunks, 0)
+    """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file.
+
+    What is left is parted into documents and passages by the ingest of notes, which has a passage a document.
+    """
+    tokens = shape.tokens / shape.characters
+
+    def of_stages(one: Ingested) -> float:
+        read = stages["parse"](one.documents, one.characters) + stages["chunk"](one.documents, one.characters)
+        return read + stages["embed"](one.chunks, tokens * one.characters) + stages["index"](one.chunks, 0)
+
+    rows = []
+    for one in (notes, whole):
+        left = one.cpu_s - small.cpu_s - (of_stages(one) - of_stages(small))
+        rows.append([one.documents - small.documents, one.chunks - small.chunks, max(left, 0.0)])
     seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
-    left = (cpu - of_stages) / documents
-    notes = [f"the stages alone took {of_stages:.1f} s of processor time, within the ingest {cpu:.1f} s"]
+    alone = of_stages(whole) - of_stages(small)
+    noted = f"the stages alone took {alone:.1f} s of processor time, within the ingest {cpu:.1f} s"
     return {
-        "stages": stages | {"handing over": Line(max(left, 0.0), 0.0, 0.3)},
+        "stages": stages | {"handing over": replace(line_through(np.array(rows, dtype=np.float64)), spread=0.3)},
         "start_s": small.seconds,
         "start_cpu_s": small.cpu_s,
-        "busy": min(1.0, max(0.05, max(cpu, of_stages) / (seconds * cores()))),
-        "notes": notes,
+        "busy": min(1.0, max(0.05, max(cpu, alone) / (seconds * cores()))),
+        "notes": [noted],
     }

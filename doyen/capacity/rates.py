@@ -18,13 +18,13 @@ from doyen.config import write_atomic
 from doyen.errors import UsageError
 
 FILE_NAME = "capacity.json"
-FORMAT = 4
+FORMAT = 5
 STAGES = {
     "parse": ("documents", "characters"),
     "chunk": ("documents", "characters"),
     "embed": ("chunks", "tokens"),
     "index": ("chunks", "characters"),
-    "handing over": ("documents", ""),
+    "handing over": ("documents", "chunks"),
 }
 """Each stage's cost is so much for each of the first, and so much for each of the second."""
 STORED = {
