@@ -137,7 +137,7 @@ def ingest_of(corpus: Figures, wanted: Wanted, rates: Rates) -> Figures:
     found: Figures = {}
     for stage, (first, second) in STAGES.items():
         line = rates.stages[stage]
-        cost = total((corpus[first] * line.base, corpus[second] * line.more if second else Figure(0.0)))
+        cost = total((corpus[first] * line.base, corpus[second] * line.more))
         cost = Figure(cost.value, cost.spread + line.spread, MEASURED, rates.sample)
         found[f"{stage}, core-hours"] = _grown(cost, corpus, rates) / 3600
     core_hours = total(found.values())

@@ -26,14 +26,17 @@ def plan_lines(made: CapacityPlan) -> list[str]:
 
 def rates_lines(rates: Rates) -> list[str]:
     """Return measured rates as lines for people."""
+    from doyen.capacity.rates import STAGES
+
     shape = rates.shape
     lines = [f"measured on {rates.sample}, {rates.processor}, {rates.cores} cores"]
     lines.append(
         f"a document has {shape.characters:,.0f} characters, {shape.pages:.1f} pages, {shape.chunks:.1f} passages"
     )
-    each = {"parse": 1.0, "chunk": 1.0, "handing over": 1.0, "embed": shape.chunks, "index": shape.chunks}
+    counts = {"documents": 1.0} | {name: getattr(shape, name) for name in ("characters", "chunks", "tokens")}
     for stage, line in rates.stages.items():
-        lines.append(f"  {line(each[stage], shape.characters) * 1000:10.2f} ms of processor time a document  {stage}")
+        first, second = STAGES[stage]
+        lines.append(f"  {line(counts[first], counts[second]) * 1000:10.2f} ms of processor time a document  {stage}")
     lines.append(
         f"  {rates.busy:10.0%} of the cores are at work in an ingest, which takes {rates.start_s:.1f} s besides"
     )

@@ -21,7 +21,7 @@ from doyen.capacity.serving import _Load, search_seconds
 from doyen.capacity.stored import Ingested, line_through, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import SEARCH_CURVE, Prices, Wanted, read_count, read_profile
 from doyen.cli import app
-from doyen.cli.capacity import plan_lines
+from doyen.cli.capacity import plan_lines, rates_lines
 from doyen.config import EmbedderSettings, ModelSettings, Settings, StoreSettings, settings_toml
 from doyen.documents.reading import read_documents
 from doyen.embedding import ByteCounter
@@ -147,6 +147,13 @@ def test_lines_name_each_figure_once_with_where_it_comes_from():
 
 
 # ---- rates
+
+
+def test_each_stage_is_told_by_what_it_counts():
+    embed = dataclasses.replace(RATES, stages=RATES.stages | {"embed": Line(0.001, 0.0001, 0.1)})
+    assert "    210.00 ms of processor time a document  embed" in "\n".join(rates_lines(embed)), (
+        "10 passages, 2,000 tokens"
+    )
 
 
 def test_rates_are_kept_and_broken_ones_named(tmp_path):
