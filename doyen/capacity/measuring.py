@@ -23,7 +23,7 @@ from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
 from doyen.capacity.search_rates import measure_search, questions_of
-from doyen.capacity.stored import Ingested, line_through, store_bytes, store_start, stored_lines
+from doyen.capacity.stored import Ingested, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -101,7 +101,7 @@ def measure(
         whole = _ingest(list(timed), work / "expert", settings)
         shape = _shape(timed, settings, embedder)
         notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
-        found = _composed(stages, shape, small, notes, whole)
+        found = _composed(stages, shape, notes, whole)
         found["stored"] = lines = stored_lines(small, notes, whole, embedder.dim)
         found["store_start"] = store_start(small, lines, embedder.dim)
         say("searching and answering")
@@ -251,12 +251,10 @@ def _shape(timed: dict[Path, Timed], settings: Settings, embedder: Embedder) -> 
     )
 
 
-def _composed(
-    stages: dict[str, Line], shape: Shape, small: Ingested, notes: Ingested, whole: Ingested
-) -> dict[str, Any]:
-    """Return what the ingest as a whole says beyond its stages, by what it took more than that of a single file.
+def _composed(stages: dict[str, Line], shape: Shape, notes: Ingested, whole: Ingested) -> dict[str, Any]:
+    """Return what the ingest as a whole says beyond its stages, by what it took more than that of notes.
 
-    What is left is parted into documents and passages by the ingest of notes, which has a passage a document.
+    The notes are many enough for all workers to start: one file would leave the start of the others to be counted as work.
     """
     tokens = shape.tokens / shape.characters
 
@@ -264,17 +262,14 @@ def _composed(
         read = stages["parse"](one.documents, one.characters) + stages["chunk"](one.documents, one.characters)
         return read + stages["embed"](one.chunks, tokens * one.characters) + stages["index"](one.chunks, 0)
 
-    rows = []
-    for one in (notes, whole):
-        left = one.cpu_s - small.cpu_s - (of_stages(one) - of_stages(small))
-        rows.append([one.documents - small.documents, one.chunks - small.chunks, max(left, 0.0)])
-    seconds, cpu = max(whole.seconds - small.seconds, 1e-3), max(whole.cpu_s - small.cpu_s, 1e-3)
-    alone = of_stages(whole) - of_stages(small)
+    seconds, cpu = max(whole.seconds - notes.seconds, 1e-3), max(whole.cpu_s - notes.cpu_s, 1e-3)
+    alone = of_stages(whole) - of_stages(notes)
+    left = max(cpu - alone, 0.0) / max(whole.chunks - notes.chunks, 1)
     noted = f"the stages alone took {alone:.1f} s of processor time, within the ingest {cpu:.1f} s"
     return {
-        "stages": stages | {"handing over": replace(line_through(np.array(rows, dtype=np.float64)), spread=0.3)},
-        "start_s": small.seconds,
-        "start_cpu_s": small.cpu_s,
+        "stages": stages | {"handing over": Line(0.0, left, 0.3)},
+        "start_s": notes.seconds,
+        "start_cpu_s": notes.cpu_s,
         "busy": min(1.0, max(0.05, max(cpu, alone) / (seconds * cores()))),
         "notes": [noted],
     }

@@ -145,7 +145,7 @@ def ingest_of(corpus: Figures, wanted: Wanted, rates: Rates) -> Figures:
     busy = Figure(
         rates.busy * _kept(cores, rates.cores), 0.1, MEASURED if cores <= rates.cores else ASSUMED, "cores at work"
     )
-    start = Figure(rates.start_s / 3600, 0.2, MEASURED, "an ingest of one file")
+    start = Figure(rates.start_s / 3600, 0.2, MEASURED, "an ingest of some notes")
     alone = core_hours / (busy * float(cores)) + start
     nodes = 1 if alone.value <= wanted.hours else max(2, math.ceil(alone.value / (wanted.hours * SECOND_NODE.value)))
     together = alone if nodes == 1 else alone / (SECOND_NODE * float(nodes))

@@ -57,7 +57,7 @@ def stored_lines(small: Ingested, notes: Ingested, whole: Ingested, dim: int) ->
         for one in (notes, whole):
             counts = [getattr(one, name) - getattr(small, name) for name in names]
             rows.append([*counts, content_bytes(one, part, dim) - content_bytes(small, part, dim)])
-        found[part] = line_through(np.array(rows, dtype=np.float64))
+        found[part] = _line_through(np.array(rows, dtype=np.float64))
     return found
 
 
@@ -75,7 +75,7 @@ def content_bytes(one: Ingested, part: str, dim: int) -> float:
     return float(one.bytes[PLACES[part]] - vectors)
 
 
-def line_through(rows: NDArray[np.float64]) -> Line:
+def _line_through(rows: NDArray[np.float64]) -> Line:
     """Return the line through two rows of counts and cost; where a part of it is below 0, the better of the single parts."""
     (first, second), cost = (rows[:, 0], rows[:, 1]), rows[:, 2]
     if abs(determinant := first[0] * second[1] - first[1] * second[0]) > 0:

@@ -18,7 +18,7 @@ from doyen.capacity.recorded import recorded_shape, with_recorded_store
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files, make_notes
 from doyen.capacity.serving import _Load, search_seconds
-from doyen.capacity.stored import Ingested, line_through, store_bytes, store_start, stored_lines
+from doyen.capacity.stored import Ingested, _line_through, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import SEARCH_CURVE, Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines, rates_lines
@@ -181,19 +181,18 @@ def test_what_documents_and_characters_are_stored_in_is_told_apart():
     assert lines["full-text index"] == (pytest.approx(0, abs=1e-6), 0.2)
 
 
-def test_what_is_beside_the_stages_is_parted_into_documents_and_passages():
-    stages = {name: Line(0.0, 0.0, 0.1) for name in ("parse", "chunk", "embed", "index")} | {
-        "parse": Line(0.01, 0.0, 0.1),
-        "embed": Line(0.0, 0.001, 0.1),
-    }
+def test_what_is_beside_the_stages_goes_with_the_passages():
+    stages = {name: Line(0.0, 0.0, 0.1) for name in ("chunk", "index")}
+    stages |= {"parse": Line(0.01, 0.0, 0.1), "embed": Line(0.0, 0.001, 0.1)}
 
     def took(documents, chunks, characters):
-        cpu_s = 2 + 0.01 * documents + 0.001 * characters / 4 + 0.002 * documents + 0.005 * chunks
+        cpu_s = 2 + 0.01 * documents + 0.001 * characters / 4 + 0.005 * chunks
         return Ingested(cpu_s, cpu_s, {}, documents, chunks, characters)
 
     shape = Shape(60, 9000, 8000, 15, 3, tokens=2000)
-    found = _composed(stages, shape, took(1, 12, 5000), took(32, 64, 1500), took(60, 900, 480_000))
-    assert found["stages"]["handing over"] == Line(pytest.approx(0.002), pytest.approx(0.005), 0.3)
+    found = _composed(stages, shape, took(32, 64, 1500), took(60, 900, 480_000))
+    assert found["stages"]["handing over"] == Line(0.0, pytest.approx(0.005), 0.3)
+    assert found["start_cpu_s"] == pytest.approx(2 + 0.32 + 0.375 + 0.32)
 
 
 def test_a_store_has_something_beside_its_content():
@@ -234,7 +233,7 @@ def test_a_document_that_seems_to_take_less_than_nothing_takes_nothing():
     rows = np.array(
         [[31, 1000, 300 - 31], [59, 400_000, 120_000 - 59]], dtype=np.float64
     )  # documents, characters, bytes
-    line = line_through(rows)
+    line = _line_through(rows)
     assert line.base == 0 and line.more == pytest.approx(0.3, rel=0.01)
 
 
