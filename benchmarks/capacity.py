@@ -3,12 +3,12 @@
     python benchmarks/capacity.py --work DIR --measured-on DIR --held-out DIR… [--documents N] [--answers-s 120]
 
 Folders of documents are yours; none of their text is kept. The held-out corpus is told to the plan by what a user knows of
-it: number of files, their bytes, characters a document (`given`), or by a look at 20 of its files (`looked`), in which the
-lengths of their texts, of prompts and answers over them, and what a search of them takes (it hangs on the texts' lengths) are
-taken. All other rates of seconds are those of the first set, measured anew just before each held-out set, as a machine that
-others use is not as fast an hour later. Then the set is ingested
-as a whole, searched, and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and answers per second within
-25%. What was measured is kept in --work: the same command goes on where it was stopped.
+it: number of files, their bytes, characters a document (`given`), or by a look at 60 of its files (`looked`), in which the
+lengths of their texts, of prompts and answers over them, what an index of them takes on the disk, and what a search of them
+takes (it hangs on the texts' lengths) are taken. All other rates of seconds are those of the first set, measured anew just
+before each held-out set, as a machine that others use is not as fast an hour later; remove --work to measure all anew. Then
+the set is ingested as a whole, searched, and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and
+answers per second within 25%. What was measured is kept in --work: the same command goes on where it was stopped.
 
 Times are by the clock; processor seconds stand beside them. Run it on a quiet machine: with other work on it, compare those.
 """

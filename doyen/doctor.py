@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doyen.config import ModelSettings, Settings, load_settings
-from doyen.embedding.runtime import openvino_core
+from doyen.embedding.runtime import native_precision
 from doyen.errors import DoyenError, StoreError
-from doyen.index.places import BucketPlace, place_of
+from doyen.index.places import BucketPlace
 from doyen.index.postgresql.place import PostgresPlace
 from doyen.index.store import same_vectors
-from doyen.ingesting import open_index, writing_experts
+from doyen.ingesting import index_places, open_index
 from doyen.models.catalogue import EmbedderSource, EndpointSource, find_entry, in_expert
 from doyen.models.engine import FINETUNE_EXTRA
 from doyen.models.fetching import cache_folder, is_fetched, require_model
@@ -101,11 +101,10 @@ def _packages() -> Check:
 
 
 def _processor() -> Check:
-    capable = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return Check(
         "processor",
         True,
-        f"{os.cpu_count()} cores, {'bfloat16' if 'BF16' in capable else 'no bfloat16 (float32 is used: about half the speed)'}",
+        f"{os.cpu_count()} cores, {'bfloat16' if native_precision() == 'bf16' else 'no bfloat16 (float32 is used: about half the speed)'}",
     )
 
 
@@ -162,24 +161,21 @@ def _server(model: ModelSettings) -> list[Check]:
 
 
 def _databases(expert: Path, settings: Settings) -> list[Check]:
-    """What `_database` says of the expert, or of those that it joins."""
+    """Whether the databases and buckets of an index, or of those that it joins, are reached, and have what it needs."""
     try:
-        experts = [(own, load_settings(own)) for own in writing_experts(expert, settings)]
-    except DoyenError:  # which the check of the index tells
+        places = index_places(expert, settings)
+    except StoreError:  # which the check of the index tells
         return []
-    return [check for own, its in experts for check in _database(own, its)]
+    return [_reached(name, place) for name, place in places.items() if isinstance(place, PostgresPlace | BucketPlace)]
 
 
-def _database(expert: Path, settings: Settings) -> list[Check]:
-    """Whether the database or the bucket of an index is reached, and has what an index needs."""
-    what = "bucket" if settings.store.uri.startswith("s3://") else "database"
+def _reached(member: str, place: PostgresPlace | BucketPlace) -> Check:
+    what = "bucket" if isinstance(place, BucketPlace) else "database"
+    what += f" of {member}" if member else ""
     try:
-        place = place_of(settings.store.uri, expert)
-        if not isinstance(place, PostgresPlace | BucketPlace):
-            return []
-        return [Check(what, True, place.checked())]
+        return Check(what, True, place.checked())
     except StoreError as error:
-        return [Check(what, False, str(error), error.hint or "")]
+        return Check(what, False, str(error), error.hint or "")
 
 
 def _index(expert: Path, settings: Settings) -> Check:

@@ -28,7 +28,7 @@ from doyen.evaluation.comparison import latest_report
 from doyen.index.places import DATABASES, joined_names
 from doyen.index.postgresql.connecting import with_schema
 from doyen.index.store import Index
-from doyen.ingesting import index_place, index_states, open_index
+from doyen.ingesting import index_place, index_places, open_index
 from doyen.ingesting.faults import WARNINGS_FILE, load_faults
 from doyen.lineage import DOCUMENT_TEXT, LINEAGE_FILE, read_lineage, stale_examples
 from doyen.models.catalogue import FolderSource, GgufSource, find_entry, in_expert
@@ -99,12 +99,11 @@ def status(folder: Path | str) -> dict[str, Any]:
         for document in index.iter_documents():
             known[document.id] = document.sha256
             pages += document.pages
-        for member, where in index_states(expert, settings).items():
+        for member, place in index_places(expert, settings).items():
             own = f"{member}/" if member else ""
-            failed += [{"file": fault.file, "reason": fault.reason} for fault in load_faults(where)]
-            warnings += [
-                {"document": own + note.file, "remark": note.reason} for note in load_faults(where, WARNINGS_FILE)
-            ]
+            failed += [{"file": fault.file, "reason": fault.reason} for fault in load_faults(place.state)]
+            remarks = load_faults(place.state, WARNINGS_FILE)
+            warnings += [{"document": own + note.file, "remark": note.reason} for note in remarks]
     report = latest_report(expert)
     return {
         "expert": str(expert),

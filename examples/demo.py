@@ -2,7 +2,7 @@
 
 ingest → ask with citations → LoRA fine-tune → compare the four arms → report.html, in a short preset: half an epoch of
 training (0.15 where the machine does not compute in bf16, which takes three times as long there) and 40 of the 258 held-out
-questions: with 20 no difference between arms is sure. benchmarks/company.py runs all of it.
+questions: of 20 the report could not tell whether a difference was sure. benchmarks/company.py runs all of it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from doyen.capacity.engine_rates import measure_engine
 from doyen.capacity.rates import Line, Rates, Shape, fit_line
 from doyen.capacity.sample import choose_files, copy_files, make_files, make_notes
 from doyen.capacity.search_rates import measure_search, questions_of
-from doyen.capacity.stored import Ingested, store_bytes, store_start, stored_lines
+from doyen.capacity.stored import Stored, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings, StoreSettings, settings_toml
 from doyen.embedding import Embedder, load_embedder
@@ -102,8 +102,8 @@ def measure(
         shape = _shape(timed, settings, embedder)
         notes = _ingest(make_notes(work / "notes"), work / "noted", settings)
         found = _composed(stages, shape, notes, whole)
-        found["stored"] = lines = stored_lines(small, notes, whole, embedder.dim)
-        found["store_start"] = store_start(small, lines, embedder.dim)
+        found["stored"] = lines = stored_lines(small.stored, notes.stored, whole.stored, embedder.dim)
+        found["store_start"] = store_start(small.stored, lines, embedder.dim)
         say("searching and answering")
         retriever = Retriever(open_index(work / "expert", settings), embedder, settings.retrieval)
         passages = [c.text for one in timed.values() for _, chunks, _, _ in one.parsed.documents for c in chunks]
@@ -211,6 +211,15 @@ def _unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
 # ---- a whole ingest
 
 
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest took, in seconds by the clock and of the processor, and what it left."""
+
+    seconds: float
+    cpu_s: float
+    stored: Stored
+
+
 def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> Ingested:
     """Ingest files in a process of its own, as `doyen ingest` does."""
     expert.mkdir(parents=True)
@@ -224,9 +233,8 @@ def _ingest(files: Sequence[Path], expert: Path, settings: Settings) -> Ingested
     index = open_index(expert, settings)
     documents = index.documents()
     chunks = index.chunk_count() + index.summary_count()
-    return Ingested(
-        seconds, cpu, store_bytes(expert), len(documents), chunks, sum(document.characters for document in documents)
-    )
+    characters = sum(document.characters for document in documents)
+    return Ingested(seconds, cpu, Stored(store_bytes(expert), len(documents), chunks, characters))
 
 
 def _children_s() -> float:
@@ -258,16 +266,16 @@ def _composed(stages: dict[str, Line], shape: Shape, notes: Ingested, whole: Ing
     """
     tokens = shape.tokens / shape.characters
 
-    def of_stages(one: Ingested) -> float:
+    def of_stages(one: Stored) -> float:
         read = stages["parse"](one.documents, one.characters) + stages["chunk"](one.documents, one.characters)
-        return read + stages["embed"](one.chunks, tokens * one.characters) + stages["index"](one.chunks, 0)
+        return read + stages["embed"](one.chunks, tokens * one.characters) + stages["index"](one.chunks, one.characters)
 
     seconds, cpu = max(whole.seconds - notes.seconds, 1e-3), max(whole.cpu_s - notes.cpu_s, 1e-3)
-    alone = of_stages(whole) - of_stages(notes)
-    left = max(cpu - alone, 0.0) / max(whole.chunks - notes.chunks, 1)
+    alone = of_stages(whole.stored) - of_stages(notes.stored)
+    left = max(cpu - alone, 0.0) / max(whole.stored.chunks - notes.stored.chunks, 1)
     noted = f"the stages alone took {alone:.1f} s of processor time, within the ingest {cpu:.1f} s"
     return {
-        "stages": stages | {"handing over": Line(0.0, left, 0.3)},
+        "stages": stages | {"handing over": Line(left, 0.0, 0.3)},
         "start_s": notes.seconds,
         "start_cpu_s": notes.cpu_s,
         "busy": min(1.0, max(0.05, max(cpu, alone) / (seconds * cores()))),

@@ -24,7 +24,7 @@ STAGES = {
     "chunk": ("documents", "characters"),
     "embed": ("chunks", "tokens"),
     "index": ("chunks", "characters"),
-    "handing over": ("documents", "chunks"),
+    "handing over": ("chunks", "characters"),
 }
 """Each stage's cost is so much for each of the first, and so much for each of the second."""
 STORED = {
@@ -116,9 +116,9 @@ class EngineRates:
 class Rates:
     """A calibration. `busy` is the share of the cores that an ingest keeps at work, `start_s` what each ingest takes besides.
 
-    `stored` is part of the store → bytes, `store_start` what a store has of it beside its content. `search_s` is of one question at
-    `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds, `search_together_cpu_s` in those of a question
-    where several go together.
+    `stored` is part of the store → bytes, `store_start` what a store has of it beside its content. `search_s` is of one
+    question at `search_chunks` chunks, by the clock, `search_cpu_s` in processor seconds, `search_together_cpu_s` in those of
+    a question where several go together.
     """
 
     measured: str

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from doyen.capacity.rates import STAGES, STORED, Rates, Shape
-from doyen.capacity.stored import Ingested, content_bytes, store_bytes
+from doyen.capacity.rates import STAGES, Rates, Shape
+from doyen.capacity.stored import Stored, content_bytes, planned_bytes, store_bytes
 from doyen.capacity.wanted import pages_of
 from doyen.config import Settings
 from doyen.errors import StoreError
@@ -47,19 +47,20 @@ def recorded_shape(expert: Path, settings: Settings, rates: Rates) -> Shape | No
 def with_recorded_store(rates: Rates, expert: Path, settings: Settings, shape: Shape) -> Rates:
     """Return the rates with the bytes that the expert's own store has, where it lies in a folder: `shape` is of all of it.
 
-    Short texts, and other scripts, take more bytes a character than those that were measured.
+    Short texts, and other scripts, take more bytes a character than those that were measured. Files of the former state, which
+    lie there for ten minutes after an ingest, count.
     """
     place = index_place(expert, settings)
     if not isinstance(place, LancePlace):
         return rates
     count = shape.documents
     chunks, characters = round(shape.chunks * count), round(shape.characters * count)
-    own = Ingested(0.0, 0.0, store_bytes(expert, place.state), count, chunks, characters)
+    own = Stored(store_bytes(expert, place.state), count, chunks, characters)
     stored = {}
     for part, line in rates.stored.items():
-        planned = line(*(getattr(own, name) for name in STORED[part]))
-        bytes_ = content_bytes(own, part, rates.dim) - rates.store_start[part]
-        times = bytes_ / planned if planned > 0 and bytes_ > 0 else 1.0
+        planned = planned_bytes(own, part, line)
+        real = content_bytes(own, part, rates.dim) - rates.store_start[part]
+        times = real / planned if planned > 0 and real > 0 else 1.0
         stored[part] = replace(line, base=line.base * times, more=line.more * times)
     note = f"what {count:,} documents take is as in the expert's own store"
     return replace(rates, stored=stored, notes=[*rates.notes, note])

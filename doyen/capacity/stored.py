@@ -17,11 +17,9 @@ _SPREAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Ingested:
-    """What an ingest took and left: seconds by the clock, processor seconds, bytes by part, vectors, characters."""
+class Stored:
+    """What a store holds: bytes by part, documents, vectors, characters."""
 
-    seconds: float
-    cpu_s: float
     bytes: dict[str, int]
     documents: int
     chunks: int
@@ -46,7 +44,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def stored_lines(small: Ingested, notes: Ingested, whole: Ingested, dim: int) -> dict[str, Line]:
+def stored_lines(small: Stored, notes: Stored, whole: Stored, dim: int) -> dict[str, Line]:
     """Return what is stored of a document or passage, and of a character: by a file, by notes, by the whole sample.
 
     What each store has beside its content counts in all three, so in no difference.
@@ -61,18 +59,23 @@ def stored_lines(small: Ingested, notes: Ingested, whole: Ingested, dim: int) ->
     return found
 
 
-def store_start(small: Ingested, lines: Mapping[str, Line], dim: int) -> dict[str, float]:
+def store_start(small: Stored, lines: Mapping[str, Line], dim: int) -> dict[str, float]:
     """Return part → bytes that a store has beside its content: what one of a single file has more than the lines say."""
     return {
-        part: max(0.0, content_bytes(small, part, dim) - line(*(getattr(small, name) for name in STORED[part])))
+        part: max(0.0, content_bytes(small, part, dim) - planned_bytes(small, part, line))
         for part, line in lines.items()
     }
 
 
-def content_bytes(one: Ingested, part: str, dim: int) -> float:
+def content_bytes(one: Stored, part: str, dim: int) -> float:
     """Return the bytes of a part, without the vectors in it."""
     vectors = vector_bytes(dim) * one.chunks if part == "chunk texts" else 0
     return float(one.bytes[PLACES[part]] - vectors)
+
+
+def planned_bytes(one: Stored, part: str, line: Line) -> float:
+    """Return the bytes of a part, without the vectors in it, by a line."""
+    return line(*(getattr(one, name) for name in STORED[part]))
 
 
 def _line_through(rows: NDArray[np.float64]) -> Line:

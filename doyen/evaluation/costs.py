@@ -17,7 +17,7 @@ from doyen.adapters import AdapterManifest, adapter_folder, read_adapter
 from doyen.config import CostSettings, Settings
 from doyen.errors import DoyenError
 from doyen.evaluation.latency import latency_figures
-from doyen.ingesting import index_states
+from doyen.ingesting import index_places
 from doyen.ingesting.timing import recorded_ingests
 from doyen.models.catalogue import in_expert
 from doyen.models.fetching import require_model
@@ -44,7 +44,7 @@ def cost_figures(
     server's answers cost.
     """
     made = _adapter(expert, adapter) if any(TUNED in arm for arm in answers) else None
-    ingests = [row for state in index_states(expert, settings).values() for row in recorded_ingests(state)]
+    ingests = [row for place in index_places(expert, settings).values() for row in recorded_ingests(place.state)]
     disk = _disk(expert, settings, made)
     arms = {
         arm: _arm(own, settings.cost if _is_here(arm) else CostSettings(), (paid_usd or {}).get(arm))
@@ -135,7 +135,7 @@ def _arm(answers: Sequence[Answer], rates: CostSettings, paid: float | None) -> 
 # ------------------------------------------------------------------ disk
 def _disk(expert: Path, settings: Settings, made: AdapterManifest | None) -> dict[str, float]:
     """Return the MiB of what is there of model, embedder, index and adapter."""
-    indexes = [size for state in index_states(expert, settings).values() if (size := _mib(state)) is not None]
+    indexes = [size for place in index_places(expert, settings).values() if (size := _mib(place.state)) is not None]
     found = {"index": round(sum(indexes), 1)} if indexes else {}
     folders: dict[str, Path] = {}
     for role in ("model", "embedder"):

@@ -189,8 +189,8 @@ class JoinedPlace:
         return [self.expert / name for name in joined_names(self.uri)]
 
     @cached_property
-    def _places(self) -> dict[str, Place]:
-        """The places by the names of the experts' folders."""
+    def places(self) -> dict[str, Place]:
+        """The places by the names of the experts' folders. Raises StoreError where one cannot be joined."""
         found: dict[str, Place] = {}
         for folder in self.experts:
             name = folder.resolve().name
@@ -219,30 +219,25 @@ class JoinedPlace:
         """A folder that is not there: nothing is ingested here."""
         return self.expert / "index"
 
-    @property
-    def states(self) -> dict[str, Path]:
-        """The members' folders of that kind, by name."""
-        return {name: place.state for name, place in self._places.items()}
-
     def exists(self) -> bool:
         """Whether one of them has an index."""
-        return any(place.exists() for place in self._places.values())
+        return any(place.exists() for place in self.places.values())
 
     def stamp(self) -> float | None:
         """Return a number that is another one once one of the indexes was made anew; None where there is none."""
-        stamps = [place.stamp() for place in self._places.values()]
+        stamps = [place.stamp() for place in self.places.values()]
         return float(hash(tuple(stamps))) if any(stamp is not None for stamp in stamps) else None
 
     def recorded_fingerprint(self) -> str | None:
         """Return the embedder fingerprint of the first index."""
-        return next((found for place in self._places.values() if (found := place.recorded_fingerprint())), None)
+        return next((found for place in self.places.values() if (found := place.recorded_fingerprint())), None)
 
     def open(self) -> JoinedIndex:
         """Open all that are there; what a member has not ingested yet is passed over. Raises StoreError if none is."""
-        there = {name: place for name, place in self._places.items() if place.exists()}
+        there = {name: place for name, place in self.places.items() if place.exists()}
         if not there:
             raise StoreError(
-                f"none of {', '.join(self._places)} has an index yet", hint="doyen ingest … --expert MEMBER"
+                f"none of {', '.join(self.places)} has an index yet", hint="doyen ingest … --expert MEMBER"
             )
         return JoinedIndex({name: place.open() for name, place in there.items()})
 

@@ -21,7 +21,7 @@ TABLES = ("chunks", "summaries", "documents", "versions")
 PARTS = ("chunks", "summaries")
 """Tables whose rows belong to a row of `documents`."""
 # At most, where an index has so much: the lists of words of two million passages are 240 MB, and are read anew for each
-# question where they do not fit (p95 of a search 175 ms with 128 MiB, 137 with 512).
+# question where they do not fit (LOG.md, 30 November: a fifth of a search's 95th percentile).
 _INDEX_CACHE_BYTES = 512 << 20
 # Every write makes a state of the table that lists all its files: LanceDB's default of 1 GiB fills up with them.
 _METADATA_CACHE_BYTES = 32 << 20

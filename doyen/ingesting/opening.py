@@ -28,10 +28,10 @@ def writing_experts(expert: Path, settings: Settings) -> list[Path]:
     return place.experts if isinstance(place, JoinedPlace) else [expert]
 
 
-def index_states(expert: Path, settings: Settings) -> dict[str, Path]:
-    """Return where the ingests of the expert's index leave what they record: by "", or by the names of joined experts."""
+def index_places(expert: Path, settings: Settings) -> dict[str, Place]:
+    """Return where the expert's index is, by ""; of one that joins others, theirs by their names."""
     place = index_place(expert, settings)
-    return place.states if isinstance(place, JoinedPlace) else {"": place.state}
+    return place.places if isinstance(place, JoinedPlace) else {"": place}
 
 
 def require_own(place: Place) -> None:

@@ -10,7 +10,7 @@ from small_stores import words_bert, write_files
 from typer.testing import CliRunner
 
 from doyen.capacity.figures import ASSUMED, GIVEN, MEASURED, Figure, total
-from doyen.capacity.measuring import _composed, embedded_texts
+from doyen.capacity.measuring import Ingested, _composed, embedded_texts
 from doyen.capacity.plan import plan_capacity
 from doyen.capacity.queueing import Demand
 from doyen.capacity.rates import FILE_NAME, EngineRates, Line, Rates, Shape, fit_line, load_rates
@@ -18,7 +18,7 @@ from doyen.capacity.recorded import recorded_shape, with_recorded_store
 from doyen.capacity.running import measure_capacity, plan_for
 from doyen.capacity.sample import choose_files, make_files, make_notes
 from doyen.capacity.serving import _Load, search_seconds
-from doyen.capacity.stored import Ingested, _line_through, store_bytes, store_start, stored_lines
+from doyen.capacity.stored import Stored, _line_through, store_bytes, store_start, stored_lines
 from doyen.capacity.wanted import SEARCH_CURVE, Prices, Wanted, read_count, read_profile
 from doyen.cli import app
 from doyen.cli.capacity import plan_lines, rates_lines
@@ -44,7 +44,7 @@ RATES = Rates(
         "chunk": Line(0.0, 2e-6, 0.1),
         "embed": Line(0.01, 0.0, 0.1),
         "index": Line(0.001, 0.0, 0.1),
-        "handing over": Line(0.02, 0.0, 0.1),
+        "handing over": Line(0.002, 0.0, 0.1),
     },
     start_s=3.0,
     start_cpu_s=3.0,
@@ -168,10 +168,10 @@ def test_rates_are_kept_and_broken_ones_named(tmp_path):
 
 
 def stored(documents, chunks, characters):
-    """An ingest whose store has 1,000 bytes of its own in each part, and vectors of 4 numbers."""
+    """A store that has 1,000 bytes of its own in each part, and vectors of 4 numbers."""
     parts = {"page texts": 700 * documents + 0.3 * characters, "chunks": 150 * chunks + 8 * chunks + 0.6 * characters}
     parts["full-text index"] = 0.2 * characters
-    return Ingested(1, 1, {name: 1000 + size for name, size in parts.items()}, documents, chunks, characters)
+    return Stored({name: 1000 + size for name, size in parts.items()}, documents, chunks, characters)
 
 
 def test_what_documents_and_characters_are_stored_in_is_told_apart():
@@ -187,11 +187,11 @@ def test_what_is_beside_the_stages_goes_with_the_passages():
 
     def took(documents, chunks, characters):
         cpu_s = 2 + 0.01 * documents + 0.001 * characters / 4 + 0.005 * chunks
-        return Ingested(cpu_s, cpu_s, {}, documents, chunks, characters)
+        return Ingested(cpu_s, cpu_s, Stored({}, documents, chunks, characters))
 
     shape = Shape(60, 9000, 8000, 15, 3, tokens=2000)
     found = _composed(stages, shape, took(32, 64, 1500), took(60, 900, 480_000))
-    assert found["stages"]["handing over"] == Line(0.0, pytest.approx(0.005), 0.3)
+    assert found["stages"]["handing over"] == Line(pytest.approx(0.005), 0.0, 0.3)
     assert found["start_cpu_s"] == pytest.approx(2 + 0.32 + 0.375 + 0.32)
 
 

@@ -1,5 +1,6 @@
 """The indexes of several experts, asked as one: the hits are those of one index with all documents, and nothing is written."""
 
+import dataclasses
 from pathlib import PurePath
 
 import pytest
@@ -10,7 +11,8 @@ import doyen
 from doyen.answer_cache import kept_mib
 from doyen.capacity.sample import make_files
 from doyen.cli import app
-from doyen.config import load_settings
+from doyen.config import StoreSettings, load_settings, settings_toml
+from doyen.doctor import examine
 from doyen.errors import ExpertError, StoreError, UsageError
 from doyen.evaluation.costs import cost_figures
 from doyen.expert import open_retriever
@@ -174,6 +176,14 @@ def test_what_the_members_ingests_left_is_told_of_all(joined, tmp_path):
     costs = cost_figures(joined, load_settings(joined), {"rag": [answer]})
     assert costs["build"]["index"]["documents"] == len(CLAIMS) + len(LEGAL) and costs["build"]["index"]["ingests"] == 2
     assert "index" in costs["disk_mib"]
+
+
+def test_doctor_names_the_member_whose_database_is_not_reached(joined, tmp_path):
+    settings = load_settings(tmp_path / "legal")
+    there = dataclasses.replace(settings, store=StoreSettings("postgresql://nobody@127.0.0.1:9/none?schema=legal"))
+    (tmp_path / "legal" / "doyen.toml").write_text(settings_toml(there))
+    (check,) = [one for one in examine(joined) if "database" in one.name]
+    assert (check.name, check.ok) == ("database of legal", False)
 
 
 def test_what_cannot_be_joined_is_refused_by_name(joined, tmp_path, embedder):
