@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from doyen.chunking import sentence_spans
+from doyen.chunking import SECTION_SEPARATOR, sentence_spans
 from doyen.prompts import ParsedAnswer
-from doyen.records import Citation, Hit
+from doyen.records import Chunk, Citation, Hit
 from doyen.words import find, holds, telling_words, words
 
 MAX_QUOTE = 300
@@ -63,7 +63,7 @@ def _share(sought: Sequence[str], have: set[str]) -> float:
 
 def _citation(hit: Hit, attributed: bool, answer: str, question: str) -> Citation:
     chunk = hit.chunk
-    start, end = _best_sentence(chunk.text, answer, question)
+    start, end = _best_sentence(chunk, answer, question)
     page = chunk.page
     return Citation(
         document=chunk.document,
@@ -78,16 +78,30 @@ def _citation(hit: Hit, attributed: bool, answer: str, question: str) -> Citatio
     )
 
 
-def _best_sentence(text: str, answer: str, question: str) -> tuple[int, int]:
-    """Return the span of the sentence that supports the answer best, at most MAX_QUOTE characters."""
+def _best_sentence(chunk: Chunk, answer: str, question: str) -> tuple[int, int]:
+    """Return the span of the sentence that supports the answer best, at most MAX_QUOTE characters.
+
+    A heading says what is spoken of, not what is so: it is quoted where it has the answer itself, or nothing else is there.
+    """
+    text = chunk.text
+    headings = _headings(chunk)
     spans = sentence_spans(text)
     if not spans:
         return 0, min(len(text), MAX_QUOTE)
-    start, end = max(
-        spans, key=lambda s: (_holds(text[s[0] : s[1]], answer), _overlap(text[s[0] : s[1]], answer, question))
-    )
+
+    def rank(span: tuple[int, int]) -> tuple[bool, bool, float]:
+        sentence = text[span[0] : span[1]]
+        return _holds(sentence, answer), words(sentence) not in headings, _overlap(sentence, answer, question)
+
+    start, end = max(spans, key=rank)
     if end - start <= MAX_QUOTE:
         return start, end
     at = find(text, answer, start, end)
     start = max(start, min(at - MAX_QUOTE // 3, end - MAX_QUOTE)) if at >= 0 else start
     return start, start + MAX_QUOTE
+
+
+def _headings(chunk: Chunk) -> list[list[str]]:
+    """The words of the title and the headings that a chunk stands under."""
+    parts = f"{chunk.context}{SECTION_SEPARATOR}{chunk.section or ''}".split(SECTION_SEPARATOR)
+    return [words(part) for part in parts if part.strip()]

@@ -1,5 +1,6 @@
 """Citations: verbatim at their offsets, short, and honest about who named the passage."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,6 +128,24 @@ def test_the_part_of_a_long_sentence_with_the_answer_is_quoted():
     hits = [Hit(Chunk("long.txt", 0, len(long), long), 1.0)]
     (found,) = citations("Thirty five days [1]", "How long?", hits, {"long.txt": long})
     assert "thirty-five\ndays" in found.quote and len(found.quote) <= MAX_QUOTE
+
+
+HOUSE = "## 4.2 Helicopter in the mountains\n\nRescue by boat is paid. By air it is not."
+
+
+@pytest.mark.parametrize("context", ["House rules › 4.2 Helicopter in the mountains", ""])
+def test_a_heading_is_no_quote_for_a_verdict(context):
+    chunk = Chunk("h.md", 0, len(HOUSE), HOUSE, context, section=None if context else "4.2 Helicopter in the mountains")
+    (found,) = citations(
+        "Yes [1]", "Does it pay for a helicopter in the mountains?", [Hit(chunk, 1.0)], {"h.md": HOUSE}
+    )
+    assert "Helicopter" not in found.quote and found.quote in HOUSE
+
+
+def test_a_heading_that_has_the_answer_is_quoted():
+    chunk = Chunk("h.md", 0, len(HOUSE), HOUSE, section="4.2 Helicopter in the mountains")
+    (found,) = citations("4.2 [1]", "Which chapter is on helicopters?", [Hit(chunk, 1.0)], {"h.md": HOUSE})
+    assert "Helicopter" in found.quote
 
 
 def test_chinese_without_spaces_is_attributed():
