@@ -25,6 +25,9 @@ PARTS = ("chunks", "summaries")
 _INDEX_CACHE_BYTES = 512 << 20
 # Every write makes a state of the table that lists all its files: LanceDB's default of 1 GiB fills up with them.
 _METADATA_CACHE_BYTES = 32 << 20
+# Of Lance's files. In 2.2 a page of one value is unpacked whole for each row that is read: 4 to 7 ms a column at two million
+# rows (LOG.md, 30 November). Tables that are there keep theirs.
+_FILE_FORMAT = {"new_table_data_storage_version": "2.1"}
 _MOST_VALUES = 500
 """Of one condition: LanceDB's parser slows down with the square of a list's length."""
 
@@ -106,7 +109,7 @@ def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
     """Make an empty table; in memory where the store is there already and cannot be written: an older one on a read-only disk."""
     lancedb = load_lancedb()
     try:
-        return database.create_table(name, schema=schema_of(name, dim), exist_ok=True)
+        return database.create_table(name, schema=schema_of(name, dim), exist_ok=True, storage_options=_FILE_FORMAT)
     except (OSError, RuntimeError):
         if "documents" not in others:
             raise

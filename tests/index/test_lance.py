@@ -1,6 +1,7 @@
 """The tables, of either store: what is written comes back exactly, and an interrupted write is undone."""
 
 import dataclasses
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +39,12 @@ def filled(index, embedder):
     write_texts(index, embedder, TEXTS)
     index.finish()
     return index
+
+
+@pytest.mark.lance_only
+def test_rows_lie_in_files_of_the_format_that_reads_them_alone(filled):
+    files = list(filled.folder.glob("*.lance/data/*.lance"))
+    assert files and {struct.unpack("<HH", file.read_bytes()[-8:-4]) for file in files} == {(2, 1)}
 
 
 def test_a_document_and_its_chunks_come_back_as_they_were_written(index, embedder):

@@ -62,6 +62,9 @@ def test_a_toy_expert_lives_in_a_bucket(expert, source, embedder, store):
     assert "sixty" in index.view().text("lease.txt")[0] and "thirty" in index.text("lease.txt")[0]
     assert status(expert)["documents"] == 3
     assert (expert / "s3").is_dir() and not (expert / "index").exists()
+    bucket = bucket_of(store)
+    files = [bucket.get(name)[0] for name, _ in bucket.listed("") if "/data/" in name]
+    assert files and {data[-8:-4] for data in files} == {b"\x02\x00\x01\x00"}  # Lance's format 2.1 there, too
     assert store.partition("?")[0] in {c.detail.split()[0] for c in examine(expert) if c.name == "bucket" and c.ok}
 
 
