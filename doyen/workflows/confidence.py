@@ -1,7 +1,7 @@
 """What a flow's steps say of themselves → how probable it is that its decision is right; fitted on labelled rows.
 
-A logistic model with a ridge: the log-odds of each model step's own probability, whether each check held, and which decision it is. Numbers
-in, numbers out, but for the file in the expert in which a fit is kept.
+A logistic model with a ridge: the log-odds of the own probability of each model step that the decision came from, whether each check held,
+and which decision it is. Numbers in, numbers out, but for the file in the expert in which a fit is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 from doyen.config import write_atomic
 from doyen.errors import StoreError
 from doyen.logistic import logistic_weights
-from doyen.workflows.definition import Check, Workflow, prompt_of
+from doyen.workflows.definition import Check, Decide, Step, Workflow, prompt_of
 from doyen.workflows.rows import Row
+from doyen.workflows.validating import references
 
 FOLDER = "workflows/calibration"
 LEAST_ROWS = 30
@@ -30,7 +31,7 @@ FOLDS = 10
 _RIDGE = 1.0
 _RIDGE_OF_CONSTANT = 1e-3  # where all rows are right it would grow without end
 _MOST_ODDS = 8.0
-_SIGNS = 2
+_SIGNS = 3
 """Another number once what a step says of itself is computed in another way: fits from before are of no use then."""
 
 
@@ -57,11 +58,37 @@ class Confidence:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))
 
 
+def relied_on(flow: Workflow, row: Row) -> set[str]:
+    """Return the steps that a row's decision came from: those that it read, and those that these read.
+
+    Rules are read from the first to the one that decides: what stands below it can be wrong without harm.
+    """
+    found: set[str] = set()
+    left = [flow.decision]
+    while left:
+        name = left.pop()
+        if name not in found and name in flow.step_names:
+            found.add(name)
+            left += [path.split(".")[0] for _, path in references(_as_read(flow.step(name), row))]
+    return found
+
+
+def _as_read(step: Step, row: Row) -> Step:
+    """Return a decide step without the rules, and the model's prompt, that were not read for a row."""
+    if not isinstance(step, Decide):
+        return step
+    rule = next((entry["rule"] for entry in row.trail if entry["step"] == step.name and "rule" in entry), None)
+    if rule is None:  # the model decided
+        return step
+    return replace(step, rules=step.rules[:rule] if isinstance(rule, int) else step.rules, prompt=None)
+
+
 def signs_of(flow: Workflow, row: Row) -> dict[str, float]:
     """Return what is known of a row when it is decided: what `Confidence.of` takes."""
     signs: dict[str, float] = {}
+    read = relied_on(flow, row)
     for step in flow.steps:
-        if prompt_of(step) is not None and step.name in row.sure:
+        if prompt_of(step) is not None and step.name in row.sure and step.name in read:
             signs[f"odds:{step.name}"] = _odds(row.sure[step.name])
             signs[f"asked:{step.name}"] = 1.0
         elif isinstance(step, Check) and isinstance(row.values.get(step.name), dict):
@@ -70,9 +97,14 @@ def signs_of(flow: Workflow, row: Row) -> dict[str, float]:
     return signs | ({f"is:{decision}": 1.0} if isinstance(decision, str) else {})
 
 
-def plain_confidence(row: Row) -> float | None:
-    """Return the product of the steps' own probabilities, None where no model was asked: what there is without a fit."""
-    return math.prod(row.sure.values()) if row.sure else None
+def plain_confidence(flow: Workflow, row: Row) -> float | None:
+    """Return the product of the probabilities of the steps that the decision came from: what there is without a fit.
+
+    None where none of them asked a model.
+    """
+    read = relied_on(flow, row)
+    sure = [probability for name, probability in row.sure.items() if name in read]
+    return math.prod(sure) if sure else None
 
 
 def _odds(probability: float) -> float:

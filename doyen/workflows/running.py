@@ -323,7 +323,7 @@ class Judge:
         decision = row.values.get(self._flow.decision)
         signs = signs_of(self._flow, row)
         if not row.failed and decision is not None:
-            row.confidence = self.fitted.of(signs) if self.fitted else plain_confidence(row)
+            row.confidence = self.fitted.of(signs) if self.fitted else plain_confidence(self._flow, row)
             row.calibrated = self.fitted is not None
             threshold = self.threshold
             if threshold is not None and row.confidence is not None and row.confidence < threshold:

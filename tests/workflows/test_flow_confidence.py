@@ -4,8 +4,20 @@ import pytest
 
 from doyen.errors import StoreError
 from doyen.models.choosing import error_of_confidence
-from doyen.workflows.confidence import Confidence, cross_fitted, fit, folds_of, keep, load, threshold_for
+from doyen.workflows.confidence import (
+    Confidence,
+    cross_fitted,
+    fit,
+    folds_of,
+    keep,
+    load,
+    plain_confidence,
+    relied_on,
+    signs_of,
+    threshold_for,
+)
 from doyen.workflows.reading import load_workflow
+from doyen.workflows.rows import Row
 
 
 def rows(n, seed=0):
@@ -68,3 +80,36 @@ def test_a_fit_is_kept_for_its_flow_arm_and_adapters_alone(flow_file, expert):
     path.write_text("{")
     with pytest.raises(StoreError, match="is broken"):
         load(expert, flow, "rag", "x")
+
+
+@pytest.mark.parametrize(
+    ("entry", "sure", "read", "plain"),
+    [
+        ({"rule": 1}, {"peril": 0.5, "facts": 0.9}, {"facts"}, 0.9),
+        ({"rule": 2}, {"peril": 0.5, "facts": 0.9}, {"facts", "peril"}, 0.45),
+        ({"rule": "otherwise"}, {"peril": 0.5, "facts": 0.9}, {"facts", "peril"}, 0.45),
+        ({"arm": "base"}, {"peril": 0.5, "facts": 0.9, "verdict": 0.8}, {"facts", "peril", "verdict"}, 0.36),
+    ],
+)
+def test_a_confidence_is_of_the_steps_that_the_decision_came_from(flow_file, entry, sure, read, plain):
+    flow = load_workflow(flow_file())
+    row = Row(1, "a", {}, values={"verdict": "pay"}, sure=sure, trail=[{"step": "verdict", "do": "decide"} | entry])
+    assert relied_on(flow, row) - {"verdict"} == read - {"verdict"}
+    assert {s.removeprefix("odds:") for s in signs_of(flow, row) if s.startswith("odds:")} == read
+    assert plain_confidence(flow, row) == pytest.approx(plain)
+
+
+def test_what_a_lookup_read_counts_and_what_is_looked_up_for_nothing_does_not(flow_file):
+    lookup = """
+[steps.known]
+do = "lookup"
+when = "peril == 'storm'"
+sql = "SELECT 1 AS found WHERE $place = 'here'"
+with = { place = "facts.place" }
+"""
+    text = flow_file().read_text().replace("[steps.verdict]", f"{lookup}\n[steps.verdict]")
+    flow = load_workflow(flow_file(("facts.amount > 1000", "known.found == 1"), text=text))
+    row = Row(1, "a", {}, sure={"peril": 0.5, "facts": 0.9}, trail=[{"step": "verdict", "rule": 1}])
+    assert relied_on(flow, row) == {"verdict", "known", "peril", "facts"}
+    again = load_workflow(flow_file(("peril == 'other'", "known.found == 1"), text=text))
+    assert relied_on(again, row) == {"verdict", "facts"}

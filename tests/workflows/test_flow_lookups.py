@@ -130,7 +130,7 @@ def test_what_looked_up_a_documents_table_goes_with_it(flow_file, tmp_path, clai
     embedder = EmbedderSettings(name=str(words_bert(tmp_path / "embedder", ["policies number code"])))
     expert = make_expert(tmp_path / "with_tables", Settings(embedder=embedder))
     assert not ingest(expert, [write_files(tmp_path / "documents", {"policies.csv": POLICIES})]).failed
-    more = LOOKUP.replace('[tables]\npolicies = "policies.csv"\n', "") + "[confidence]\nthreshold = 1.0\n"
+    more = LOOKUP.replace('[tables]\npolicies = "policies.csv"\n', "") + '[steps.person]\ndo = "review"\n'
     run_workflow(expert, flow_file(more=more), claims(["HP-1,water 3,1"]), tmp_path / "out.csv", engine=engine)
     (row,) = ReviewQueue(expert).rows()
     assert row.outcome["policy"]["insured_sum"] == 5000 and row.documents == ("policies.csv",)
