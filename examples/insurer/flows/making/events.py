@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SPLITS = {"t": "train", "h": "test", "m": "more"}
 OUTCOMES = {"p": "paid", "n": "not paid", "d": "desk lead"}
 PRODUCTS = {
     "home": ("Hearthwell Home", "Hearthwell", ("Ember", "Hearth", "Beacon")),
@@ -18,7 +19,7 @@ BASKETS = ("Water", "Theft", "Fire", "Storm", "Glass", "Accident", "Animals", "I
 
 @dataclass(frozen=True)
 class Wording:
-    """One way in which a member tells an event; `split` is train or test, `language` en, de or fr."""
+    """One way in which a member tells an event; `split` is train, test or more (for training, too), `language` en, de or fr."""
 
     identity: str
     split: str
@@ -76,24 +77,26 @@ def _circumstance(line: str, event: EventType) -> Circumstance:
 def read_events(path: Path) -> list[EventType]:
     """Read an event file: '@' opens a type, '=' a circumstance, 't' and 'h' lines are wordings for training and test.
 
-    A prefix such as `tde` is a wording in another language, which names its circumstance after ` :: `.
+    A prefix such as `tde` is a wording in another language, which names its circumstance after ` :: `. 'm' lines are for
+    training and were written later: they are numbered by themselves, so that the others keep their numbers.
     """
     events: list[EventType] = []
-    number = 0
+    numbers = {"": 0, "m": 0}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("@ "):
             events.append(_event_type(path.stem, line))
         elif line.startswith("= "):
             events[-1].circumstances.append(_circumstance(line, events[-1]))
-        elif found := re.fullmatch(r"([th])(de|fr)? (.+)", line):
+        elif found := re.fullmatch(r"([thm])(de|fr)? (.+)", line):
             mark, language, text = found.groups()
-            number += 1
+            series = "m" if mark == "m" else ""
+            numbers[series] += 1
             target = events[-1].circumstances[-1]
             if language:
                 text, label = text.split(" :: ")
                 target = next(one for one in events[-1].circumstances if one.label == label)
-            split = "train" if mark == "t" else "test"
-            target.wordings.append(Wording(f"{path.stem}-{number:03d}", split, language or "en", text))
+            identity = f"{path.stem}-{series}{numbers[series]:03d}"
+            target.wordings.append(Wording(identity, SPLITS[mark], language or "en", text))
         elif line.strip():
             raise ValueError(f"{path.name}: line not understood: {line}")
     return events

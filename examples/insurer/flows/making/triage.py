@@ -14,7 +14,7 @@ from making.sheets import clause_name, document_name
 SEED = 20261128  # with it each clause decides rows of both splits
 TRIAGE_LIMIT = 5000
 RULES = "desk/triage-rules.pdf"
-FORKS = {"train": 22, "test": 12}
+FORKS = {"train": 22, "test": 12, "more": 14}
 TEST_ROWS = 228
 # How often a claim has one of these troubles, in percent; the others have none of them.
 TROUBLES = {"no policy": 7, "unknown policy": 3, "lapsed": 4, "overdue": 3, "early": 4, "no amount": 4, "no date": 4}
@@ -184,19 +184,20 @@ def _case(row: _Plan, number: str, trouble: str, pool: Pool) -> Case:
         told = replace(told, day=None)
     outcome = row.outcomes[event.plans.index(row.plan)]
     registered = trouble != "unknown policy"
-    return Case(row.split, event, row.basket, row.label, outcome, row.wordings, policy, registered, amount, day, told)
+    split = "test" if row.split == "test" else "train"
+    return Case(split, event, row.basket, row.label, outcome, row.wordings, policy, registered, amount, day, told)
 
 
 def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]]:
-    """Return the cases with their messages: for training, for tests, and the first ones' events again under another plan.
+    """Return the cases with their messages: for training, for tests, the first ones' events again under another plan, and more.
 
-    What happened is the same there, what the sheet says of it often is not.
+    What happened is the same under another plan, what the sheet says of it often is not. More is for training, too.
     """
     draw = random.Random(SEED)
     pools = read_pools(messages, draw)
     numbers = [f"VP-{number}" for number in draw.sample(range(10000, 99999), 2000)]
     result = []
-    for split, turn in (("train", 0), ("test", 0), ("train", 1)):
+    for split, turn in (("train", 0), ("test", 0), ("train", 1), ("more", 0)):
         rows = _singles(events, split, turn)
         if split == "test":
             rows = _drawn(rows, TEST_ROWS - FORKS[split], draw)
@@ -204,8 +205,9 @@ def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]
             rows += _forks(events, split, draw)
         draw.shuffle(rows)
         for row, trouble in zip(rows, _troubles(len(rows), draw), strict=True):
-            case = _case(row, numbers.pop(), trouble, pools[split])
-            result.append((case, write_message(case.told, pools[split])))
+            pool = pools["test" if split == "test" else "train"]
+            case = _case(row, numbers.pop(), trouble, pool)
+            result.append((case, write_message(case.told, pool)))
     return result
 
 
