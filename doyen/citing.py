@@ -5,6 +5,7 @@ The model only names passage numbers; everything else is resolved and checked he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from doyen.chunking import SECTION_SEPARATOR, sentence_spans
@@ -14,6 +15,7 @@ from doyen.words import find, holds, telling_words, words
 
 MAX_QUOTE = 300
 _SUPPORT = 0.5
+_MARKED_HEADING = re.compile(r"#{1,6}\s")  # CommonMark 0.31, section 4.2
 
 
 def cite(
@@ -91,7 +93,9 @@ def _best_sentence(chunk: Chunk, answer: str, question: str) -> tuple[int, int]:
 
     def rank(span: tuple[int, int]) -> tuple[bool, bool, float]:
         sentence = text[span[0] : span[1]]
-        return _holds(sentence, answer), words(sentence) not in headings, _overlap(sentence, answer, question)
+        found = words(sentence)
+        told = bool(found) and found not in headings and not _MARKED_HEADING.match(sentence)
+        return _holds(sentence, answer), told, _overlap(sentence, answer, question)
 
     start, end = max(spans, key=rank)
     if end - start <= MAX_QUOTE:
@@ -102,6 +106,6 @@ def _best_sentence(chunk: Chunk, answer: str, question: str) -> tuple[int, int]:
 
 
 def _headings(chunk: Chunk) -> list[list[str]]:
-    """The words of the title and the headings that a chunk stands under."""
-    parts = f"{chunk.context}{SECTION_SEPARATOR}{chunk.section or ''}".split(SECTION_SEPARATOR)
+    """The words of the title and the headings that a chunk stands under (and of a table's header that it repeats)."""
+    parts = re.split(f"{SECTION_SEPARATOR}|\n", f"{chunk.context}\n{chunk.section or ''}")
     return [words(part) for part in parts if part.strip()]

@@ -63,7 +63,7 @@ def search_seconds(chunks: float, rates: Rates) -> Figure:
     last = SEARCH_CURVE[-1][0]
     spread = 0.2 if chunks <= last else min(1.0, 0.3 + 0.2 * math.log10(chunks / last))
     origin = MEASURED if chunks < 10 * here else ASSUMED
-    return Figure(value, spread, origin, "by the curve of scale_store_local.json")
+    return Figure(value, spread, origin, "by the curve of scale_store_local*.json")
 
 
 def _on_curve(chunks: float) -> float:

@@ -18,7 +18,7 @@ PAGE_CHARACTERS = 3000
 """A page of text without pages; for counting only."""
 SECOND_NODE = Figure(0.91, 0.1, ASSUMED, "1.82 times one worker on two of one machine, scale_ray.json")
 CHUNKS_PER_NODE = 1_000_000
-SEARCH_CURVE = ((2_000, 0.0190), (20_000, 0.0211), (2_000_000, 0.0773))
+SEARCH_CURVE = ((200, 0.0158), (600, 0.0172), (2_000, 0.0190), (20_000, 0.0211), (2_000_000, 0.0773))
 """Chunks → processor seconds of a search on one machine (results/scale_store_local*.json).
 
 How they grow is what counts. Beyond, a straight line.

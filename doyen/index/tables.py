@@ -25,8 +25,8 @@ PARTS = ("chunks", "summaries")
 _INDEX_CACHE_BYTES = 512 << 20
 # Every write makes a state of the table that lists all its files: LanceDB's default of 1 GiB fills up with them.
 _METADATA_CACHE_BYTES = 32 << 20
-# Of Lance's files. In 2.2 a page of one value is unpacked whole for each row that is read: 4 to 7 ms a column at two million
-# rows (LOG.md, 30 November). Tables that are there keep theirs.
+# Of Lance's files. In 2.2 a page of one value is unpacked whole for each row that is read: 4 to 5 ms a column at two million
+# rows (LOG.md, 30 November, format 2.1). Tables that are there keep theirs.
 _FILE_FORMAT = {"new_table_data_storage_version": "2.1"}
 _MOST_VALUES = 500
 """Of one condition: LanceDB's parser slows down with the square of a list's length."""
@@ -113,7 +113,9 @@ def _make(database: Any, name: str, dim: int, others: Sequence[str]) -> Any:
     except (OSError, RuntimeError):
         if "documents" not in others:
             raise
-        return lancedb.connect("memory://").create_table(name, schema=schema_of(name, dim))
+        return lancedb.connect("memory://").create_table(
+            name, schema=schema_of(name, dim), storage_options=_FILE_FORMAT
+        )
 
 
 def rows_of(table: Any, columns: Sequence[str], condition: str | None = None, most: int | None = None) -> Iterator[Any]:

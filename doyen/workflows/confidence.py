@@ -1,7 +1,7 @@
 """What a flow's steps say of themselves → how probable it is that its decision is right; fitted on labelled rows.
 
 A logistic model with a ridge: the log-odds of the own probability of each model step that the decision came from, whether each check held,
-and which decision it is. Numbers in, numbers out, but for the file in the expert in which a fit is kept.
+and which decision it is. A flow and a finished row in, a number out; a fit is kept in a file in the expert.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FOLDS = 10
 _RIDGE = 1.0
 _RIDGE_OF_CONSTANT = 1e-3  # where all rows are right it would grow without end
 _MOST_ODDS = 8.0
-_SIGNS = 3
-"""Another number once what a step says of itself is computed in another way: fits from before are of no use then."""
+SIGNS = 3
+"""Another number once what is known of a row is computed in another way: fits and audit trails from before are of no use then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,20 @@ def relied_on(flow: Workflow, row: Row) -> set[str]:
         name = left.pop()
         if name not in found and name in flow.step_names:
             found.add(name)
-            left += [path.split(".")[0] for _, path in references(_as_read(flow.step(name), row))]
+            left += [path.split(".")[0] for path in _read(flow.step(name), row)]
     return found
 
 
-def _as_read(step: Step, row: Row) -> Step:
-    """Return a decide step without the rules, and the model's prompt, that were not read for a row."""
-    if not isinstance(step, Decide):
-        return step
-    rule = next((entry["rule"] for entry in row.trail if entry["step"] == step.name and "rule" in entry), None)
-    if rule is None:  # the model decided
-        return step
-    return replace(step, rules=step.rules[:rule] if isinstance(rule, int) else step.rules, prompt=None)
+def _read(step: Step, row: Row) -> list[str]:
+    """Return the dotted names that a step read for a row: of one that was left out only its condition's."""
+    entry = next((entry for entry in row.trail if entry["step"] == step.name), None)
+    if entry is None:
+        asked = [step.of] if isinstance(step, Check) else []  # without what it checks a check is left out, too
+        return [*(step.when.paths + step.when.sure_of if step.when else ()), *asked]
+    if isinstance(step, Decide) and "rule" in entry:  # no model decided
+        rule = entry["rule"]
+        step = replace(step, rules=step.rules[:rule] if isinstance(rule, int) else step.rules, prompt=None)
+    return [path for _, path in references(step)]
 
 
 def signs_of(flow: Workflow, row: Row) -> dict[str, float]:
@@ -97,14 +99,13 @@ def signs_of(flow: Workflow, row: Row) -> dict[str, float]:
     return signs | ({f"is:{decision}": 1.0} if isinstance(decision, str) else {})
 
 
-def plain_confidence(flow: Workflow, row: Row) -> float | None:
-    """Return the product of the probabilities of the steps that the decision came from: what there is without a fit.
+def plain_confidence(flow: Workflow, row: Row) -> float:
+    """Return the product of the probabilities of the model steps that the decision came from: what there is without a fit.
 
-    None where none of them asked a model.
+    1 where it came from none: from columns, tables and rules alone.
     """
     read = relied_on(flow, row)
-    sure = [probability for name, probability in row.sure.items() if name in read]
-    return math.prod(sure) if sure else None
+    return math.prod(probability for name, probability in row.sure.items() if name in read)
 
 
 def _odds(probability: float) -> float:
@@ -170,7 +171,7 @@ def threshold_for(confidences: Sequence[float], right: Sequence[bool], max_error
 
 def key_of(flow: Workflow, arm: str, adapters: Mapping[str, str]) -> str:
     """Return a text that is equal only where a fit is of use: flow, arm and what the adapters are."""
-    made_of = [_SIGNS, flow.fingerprint, arm, dict(adapters)]
+    made_of = [SIGNS, flow.fingerprint, arm, dict(adapters)]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 

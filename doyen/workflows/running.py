@@ -22,7 +22,7 @@ from doyen.answer_costs import dollars, told_of_rows
 from doyen.errors import UsageError
 from doyen.models.engine import Engine
 from doyen.workflows.checking_kinds import kind_of
-from doyen.workflows.confidence import Confidence, key_of, load, plain_confidence, signs_of
+from doyen.workflows.confidence import SIGNS, Confidence, key_of, load, plain_confidence, signs_of
 from doyen.workflows.definition import Workflow
 from doyen.workflows.doing import begin, run_rows
 from doyen.workflows.expressions import Expression, ExpressionFault, parse_expression
@@ -281,6 +281,7 @@ class Run:
             "model": self.setup.engine.name,
             "adapter": self._described["adapters"],
             "condition": self._wanted.text if self._wanted else "",
+            "way of judging": SIGNS,
             "tables": self.setup.tables.hashes() if self.setup.tables is not None else {},
         }
         header: dict[str, Any] = {

@@ -50,14 +50,15 @@ def cases() -> dict[str, str]:
     """The case of a cover sheet that each written event is of, by the event's number; "" for those of no sheet."""
     found = {}
     for path in (FLOWS / "text" / "claims").glob("*.txt"):
-        label, number = "", 0
+        label, numbers = "", {"": 0, "m": 0}
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("= "):
                 label = line[2:].partition(" :: ")[0]
-            elif re.match(r"[th](de|fr)? ", line):
-                number += 1
+            elif re.match(r"[thm](de|fr)? ", line):
+                series = "m" if line[0] == "m" else ""
+                numbers[series] += 1
                 other = line.rpartition(" :: ")[2] if line[1] != " " else label
-                found[f"{path.stem}-{number:03d}"] = "" if other == "-" else other
+                found[f"{path.stem}-{series}{numbers[series]:03d}"] = "" if other == "-" else other
     return found
 
 

@@ -4,7 +4,6 @@ import socket as sockets
 import stat
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sqlalchemy
 from postgresql_server import store_uri
@@ -308,9 +307,9 @@ def test_many_vectors_get_an_index_whose_recall_is_measured(index, embedder, mon
     texts = {f"{n}.txt": f"boiler number{n + 300} of house{n % 9}" for n in range(7, 37)}
     write_texts(index, embedder, texts, sha256="b")
     assert "boiler number7 of house7" not in [h.chunk.text for h in nearest(index, question, 5)]
-    found = [nearest(index, vector, 1)[0] for vector in embedder.embed(list(texts.values()))]
+    found = {nearest(index, vector, 1)[0].chunk.text for vector in embedder.embed(list(texts.values()))}
     # Equal distances leave a vector out of an HNSW graph's reach at times: of 60 such runs the worst found 27 of 30.
-    assert sum(bool(np.isclose(hit.score, 1, atol=1e-3)) for hit in found) >= 24
+    assert len(found & set(texts.values())) >= 24
 
 
 def test_labels_are_kept_filtered_and_changed(expert, source, embedder):

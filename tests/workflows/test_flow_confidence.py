@@ -1,6 +1,8 @@
+import math
 import random
 
 import pytest
+from flow_engine import Scripted
 
 from doyen.errors import StoreError
 from doyen.models.choosing import error_of_confidence
@@ -16,6 +18,8 @@ from doyen.workflows.confidence import (
     signs_of,
     threshold_for,
 )
+from doyen.workflows.doing import run_rows
+from doyen.workflows.opening import open_setup
 from doyen.workflows.reading import load_workflow
 from doyen.workflows.rows import Row
 
@@ -82,34 +86,60 @@ def test_a_fit_is_kept_for_its_flow_arm_and_adapters_alone(flow_file, expert):
         load(expert, flow, "rag", "x")
 
 
+def done(expert, flow, peril, amount):
+    """A row that went through a flow, whose model gives these answers."""
+
+    def answer(system, user):
+        if "Take out" in system:
+            return f'{{"amount": {amount}, "place": null}}', 0.9
+        return (peril, 0.8) if "What caused" in system else ("pay", 0.7)
+
+    row = Row(1, "1", {"claim": "C1", "text": "water", "amount": None})
+    run_rows(open_setup(expert, flow, engine=Scripted(answer)), [row])
+    assert not row.failed
+    return row
+
+
 @pytest.mark.parametrize(
-    ("entry", "sure", "read", "plain"),
+    ("amount", "peril", "read"),
     [
-        ({"rule": 1}, {"peril": 0.5, "facts": 0.9}, {"facts"}, 0.9),
-        ({"rule": 2}, {"peril": 0.5, "facts": 0.9}, {"facts", "peril"}, 0.45),
-        ({"rule": "otherwise"}, {"peril": 0.5, "facts": 0.9}, {"facts", "peril"}, 0.45),
-        ({"arm": "base"}, {"peril": 0.5, "facts": 0.9, "verdict": 0.8}, {"facts", "peril", "verdict"}, 0.36),
+        (2000, "water", {"facts"}),  # the first rule decides
+        (10, "other", {"facts", "peril"}),  # the second
+        (10, "water", {"facts", "peril", "verdict"}),  # the model
     ],
 )
-def test_a_confidence_is_of_the_steps_that_the_decision_came_from(flow_file, entry, sure, read, plain):
+def test_a_confidence_is_of_the_steps_that_the_decision_came_from(flow_file, expert, amount, peril, read):
     flow = load_workflow(flow_file())
-    row = Row(1, "a", {}, values={"verdict": "pay"}, sure=sure, trail=[{"step": "verdict", "do": "decide"} | entry])
-    assert relied_on(flow, row) - {"verdict"} == read - {"verdict"}
+    row = done(expert, flow, peril, amount)
+    assert relied_on(flow, row) == read | {"verdict"}
     assert {s.removeprefix("odds:") for s in signs_of(flow, row) if s.startswith("odds:")} == read
-    assert plain_confidence(flow, row) == pytest.approx(plain)
+    assert plain_confidence(flow, row) == pytest.approx(math.prod(row.sure[name] for name in read))
+    assert set(row.sure) >= {"facts", "peril"}
 
 
-def test_what_a_lookup_read_counts_and_what_is_looked_up_for_nothing_does_not(flow_file):
-    lookup = """
-[steps.known]
-do = "lookup"
+LATER = """
+[steps.kind]
+do = "decide"
 when = "peril == 'storm'"
-sql = "SELECT 1 AS found WHERE $place = 'here'"
-with = { place = "facts.place" }
+rules = [{ when = "facts.amount > 5", then = "dear" }]
+otherwise = "cheap"
+[steps.final]
+do = "decide"
+rules = [{ when = "kind == 'dear'", then = "look" }]
+otherwise = "pass"
 """
-    text = flow_file().read_text().replace("[steps.verdict]", f"{lookup}\n[steps.verdict]")
-    flow = load_workflow(flow_file(("facts.amount > 1000", "known.found == 1"), text=text))
-    row = Row(1, "a", {}, sure={"peril": 0.5, "facts": 0.9}, trail=[{"step": "verdict", "rule": 1}])
-    assert relied_on(flow, row) == {"verdict", "known", "peril", "facts"}
-    again = load_workflow(flow_file(("peril == 'other'", "known.found == 1"), text=text))
-    assert relied_on(again, row) == {"verdict", "facts"}
+
+
+def test_of_a_step_that_was_left_out_only_its_condition_counts(flow_file, expert):
+    flow = load_workflow(flow_file(('name = "triage"', 'name = "triage"\ndecision = "final"'), more=LATER))
+    assert relied_on(flow, done(expert, flow, "storm", 10)) == {"final", "kind", "peril", "facts"}
+    assert relied_on(flow, done(expert, flow, "water", 10)) == {"final", "kind", "peril"}
+
+
+def test_a_decision_without_a_models_part_is_sure(flow_file, expert):
+    rules = """rules = [{ when = "claim == 'C1'", then = "known" }]"""
+    final = f'[steps.final]\ndo = "decide"\n{rules}\notherwise = "new"\n'
+    flow = load_workflow(flow_file(('name = "triage"', 'name = "triage"\ndecision = "final"'), more=final))
+    row = done(expert, flow, "water", 10)
+    assert relied_on(flow, row) == {"final"} and row.sure
+    assert plain_confidence(flow, row) == 1

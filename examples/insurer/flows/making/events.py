@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SPLITS = {"t": "train", "h": "test", "m": "more"}
 OUTCOMES = {"p": "paid", "n": "not paid", "d": "desk lead"}
 PRODUCTS = {
     "home": ("Hearthwell Home", "Hearthwell", ("Ember", "Hearth", "Beacon")),
@@ -19,10 +18,11 @@ BASKETS = ("Water", "Theft", "Fire", "Storm", "Glass", "Accident", "Animals", "I
 
 @dataclass(frozen=True)
 class Wording:
-    """One way in which a member tells an event; `split` is train, test or more (for training, too), `language` en, de or fr."""
+    """One way in which a member tells an event; `split` is train or test, `series` "m" of those written later, `language` en, de or fr."""
 
     identity: str
     split: str
+    series: str
     language: str
     text: str
 
@@ -96,7 +96,9 @@ def read_events(path: Path) -> list[EventType]:
                 text, label = text.split(" :: ")
                 target = next(one for one in events[-1].circumstances if one.label == label)
             identity = f"{path.stem}-{series}{numbers[series]:03d}"
-            target.wordings.append(Wording(identity, SPLITS[mark], language or "en", text))
+            target.wordings.append(
+                Wording(identity, "test" if mark == "h" else "train", series, language or "en", text)
+            )
         elif line.strip():
             raise ValueError(f"{path.name}: line not understood: {line}")
     return events

@@ -14,7 +14,8 @@ from making.sheets import clause_name, document_name
 SEED = 20261128  # with it each clause decides rows of both splits
 TRIAGE_LIMIT = 5000
 RULES = "desk/triage-rules.pdf"
-FORKS = {"train": 22, "test": 12, "more": 14}
+FORKS = {("train", ""): 22, ("test", ""): 12, ("train", "m"): 14}
+"""Rows with two events, by split and series."""
 TEST_ROWS = 228
 # How often a claim has one of these troubles, in percent; the others have none of them.
 TROUBLES = {"no policy": 7, "unknown policy": 3, "lapsed": 4, "overdue": 3, "early": 4, "no amount": 4, "no date": 4}
@@ -119,15 +120,15 @@ class _Plan:
     basket: str
 
 
-def _singles(events: list[EventType], split: str, turn: int = 0) -> list[_Plan]:
-    """A row for each wording of the split; the plans go round, so that each line of each sheet is met.
+def _singles(events: list[EventType], split: str, series: str, turn: int) -> list[_Plan]:
+    """A row for each wording of the split and series; the plans go round, so that each line of each sheet is met.
 
     With another `turn` each wording has another plan.
     """
     rows = []
     for family_at, event in enumerate(events):
         for at, one in enumerate(event.circumstances):
-            mine = [wording for wording in one.wordings if wording.split == split]
+            mine = [wording for wording in one.wordings if (wording.split, wording.series) == (split, series)]
             shift = family_at + at + turn + (1 if split == "test" else 0)
             for number, wording in enumerate(mine):
                 plan = event.plans[(shift + number) % len(event.plans)]
@@ -135,15 +136,16 @@ def _singles(events: list[EventType], split: str, turn: int = 0) -> list[_Plan]:
     return rows
 
 
-def _forks(events: list[EventType], split: str, draw: random.Random) -> list[_Plan]:
+def _forks(events: list[EventType], split: str, series: str, draw: random.Random) -> list[_Plan]:
     """Rows with two events of different baskets under one product."""
     rows = []
-    for number in range(FORKS[split]):
+    wanted = split, series, "en"
+    for number in range(FORKS[split, series]):
         event = events[(number * 5) % len(events)]
         others = [one for one in events if one.family == event.family and one.basket != event.basket]
         pair = []
         for one in (event, draw.choice(others)):
-            told = [w for c in one.circumstances for w in c.wordings if w.split == split and w.language == "en"]
+            told = [w for c in one.circumstances for w in c.wordings if (w.split, w.series, w.language) == wanted]
             pair.append(draw.choice(told))
         plan = draw.choice(event.plans)
         rows.append(_Plan(split, event, "", "d" * len(event.plans), tuple(pair), plan, "Double"))
@@ -184,30 +186,29 @@ def _case(row: _Plan, number: str, trouble: str, pool: Pool) -> Case:
         told = replace(told, day=None)
     outcome = row.outcomes[event.plans.index(row.plan)]
     registered = trouble != "unknown policy"
-    split = "test" if row.split == "test" else "train"
-    return Case(split, event, row.basket, row.label, outcome, row.wordings, policy, registered, amount, day, told)
+    return Case(row.split, event, row.basket, row.label, outcome, row.wordings, policy, registered, amount, day, told)
 
 
 def make_cases(events: list[EventType], messages: Path) -> list[tuple[Case, str]]:
-    """Return the cases with their messages: for training, for tests, the first ones' events again under another plan, and more.
+    """Return the cases with their messages: for training, for tests; and for training again.
 
-    What happened is the same under another plan, what the sheet says of it often is not. More is for training, too.
+    Again the first events under another plan (what happened is the same there, what the sheet says of it often is not), and
+    at last those that were written later, so that the rows before stay as they are.
     """
     draw = random.Random(SEED)
     pools = read_pools(messages, draw)
     numbers = [f"VP-{number}" for number in draw.sample(range(10000, 99999), 2000)]
     result = []
-    for split, turn in (("train", 0), ("test", 0), ("train", 1), ("more", 0)):
-        rows = _singles(events, split, turn)
+    for split, series, turn in (("train", "", 0), ("test", "", 0), ("train", "", 1), ("train", "m", 0)):
+        rows = _singles(events, split, series, turn)
         if split == "test":
-            rows = _drawn(rows, TEST_ROWS - FORKS[split], draw)
+            rows = _drawn(rows, TEST_ROWS - FORKS[split, series], draw)
         if turn == 0:
-            rows += _forks(events, split, draw)
+            rows += _forks(events, split, series, draw)
         draw.shuffle(rows)
         for row, trouble in zip(rows, _troubles(len(rows), draw), strict=True):
-            pool = pools["test" if split == "test" else "train"]
-            case = _case(row, numbers.pop(), trouble, pool)
-            result.append((case, write_message(case.told, pool)))
+            case = _case(row, numbers.pop(), trouble, pools[split])
+            result.append((case, write_message(case.told, pools[split])))
     return result
 
 
