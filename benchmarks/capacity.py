@@ -5,7 +5,8 @@
 Folders of documents are yours; none of their text is kept. The held-out corpus is told to the plan by what a user knows of
 it: number of files, their bytes, characters a document (`given`), or by a look at 60 of its files (`looked`), in which the
 lengths of their texts, of prompts and answers over them, what an index of them takes on the disk, and what a search of them
-takes (it hangs on the texts' lengths) are taken. All other rates of seconds are those of the first set, measured anew just
+takes (it hangs on the texts' lengths) are taken; searches of the look and of the whole are timed in turn, since a second of
+either would tell what else the machine did in that second. All other rates of seconds are those of the first set, measured anew just
 before each held-out set, as a machine that others use is not as fast an hour later; remove --work to measure all anew. Then
 the set is ingested as a whole, searched, and served to 1, 4 and 16 clients. Bar: storage, ingest time, search time and
 answers per second within 25%. What was measured is kept in --work: the same command goes on where it was stopped.
@@ -57,7 +58,7 @@ from doyen.sources.folder import list_files
 
 BAR = 0.25
 CLIENTS = (1, 4, 16)
-SEARCHES = 104
+SEARCH_TURNS = 9
 QUESTIONS = 1000
 WARM_SHARE = 0.2
 ANSWER_LIMIT_S = 900.0
@@ -87,8 +88,11 @@ def known_of(files: Path) -> Wanted:
     return Wanted(len(texts), pages=pages, page_characters=characters / pages, document_bytes=size)
 
 
-def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates]:
-    """The shape of LOOKED_AT files, and the rates with the lengths of prompts and answers over them and their searches' cost."""
+def look_at(files: Path, rates: Rates, settings: Settings, expert: Path) -> tuple[Shape, Rates]:
+    """The shape of LOOKED_AT files, and the rates with their store and the lengths of prompts and answers over them.
+
+    `expert` is made of these files.
+    """
     from doyen.embedding import load_counter
     from doyen.parsing import Limits
     from doyen.parsing.tasks import Parser, ParseTask
@@ -108,25 +112,20 @@ def look_at(files: Path, rates: Rates, settings: Settings) -> tuple[Shape, Rates
         paged=rates.shape.paged,
         tokens=sum(counter.count(text) for one in found for text in embedded_texts(one)) / count,
     )
-    return shape, with_own(paths, rates, settings, shape)
+    return shape, with_own(paths, rates, settings, shape, expert)
 
 
-def with_own(paths: Sequence[Path], rates: Rates, settings: Settings, shape: Shape) -> Rates:
-    """The rates, with an expert's of some files: its store, the searches of questions, the lengths of prompts and answers."""
+def with_own(paths: Sequence[Path], rates: Rates, settings: Settings, shape: Shape, expert: Path) -> Rates:
+    """The rates, with an expert's of some files: its store, the lengths of prompts and answers."""
+    shutil.rmtree(expert, ignore_errors=True)
+    expert.mkdir(parents=True)
+    (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
     with TemporaryDirectory() as made:
-        expert = Path(made) / "expert"
-        expert.mkdir()
-        (expert / "doyen.toml").write_text(settings_toml(settings), encoding="utf-8")
         doyen.ingest(expert, [copy_files(paths, Path(made) / "files")[0].parent])
-        rates = with_recorded_store(rates, expert, settings, shape)
-        retriever = open_retriever(expert, settings)
-        index = retriever.index
-        texts = [chunk.text for chunk in index.chunks_of([d.id for d in index.documents()])]
-        searched = measure_search(retriever, questions_of(texts))
-        rates = dataclasses.replace(rates, search_chunks=index.chunk_count(), **searched)
-        if rates.engine is None:
-            return rates
-        own = measure_engine(settings, retriever, questions_of(texts), print)
+    rates = with_recorded_store(rates, expert, settings, shape)
+    if rates.engine is None:
+        return rates
+    own = measure_engine(settings, open_retriever(expert, settings), asked_of(expert, settings), print)
     assert own is not None
     lengths = {"prompt_tokens": own.prompt_tokens, "answer_tokens": own.answer_tokens}
     return dataclasses.replace(rates, engine=dataclasses.replace(rates.engine, **lengths))
@@ -142,16 +141,28 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def really(files: Path, work: Path, settings: Settings, answers_s: float) -> dict[str, Any]:
-    """Ingest, search and serve; return what it took."""
-    expert = work / "expert"
-    row = kept(work / "ingest.json", lambda: ingested(files, expert, settings))
+def asked_of(expert: Path, settings: Settings) -> list[str]:
+    """Questions in the words of an expert's documents."""
     index = open_index(expert, settings)
     documents = random.Random(3).sample(index.documents(), min(200, len(index.documents())))
-    texts = [chunk.text for chunk in index.chunks_of([d.id for d in documents])]
-    questions = questions_of(texts, QUESTIONS)
-    row |= kept(work / "search.json", lambda: measure_search(open_retriever(expert, settings), questions, SEARCHES))
+    return questions_of([chunk.text for chunk in index.chunks_of([d.id for d in documents])], QUESTIONS)
+
+
+def really(files: Path, look: Path, work: Path, settings: Settings, answers_s: float) -> dict[str, Any]:
+    """Ingest, search and serve; return what it took, and what searches of the `look` took in turn with it."""
+    expert = work / "expert"
+    row = kept(work / "ingest.json", lambda: ingested(files, expert, settings))
+    row |= kept(work / "search.json", lambda: searched_in_turn(look, expert, settings))
+    questions = asked_of(expert, settings)
     return row | kept(work / "answers.json", lambda: served(expert, work, questions, answers_s)) if answers_s else row
+
+
+def searched_in_turn(look: Path, expert: Path, settings: Settings) -> dict[str, Any]:
+    """Medians over SEARCH_TURNS of what a search takes; of the look under `look`, with its number of chunks."""
+    sides = [(open_retriever(one, settings), asked_of(one, settings)) for one in (look, expert)]
+    turns = [[measure_search(*side) for side in sides] for _ in range(SEARCH_TURNS)]
+    own, whole = ({name: statistics.median(t[i][name] for t in turns) for name in turns[0][0]} for i in (0, 1))
+    return whole | {"look": own | {"search_chunks": sides[0][0].index.chunk_count()}}
 
 
 def ingested(files: Path, expert: Path, settings: Settings) -> dict[str, Any]:
@@ -309,12 +320,13 @@ def one_set(folder: Path, given: argparse.Namespace, settings: Settings) -> dict
     files = chosen(folder, work / "files", given.documents)
     known = known_of(files)
     rates = rates_of(given, settings, work / "rates.json")
-    shape, as_looked = look_at(files, rates, settings)
+    shape, as_looked = look_at(files, rates, settings, work / "look")
+    real = really(files, work / "look", work, settings, given.answers_s)
+    as_looked = dataclasses.replace(as_looked, **real.pop("look"))
     guesses = {
         "given": predicted(known, rates, None),
         "looked": predicted(Wanted(known.documents), as_looked, shape),
     }
-    real = really(files, work, settings, given.answers_s)
     off = {way: against(guess, real) for way, guess in guesses.items()}
     print(name, json.dumps(off, indent=1))
     found = {"set": name, "documents": known.documents, "predicted": guesses, "real": real, "off": off}
