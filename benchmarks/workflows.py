@@ -324,7 +324,7 @@ def flow_arms(arguments: Any) -> tuple[str, dict[str, Any]]:
             flow,
             labelled,
             adapter=adapter,
-            out=arguments.work / "report",
+            out=arguments.work / f"report-{name}",
             limit=arguments.limit,
             progress=bar,
             say=print,
