@@ -93,7 +93,8 @@ class BatchedNetwork:
         out = np.empty((len(rows), self.size), dtype=np.float32)
         with self._few:
             for batch, own in batches(rows, lambda group: group):
-                out[batch] = self._request.infer(self._feed(*pad(own)), share_inputs=True)[0]
+                # Inputs are copied: shared ones, freed after the call, were written to by the queue's next request of this network.
+                out[batch] = self._request.infer(self._feed(*pad(own)))[0]
                 if progress is not None:
                     progress(len(batch))
         return out

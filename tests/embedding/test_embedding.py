@@ -227,6 +227,28 @@ def test_ctrl_c_after_a_network_was_freed_in_another_thread_is_no_crash(minilm):
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
+FEW_AND_MANY = """
+from doyen.embedding import load_embedder
+embedder = load_embedder("all-minilm-l6-v2")
+words = "the deposit of a lease is returned within thirty days when the keys are handed over and nothing is broken".split()
+many = [" ".join((words * 6)[i % 17:i % 17 + 5 + i * 7 % 60]) for i in range(60)]
+few = [" ".join(words[:3 + i % 15]) for i in range(20)]
+for turn in range(60):
+    embedder.embed(few[turn % 10:turn % 10 + 1 + turn % 8], kind="query")
+    others = [bytes(64 + 16 * (i % 40)) for i in range(3000)]
+    del others[::2]
+    embedder.embed(many[turn % 20:turn % 20 + 20 + turn % 20], kind="query")
+    del others
+print("whole")
+"""
+
+
+@pytest.mark.e2e
+def test_few_and_many_texts_in_turn_leave_the_memory_whole(minilm):
+    done = subprocess.run([sys.executable, "-c", FEW_AND_MANY], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
+
+
 REAL_TEXTS = [
     "Payment terms are thirty days net.",
     "When must an invoice be paid?",
