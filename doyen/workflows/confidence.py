@@ -85,15 +85,6 @@ def _read(step: Step, row: Row) -> list[str]:
     return [path for _, path in references(step)]
 
 
-def signs_of(flow: Workflow, row: Row) -> dict[str, float]:
-    """Return what is known of a row when it is decided: what `Confidence.of` takes.
-
-    One number: of the step's own probabilities, of the decision, and of the checks apart, a fit to two hundred rows learns
-    chance (LOG.md, 30 November). A check that does not hold sends its row to a person anyway.
-    """
-    return {"odds": _odds(plain_confidence(flow, row))}
-
-
 def plain_confidence(flow: Workflow, row: Row) -> float:
     """Return the product of the probabilities of the model steps that the decision came from: what there is without a fit.
 
@@ -101,6 +92,16 @@ def plain_confidence(flow: Workflow, row: Row) -> float:
     """
     read = relied_on(flow, row)
     return math.prod(probability for name, probability in row.sure.items() if name in read)
+
+
+def signs_of(sure: float) -> dict[str, float]:
+    """Return what `Confidence.of` takes of a row, by its `plain_confidence`.
+
+    One number: of the steps' own probabilities, of the decision, and of the checks apart, a fit to two hundred rows learns
+    chance (LOG.md, 30 November). A check that does not hold sends its row to a person or fails it, unless `on_fail` is
+    "note": then it is for the flow's rules.
+    """
+    return {"odds": _odds(sure)}
 
 
 def _odds(probability: float) -> float:

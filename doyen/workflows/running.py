@@ -322,9 +322,10 @@ class Judge:
     def record(self, row: Row) -> dict[str, Any]:
         """Judge a row, and return its line of the audit trail."""
         decision = row.values.get(self._flow.decision)
-        signs = signs_of(self._flow, row)
+        sure = plain_confidence(self._flow, row)
+        signs = signs_of(sure)
         if not row.failed and decision is not None:
-            row.confidence = self.fitted.of(signs) if self.fitted else plain_confidence(self._flow, row)
+            row.confidence = self.fitted.of(signs) if self.fitted else sure
             row.calibrated = self.fitted is not None
             threshold = self.threshold
             if threshold is not None and row.confidence is not None and row.confidence < threshold:
