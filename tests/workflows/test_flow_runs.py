@@ -6,6 +6,7 @@ import pytest
 from flow_engine import Scripted
 
 from doyen.errors import EngineError, UsageError, WorkflowError
+from doyen.workflows import running
 from doyen.workflows.doing import run_rows
 from doyen.workflows.opening import open_setup
 from doyen.workflows.reading import load_workflow
@@ -208,6 +209,18 @@ def test_where_limit_and_dry_run(flow_file, expert, claims, engine, tmp_path):
     assert [r["claim"] for r in read(out)] == ["C1", "C2"]
     with pytest.raises(UsageError, match="'amuont' is no input column"):
         run_workflow(expert, flow_file(), table, out, engine=engine, where="amuont > 200")
+
+
+def test_rows_that_were_judged_in_another_way_are_not_gone_on_with(
+    flow_file, expert, claims, engine, tmp_path, monkeypatch
+):
+    out = tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "SIGNS", running.SIGNS - 1)
+        run_workflow(expert, flow_file(), claims(ROWS), out, engine=engine)
+    with pytest.raises(UsageError, match="the trail of another run: other way of judging"):
+        run_workflow(expert, flow_file(), claims(ROWS), out, engine=engine)
+    assert run_workflow(expert, flow_file(), claims(ROWS), out, engine=engine, again=True).ran == len(ROWS)
 
 
 def test_the_output_of_another_run_is_not_touched(flow_file, expert, claims, engine, tmp_path):
